@@ -1,0 +1,1 @@
+"""Workers for pgflow flows and pgmq queues."""

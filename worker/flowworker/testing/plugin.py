@@ -1,0 +1,1 @@
+"""The pytest plugin for people who write flows."""
