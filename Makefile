@@ -1,0 +1,67 @@
+# Everything a developer does here. `make` alone lists the targets.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-unit test-chaos bench fmt lint types verify generate image lock clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.ready worker/flowworker/database/upstream/manifest.json  ## Create .venv, install everything, fetch pgmq's and pgflow's SQL
+
+$(VENV)/.ready: requirements/uv.txt requirements/dev.txt pyproject.toml
+	@$(PYTHON) tools/check_python.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	$(BIN)/uv pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+worker/flowworker/database/upstream/manifest.json: $(VENV)/.ready tools/fetch_upstream.py requirements/pgmq.txt
+	$(BIN)/python tools/fetch_upstream.py
+	@touch $@
+
+demo: setup  ## Start PostgreSQL, run 100 runs and a job queue through a worker, show what completed, clean up
+	$(BIN)/python -m examples.demo
+
+test: lint types verify test-unit test-chaos  ## All checks and all tests
+
+test-unit: setup  ## Tests against real PostgreSQL, without the long chaos tests
+	$(PYTEST) -m 'not chaos' tests
+
+test-chaos: setup  ## Tests that kill, freeze, block and cut real processes
+	$(PYTEST) -m chaos tests
+
+bench: setup  ## Measure against the bare floor; writes build/bench/
+	$(BIN)/flowworker bench --output-directory build/bench
+
+fmt: setup  ## Format and sort imports
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+lint: setup  ## Lint, formatting, layers, dependencies
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+
+types: setup  ## Type check (pyright, strict)
+	$(BIN)/pyright
+
+generate: setup  ## Write the generated files
+	$(BIN)/python tools/generate_reference.py
+
+verify: setup  ## Fail when a generated file differs from its source
+	$(BIN)/python tools/generate_reference.py --check
+
+lock: setup  ## Resolve the hash-locked requirements anew
+	$(BIN)/python tools/lock.py
+
+image: setup  ## Build the worker image (docker, podman, or buildah without a registry)
+	$(BIN)/python -m tools.build_image
+
+clean:  ## Remove everything that was built or installed here
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache worker/flowworker/database/upstream
