@@ -1,5 +1,10 @@
 """What a handler may raise to choose what happens next."""
 
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 
 class Retry(Exception):  # noqa: N818 - read as a command: `raise Retry(after=30)`
     """Fail this attempt and choose when the next one starts; attempts are still counted.
@@ -12,12 +17,16 @@ class Retry(Exception):  # noqa: N818 - read as a command: `raise Retry(after=30
         """Take the delay in seconds, 0 or more.
 
         Raises:
-            ValueError: `after` is negative.
+            ValueError: `after` is negative or not finite.
         """
-        if after < 0:
+        if not 0 <= after < math.inf:
             raise ValueError(f"Retry(after=…) takes 0 seconds or more, got {after}")
         super().__init__(message)
         self.after = after
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """A child process sends it to the worker; pickle alone forgets keyword arguments."""
+        return partial(type(self), after=self.after), self.args
 
 
 class Fail(Exception):  # noqa: N818 - read as a command: `raise Fail("no such account")`

@@ -1,0 +1,81 @@
+"""A flow's graph: its order, and its pictures as Mermaid and as a tree of plain text."""
+
+from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
+
+from flowworker.definition.shape import FlowShape, StepShape
+from flowworker.definition.step import StepKind
+from flowworker.errors import DefinitionError
+
+
+def levels(shape: FlowShape) -> Mapping[str, int]:
+    """How many steps lie before each one, on the longest way to it; 0 for a root. Ordered so that it can be run.
+
+    Raises:
+        DefinitionError: a step depends on itself or on one that does not exist.
+    """
+    needs = {step.slug: step.dependencies for step in shape.steps}
+    for slug, dependencies in needs.items():
+        if unknown := [dependency for dependency in dependencies if dependency not in needs]:
+            raise DefinitionError(f"flow {shape.slug!r}: step {slug!r} depends on {unknown[0]!r}, which does not exist")
+    try:
+        order = tuple(TopologicalSorter(needs).static_order())
+    except CycleError as error:
+        raise DefinitionError(f"flow {shape.slug!r} has a cycle: {' -> '.join(error.args[1])}") from error
+    found: dict[str, int] = {}
+    for slug in order:
+        found[slug] = max((found[dependency] + 1 for dependency in needs[slug]), default=0)
+    return found
+
+
+def mermaid(shape: FlowShape) -> str:
+    """The graph as a Mermaid flowchart; map steps have double borders.
+
+    Nodes are numbered, because a slug may be a word Mermaid reserves (`end`).
+    """
+    numbers = {step.slug: f"s{number}" for number, step in enumerate(shape.steps)}
+    nodes = [f"    {numbers[step.slug]}{_mermaid_label(step)}" for step in shape.steps]
+    edges = [
+        f"    {numbers[dependency]} --> {numbers[step.slug]}"
+        for step in shape.steps
+        for dependency in step.dependencies
+    ]
+    return "\n".join(["flowchart TD", *nodes, *edges])
+
+
+def tree(shape: FlowShape) -> str:
+    """The graph as a tree: every step once, under the dependency it waits for longest; others are named beside it."""
+    depth = levels(shape)
+    children: dict[str | None, list[StepShape]] = {}
+    for step in shape.steps:
+        children.setdefault(_parent(step, depth), []).append(step)
+    return "\n".join([shape.slug, *_branches(children, None, "")])
+
+
+def _mermaid_label(step: StepShape) -> str:
+    match step.kind:
+        case StepKind.SINGLE:
+            return f'["{step.slug}"]'
+        case StepKind.MAP:
+            return f'[["{step.slug} (map)"]]'
+
+
+def _parent(step: StepShape, depth: Mapping[str, int]) -> str | None:
+    return max(step.dependencies, key=depth.__getitem__, default=None)
+
+
+def _branches(children: Mapping[str | None, list[StepShape]], parent: str | None, indent: str) -> list[str]:
+    lines: list[str] = []
+    steps = children.get(parent, [])
+    for step in steps:
+        last = step is steps[-1]
+        lines.append(f"{indent}{'└── ' if last else '├── '}{_tree_label(step, parent)}")
+        lines += _branches(children, step.slug, indent + ("    " if last else "│   "))
+    return lines
+
+
+def _tree_label(step: StepShape, parent: str | None) -> str:
+    kind = " [map]" if step.kind is StepKind.MAP else ""
+    others = [dependency for dependency in step.dependencies if dependency != parent]
+    also = f" (also after {', '.join(others)})" if others else ""
+    return f"{step.slug}{kind}{also}"

@@ -1,0 +1,122 @@
+"""The shape of a flow: its steps, their types and dependencies, in order. What code and database must agree on.
+
+Options are no part of it: they are given to the database when the flow is created, and tuned there afterwards.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from flowworker.definition.flow import Flow
+from flowworker.definition.options import FlowOptions, StepOptions
+from flowworker.definition.step import StepKind
+
+_OPTION_KEYS = {
+    "max_attempts": "maxAttempts",
+    "base_delay": "baseDelay",
+    "timeout": "timeout",
+    "start_delay": "startDelay",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepShape:
+    """One step."""
+
+    slug: str
+    kind: StepKind
+    dependencies: tuple[str, ...] = ()
+    """Sorted."""
+    options: StepOptions = field(default_factory=StepOptions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowShape:
+    """One flow; `steps` in the order of their definition."""
+
+    slug: str
+    steps: tuple[StepShape, ...]
+    options: FlowOptions = field(default_factory=FlowOptions)
+
+
+def shape_of(flow: Flow) -> FlowShape:
+    """The shape a flow has in code."""
+    steps = tuple(
+        StepShape(
+            slug=step.slug,
+            kind=step.kind,
+            dependencies=tuple(sorted(step.dependencies)),
+            options=step.options,
+        )
+        for step in flow.steps.values()
+    )
+    return FlowShape(slug=flow.slug, steps=steps, options=flow.options)
+
+
+def differences(code: FlowShape, database: FlowShape) -> list[str]:
+    """What is not alike, one sentence each; empty when the two agree.
+
+    As in pgflow the order of the steps counts, and options do not.
+    """
+    ours = {step.slug: step for step in code.steps}
+    theirs = {step.slug: step for step in database.steps}
+    found = [f"step {slug!r} is only in the code" for slug in ours if slug not in theirs]
+    found += [f"step {slug!r} is only in the database" for slug in theirs if slug not in ours]
+    for slug, step in ours.items():
+        if slug in theirs:
+            found += _step_differences(step, theirs[slug])
+    return found or _order_differences(list(ours), list(theirs))
+
+
+def as_json(shape: FlowShape) -> dict[str, Any]:
+    """The shape as `pgflow.ensure_flow_compiled` takes it (core 0.10 and later).
+
+    Conditions are always written out: their absence would be a difference.
+    """
+    return {"steps": [_step_as_json(step) for step in shape.steps], "options": _options_as_json(shape.options)}
+
+
+def _step_differences(code: StepShape, database: StepShape) -> list[str]:
+    found: list[str] = []
+    if code.kind is not database.kind:
+        found.append(f"step {code.slug!r} is a {code.kind} step in the code, a {database.kind} step in the database")
+    if set(code.dependencies) != set(database.dependencies):
+        found.append(
+            f"step {code.slug!r} depends on {_listed(code.dependencies)} in the code, "
+            f"on {_listed(database.dependencies)} in the database"
+        )
+    return found
+
+
+def _order_differences(code: Sequence[str], database: Sequence[str]) -> list[str]:
+    if code == database:
+        return []
+    return [f"the steps are in another order: {', '.join(code)} in the code, {', '.join(database)} in the database"]
+
+
+def _listed(slugs: Sequence[str]) -> str:
+    return ", ".join(map(repr, sorted(slugs))) or "nothing"
+
+
+def _step_as_json(step: StepShape) -> dict[str, Any]:
+    return {
+        "slug": step.slug,
+        "stepType": step.kind.value,
+        "dependencies": sorted(step.dependencies),
+        "whenUnmet": "skip",
+        "whenExhausted": "fail",
+        "requiredInputPattern": {"defined": False},
+        "forbiddenInputPattern": {"defined": False},
+        "options": _options_as_json(step.options),
+    }
+
+
+def _options_as_json(options: FlowOptions | StepOptions) -> dict[str, int]:
+    names = {
+        "max_attempts": "maxAttempts",
+        "base_delay": "baseDelay",
+        "timeout": "timeout",
+        "start_delay": "startDelay",
+    }
+    values = {key: getattr(options, name, None) for name, key in names.items()}
+    return {key: value for key, value in values.items() if value is not None}
