@@ -5,7 +5,8 @@ Elixir worker's telemetry (`worker start`, `task exception`, …); docs/referenc
 Durations are seconds.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 from uuid import UUID
 
@@ -27,6 +28,8 @@ class WorkerStarted:
     """The worker is registered and may claim."""
 
     worker: WorkerInfo
+    details: Mapping[str, object] = field(default_factory=dict[str, object])
+    """Options worth a line in the log: concurrency, signal strategy, version. Never a connection string."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +72,11 @@ class PollStopped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskStarted:
-    """A handler is about to run. For a queue this is `job start`: id, attempt and payload are in `task`."""
+    """A handler is about to run. For a queue this is `job start`: id, attempt and payload are in `task`.
+
+    Emitted in the context (`contextvars`) that the handler then runs in, and no one else: a synchronous subscriber
+    may set context variables for it, such as the current span or the ids in log lines.
+    """
 
     worker: WorkerInfo
     task: ClaimedTask

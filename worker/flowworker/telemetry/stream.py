@@ -21,20 +21,25 @@ class EventStream:
     """
 
     def __init__(self) -> None:
-        self._subscribers: list[Subscriber] = []
+        self._subscribers: dict[object, Subscriber] = {}
         self._pending: set[asyncio.Future[None]] = set()
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
-        """Add a subscriber; the returned function removes it again."""
-        self._subscribers.append(subscriber)
-        return lambda: self._subscribers.remove(subscriber)
+        """Add a subscriber; the returned function removes it again, and does nothing the second time."""
+        place = object()
+        self._subscribers[place] = subscriber
+
+        def unsubscribe() -> None:
+            self._subscribers.pop(place, None)
+
+        return unsubscribe
 
     def emit(self, event: Event) -> None:
         """Tell everybody. Must be called on the event loop of the worker."""
-        for subscriber in tuple(self._subscribers):
+        for subscriber in tuple(self._subscribers.values()):
             try:
                 answer = subscriber(event)
-                if inspect.isawaitable(answer):
+                if answer is not None and inspect.isawaitable(answer):
                     self._watch(asyncio.ensure_future(answer))
             except Exception:
                 logger.exception("a subscriber failed on %s", type(event).__name__)

@@ -1,0 +1,274 @@
+"""Settings of a worker process: environment variables with the prefix `FLOWWORKER_`, under the command line's names.
+
+Every field is a variable (`max_concurrency` → `FLOWWORKER_MAX_CONCURRENCY`) and an option of `flowworker run`
+(`--max-concurrency`, but `--dsn` for the URL); the option wins. docs/reference/configuration.md is generated from the
+fields below.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
+from uuid import UUID
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from flowworker.errors import UsageError
+from flowworker.redaction import redact
+
+PREFIX = "FLOWWORKER_"
+
+
+SignalStrategy: TypeAlias = Literal["polling", "notify"]
+CompileMode: TypeAlias = Literal["auto", "verify"]
+WhenDrained: TypeAlias = Literal["exit", "wait"]
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+LogFormat: TypeAlias = Literal["auto", "json", "console"]
+
+Count: TypeAlias = Annotated[int, Field(ge=1, le=1000)]
+Interval: TypeAlias = Annotated[float, Field(ge=0.01, le=3600)]
+Patience: TypeAlias = Annotated[float, Field(ge=0, le=604_800)]
+Port: TypeAlias = Annotated[int, Field(ge=0, le=65535)]
+Name: TypeAlias = Annotated[str, Field(min_length=1)]
+
+
+class Settings(BaseSettings):
+    """What a worker process can be told. Durations are seconds."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    database_url: Annotated[
+        SecretStr | None, Field(description="Connection string of the database (a PostgreSQL URI).")
+    ] = None
+    database_file: Annotated[
+        Path | None,
+        Field(description="File that holds the connection string; the way to pass a mounted secret. Excludes the URL."),
+    ] = None
+    direct_database_url: Annotated[
+        SecretStr | None,
+        Field(description="Connection string of the pulse connection when the other one goes through a pooler."),
+    ] = None
+    direct_database_file: Annotated[
+        Path | None, Field(description="File that holds the connection string of the pulse connection.")
+    ] = None
+    statement_cache: Annotated[
+        bool, Field(description="Prepare statements once per connection. Turn off behind a transaction pooler.")
+    ] = True
+    start_timeout: Annotated[
+        Patience, Field(description="Seconds to wait for the database at start before giving up with exit code 69.")
+    ] = 60.0
+    compile: Annotated[
+        CompileMode,
+        Field(description="`auto` creates a missing flow or queue where the role may; `verify` only checks."),
+    ] = "auto"
+
+    max_concurrency: Annotated[Count, Field(description="Tasks that one worker runs at once.")] = 10
+    batch_size: Annotated[Count, Field(description="Most tasks taken with one claim.")] = 10
+    signal_strategy: Annotated[
+        SignalStrategy,
+        Field(description="`polling` asks at intervals; `notify` listens for inserts and asks at once."),
+    ] = "polling"
+    min_poll_interval: Annotated[Interval, Field(description="Shortest pause between two polls, in seconds.")] = 1.0
+    max_poll_interval: Annotated[Interval, Field(description="Longest pause between two polls, in seconds.")] = 5.0
+    notify_fallback_interval: Annotated[
+        Interval, Field(description="Seconds between polls with `notify` when no notification arrives.")
+    ] = 30.0
+
+    drain_timeout: Annotated[
+        Patience | None,
+        Field(description="Seconds a stopping worker waits for running tasks. Unset: the longest effective timeout."),
+    ] = None
+    when_drained: Annotated[
+        WhenDrained,
+        Field(description="After a drain request: `exit` with code 0, or `wait` (ready, idle) until it lapses."),
+    ] = "exit"
+
+    worker_id: Annotated[
+        UUID | None, Field(description="Id of the worker. Unset: a new one at every start (recommended).")
+    ] = None
+    worker_name: Annotated[
+        Name | None, Field(description="Name shown in logs, events and `workers list`. Unset: made from slug and id.")
+    ] = None
+    namespace: Annotated[Name | None, Field(description="Kubernetes namespace; set by the operator.")] = None
+    name: Annotated[Name | None, Field(description="Name of the FlowWorker resource; set by the operator.")] = None
+    pod_name: Annotated[Name | None, Field(description="Name of the pod; set by the operator.")] = None
+    pod_uid: Annotated[
+        Name | None, Field(description="Uid of the pod: a predecessor with the same uid is known to be dead at once.")
+    ] = None
+    revision: Annotated[Name | None, Field(description="Revision of the pod template; set by the operator.")] = None
+
+    probe_host: Annotated[
+        Name | None, Field(description="Address the probes listen on. Unset: every address of the machine.")
+    ] = None
+    probe_port: Annotated[
+        Port | None, Field(description="Port of `/livez`, `/readyz`, `/metrics`, `/state`; 0 picks one. Unset: none.")
+    ] = None
+    log_level: Annotated[LogLevel, Field(description="Least severe level that is logged.")] = "info"
+    log_format: Annotated[LogFormat, Field(description="`auto` is `console` on a terminal and `json` elsewhere.")] = (
+        "auto"
+    )
+    traces: Annotated[
+        bool,
+        Field(description="Send OpenTelemetry spans over OTLP/HTTP, configured by OTEL_*. Needs the extra `otel`."),
+    ] = False
+    termination_log: Annotated[
+        Path, Field(description="File that gets the reason of the end; written only where it already exists.")
+    ] = Path("/dev/termination-log")
+
+    @field_validator("compile", "signal_strategy", "when_drained", "log_level", "log_format", mode="before")
+    @classmethod
+    def _ignore_case(cls, choice: object) -> object:
+        return choice.lower() if isinstance(choice, str) else choice
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.min_poll_interval > self.max_poll_interval:
+            raise ValueError(
+                f"{variable('min_poll_interval')} ({self.min_poll_interval:g}) must not be greater than "
+                f"{variable('max_poll_interval')} ({self.max_poll_interval:g})"
+            )
+        for url, file in (("database_url", "database_file"), ("direct_database_url", "direct_database_file")):
+            if getattr(self, url) is not None and getattr(self, file) is not None:
+                raise ValueError(f"{variable(url)} and {variable(file)} exclude each other; set one of them")
+        return self
+
+    def dsn(self) -> str:
+        """The connection string, read from the file where a file is named.
+
+        Raises:
+            UsageError: neither is set, or the file cannot be read or is empty.
+        """
+        found = _read(self.database_url, self.database_file, "database_file")
+        if found is None:
+            raise UsageError(
+                f"no database: set {variable('database_url')} or {variable('database_file')}, "
+                f"or give {option('database_url')}"
+            )
+        return found
+
+    def direct_dsn(self) -> str | None:
+        """The connection string of the pulse; None means it uses the ordinary one.
+
+        Raises:
+            UsageError: the file cannot be read or is empty.
+        """
+        return _read(self.direct_database_url, self.direct_database_file, "direct_database_file")
+
+
+def load_settings(**options: object) -> Settings:
+    """Settings from the environment, with the command line's options on top.
+
+    Args:
+        options: values by field name; None means the option was not given.
+
+    Raises:
+        UsageError: a value is not allowed; names every variable or option at fault and what is allowed.
+        TypeError: an option is no field.
+    """
+    unknown = options.keys() - Settings.model_fields.keys()
+    if unknown:
+        raise TypeError(f"not a setting: {', '.join(sorted(unknown))}")
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        return Settings(**_exclusive(given))
+    except ValidationError as error:
+        raise UsageError("\n".join(map(partial(_complaint, given), error.errors()))) from None
+
+
+def variable(field: str) -> str:
+    """Name of the environment variable of a field."""
+    return PREFIX + field.upper()
+
+
+def option(field: str) -> str:
+    """Name of the command-line option of a field."""
+    return "--dsn" if field == "database_url" else "--" + field.replace("_", "-")
+
+
+def allowed(field: str) -> str:
+    """What a field accepts, in words."""
+    info = Settings.model_fields[field]
+    types = [choice for choice in (get_args(info.annotation) or (info.annotation,)) if choice is not type(None)]
+    return _in_words(types, _constraints(info))
+
+
+def misspelt(environment: Iterable[str]) -> list[str]:
+    """One warning for each variable that is none of ours but looks like one."""
+    known = [variable(field) for field in Settings.model_fields]
+    warnings: list[str] = []
+    for name in sorted(set(environment).difference(known)):
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.9) if name.startswith(PREFIX) else []
+        warnings += [f"{name} is not a setting and is ignored; did you mean {match}?" for match in close]
+    return warnings
+
+
+def _exclusive(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Let an option for the one form of a connection string override a variable with the other form."""
+    values = dict(given)
+    for prefix in ("database", "direct_database"):
+        url, file = f"{prefix}_url", f"{prefix}_file"
+        if url in given and file not in given:
+            values[file] = None
+        if file in given and url not in given:
+            values[url] = None
+    return values
+
+
+def _complaint(given: Mapping[str, object], error: Mapping[str, Any]) -> str:
+    if not error["loc"]:
+        return str(error["msg"]).removeprefix("Value error, ")
+    field = str(error["loc"][0])
+    source = option(field) if field in given else variable(field)
+    return f"{source}: {redact(repr(error['input']), limit=80)} is not valid; it must be {allowed(field)}"
+
+
+def _constraints(info: FieldInfo) -> list[Any]:
+    """Bounds of a field; those of an optional one sit on the member of the union, inside its own Field."""
+    members = [field for choice in get_args(info.annotation) for field in getattr(choice, "__metadata__", ())]
+    return [*info.metadata, *(bound for field in members for bound in field.metadata)]
+
+
+def _in_words(types: list[Any], constraints: list[Any]) -> str:
+    if isinstance(types[0], str):
+        return " or ".join(f"`{choice}`" for choice in types)
+    bounds = "".join(map(_bound, constraints))
+    return _WORDS[getattr(types[0], "__origin__", types[0])] + bounds
+
+
+_WORDS: Mapping[object, str] = {
+    bool: "`true` or `false`",
+    int: "a whole number",
+    float: "a number",
+    str: "text that is not empty",
+    UUID: "a UUID",
+    Path: "a path",
+    SecretStr: "a PostgreSQL URI",
+}
+
+
+def _bound(constraint: object) -> str:
+    least, most = getattr(constraint, "ge", None), getattr(constraint, "le", None)
+    return f" from {least}" if least is not None else f" to {most}" if most is not None else ""
+
+
+def _read(url: SecretStr | None, file: Path | None, field: str) -> str | None:
+    if url is not None:
+        return url.get_secret_value().strip()
+    if file is None:
+        return None
+    try:
+        content = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{variable(field)}: cannot read {file}: {_reason(error)}") from error
+    if not content:
+        raise UsageError(f"{variable(field)}: {file} is empty; it must hold a PostgreSQL URI")
+    return content
+
+
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else "it is not UTF-8 text"
