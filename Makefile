@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-chaos bench fmt lint types verify generate image lock clean
+.PHONY: help setup setup-image demo test test-unit test-chaos test-image bench fmt lint types verify generate image lock clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -30,10 +30,13 @@ demo: setup  ## Start PostgreSQL, run 100 runs and a job queue through a worker,
 test: lint types verify test-unit test-chaos  ## All checks and all tests
 
 test-unit: setup  ## Tests against real PostgreSQL, without the long chaos tests
-	$(PYTEST) -m 'not chaos' tests
+	$(PYTEST) -m 'not chaos and not image and not bench' tests
 
 test-chaos: setup  ## Tests that kill, freeze, block and cut real processes
 	$(PYTEST) -m chaos tests
+
+test-image: setup  ## Build the worker image and run it, restricted (root on Debian, or docker)
+	$(PYTEST) -m image tests
 
 bench: setup  ## Measure against the bare floor; writes build/bench/
 	$(BIN)/flowworker bench --output-directory build/bench
@@ -62,6 +65,9 @@ lock: setup  ## Resolve the hash-locked requirements anew
 
 image: setup  ## Build the worker image (docker, podman, or buildah without a registry)
 	$(BIN)/python -m tools.build_image
+
+setup-image: setup  ## Install what `make image` needs from the system's packages (root on Debian)
+	$(BIN)/python -m tools.build_image --setup
 
 clean:  ## Remove everything that was built or installed here
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache worker/flowworker/database/upstream

@@ -11,6 +11,7 @@ COMPILE = (
 )
 TARGETS = {
     "dev.txt": ("--all-extras", "--group", "dev", "pyproject.toml"),
+    "build.txt": ("--group", "build"),
     "worker.txt": ("--extra", "cli", "--extra", "uvloop", "--extra", "otel", "pyproject.toml"),
 }
 

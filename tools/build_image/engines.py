@@ -1,0 +1,101 @@
+"""docker, podman and buildah, as far as building an image needs them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import assert_never
+
+from tools.build_image.commands import BuildError, absent, missing, output, run
+
+
+class Engine(StrEnum):
+    """A program that builds images."""
+
+    DOCKER = "docker"
+    PODMAN = "podman"
+    BUILDAH = "buildah"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """One image to build."""
+
+    dockerfile: Path
+    context: Path
+    tag: str
+    epoch: int
+    """Seconds since 1970 that the image and its files are dated with."""
+    arguments: Mapping[str, str]
+    secrets: Mapping[str, Path]
+
+
+def answers(engine: Engine) -> bool:
+    """Whether the engine is installed and, where it has a daemon, the daemon answers."""
+    match engine:
+        case Engine.DOCKER | Engine.PODMAN:
+            return output([engine, "info"]) is not None
+        case Engine.BUILDAH:
+            return not absent([engine])
+        case _:
+            assert_never(engine)
+
+
+def choose() -> Engine:
+    """The first engine that answers.
+
+    Raises:
+        BuildError: There is none.
+    """
+    for engine in Engine:
+        if answers(engine):
+            return engine
+    raise BuildError(f"no docker or podman answers, and {missing([Engine.BUILDAH])}")
+
+
+def has(engine: Engine, image: str) -> bool:
+    """Whether the image is here already or can be pulled."""
+    inspect = {
+        Engine.DOCKER: [engine, "image", "inspect", image],
+        Engine.PODMAN: [engine, "image", "inspect", image],
+        Engine.BUILDAH: [engine, "inspect", "--type", "image", image],
+    }[engine]
+    return output(inspect) is not None or output([engine, "pull", image], deadline=300.0) is not None
+
+
+def build(engine: Engine, recipe: Recipe) -> None:
+    """Build an image into the engine's own store."""
+    run([engine, "build", *flags(engine, recipe), str(recipe.context)])
+
+
+def flags(engine: Engine, recipe: Recipe) -> list[str]:
+    """The arguments of the engine's `build`, without the context."""
+    common = ["--file", str(recipe.dockerfile), "--tag", recipe.tag]
+    for name, value in recipe.arguments.items():
+        common += ["--build-arg", f"{name}={value}"]
+    for name, path in recipe.secrets.items():
+        common += ["--secret", f"id={name},src={path}"]
+    match engine:
+        case Engine.DOCKER:
+            return [*common, "--build-arg", f"SOURCE_DATE_EPOCH={recipe.epoch}"]
+        case Engine.PODMAN | Engine.BUILDAH:
+            # The machine's own network: a bridge needs firewall rules that a container or a CI job may not set.
+            return [*common, "--timestamp", str(recipe.epoch), "--network", "host", "--quiet"]
+        case _:
+            assert_never(engine)
+
+
+def save(engine: Engine, tag: str, archive: Path) -> None:
+    """Write an image as a docker-archive, which `docker load`, `ctr images import` and `kind load` all read."""
+    draft = archive.with_suffix(".draft")
+    draft.unlink(missing_ok=True)
+    match engine:
+        case Engine.DOCKER:
+            run([engine, "save", "--output", str(draft), tag])
+        case Engine.PODMAN:
+            run([engine, "save", "--quiet", "--format", "docker-archive", "--output", str(draft), tag])
+        case Engine.BUILDAH:
+            run([engine, "push", "--quiet", tag, f"docker-archive:{draft}:{tag}"])
+        case _:
+            assert_never(engine)
+    draft.replace(archive)
