@@ -1,40 +1,91 @@
-"""Fixtures shared by all tests: real PostgreSQL servers and databases made from a template."""
+"""Fixtures shared by all tests: real PostgreSQL servers and databases made from a template.
+
+Everything in a database belongs to `flowworker_owner`, a plain role that is no superuser. Workers connect as
+`flowworker_worker`, which holds exactly the rights that `flowworker db install --role` grants.
+"""
 
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
 import pytest
 
 from flowworker.database.connection import Connection, connect
+from flowworker.database.grants import grant
 from flowworker.database.install import install
 from flowworker.database.local_server import DEVELOPMENT_SETTINGS, LocalServer, embedded_binaries
 
 BINARIES_VARIABLE = "FLOWWORKER_TEST_POSTGRES_BIN"
 """Directory with another PostgreSQL's initdb, pg_ctl and postgres; unset: the embedded PostgreSQL."""
 
+TEST_SETTINGS = {"synchronous_commit": "on", "deadlock_timeout": "100ms", "max_connections": "200"}
+"""Commits survive a killed server, although not a killed machine."""
+
+CATALOGUES = Path(__file__).parent / "catalogues"
+
+OWNER_ROLE = "flowworker_owner"
+WORKER_ROLE = "flowworker_worker"
+STRANGER_ROLE = "flowworker_stranger"
+"""May log in and nothing else."""
+
+ROLES = f"""
+    CREATE ROLE {OWNER_ROLE} LOGIN;
+    CREATE ROLE {WORKER_ROLE} LOGIN;
+    CREATE ROLE {STRANGER_ROLE} LOGIN;
+    GRANT pg_signal_backend TO {OWNER_ROLE};
+"""
+"""Ending a worker's connection is how tests break it: hence pg_signal_backend."""
+
+CORES = ("0.8", "0.10", "0.12", "0.13", "0.14", "0.15", "0.16", "0.17")
+"""The catalogues of tests/catalogues; 0.8 is what we install."""
+
 _numbers = count(1)
+
+
+def pytest_configure() -> None:
+    """Before a test without a loop, looptime asks for the thread's, which would make one that nobody closes."""
+    asyncio.set_event_loop(None)
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """One database of a test server, with everything installed."""
+    """One database of a test server."""
 
     server: LocalServer
     name: str
+    core: str = CORES[0]
+    """The pgflow core that this database looks like."""
 
     @property
     def dsn(self) -> str:
-        """Connection string of the owner."""
+        """Connection string of the owner: installs, compiles flows, creates queues."""
+        return self.server.dsn(self.name, OWNER_ROLE)
+
+    @property
+    def worker_dsn(self) -> str:
+        """Connection string of the role that workers use, with the least rights."""
+        return self.server.dsn(self.name, WORKER_ROLE)
+
+    @property
+    def superuser_dsn(self) -> str:
+        """Connection string of the server's superuser, for what no role of ours may do."""
         return self.server.dsn(self.name)
 
     async def connect(self) -> Connection:
         """Open a connection as the owner."""
         return await connect(self.dsn, application_name="test")
+
+    async def connect_as_worker(self) -> Connection:
+        """Open a connection with a worker's rights."""
+        return await connect(self.worker_dsn, application_name="test")
+
+    async def connect_as_stranger(self) -> Connection:
+        """Open a connection with no rights in the database."""
+        return await connect(self.server.dsn(self.name, STRANGER_ROLE), application_name="test")
 
 
 def make_server(directory: Path) -> LocalServer:
@@ -43,8 +94,57 @@ def make_server(directory: Path) -> LocalServer:
     return LocalServer(
         directory=directory,
         binaries=Path(chosen) if chosen else embedded_binaries(),
-        settings={**DEVELOPMENT_SETTINGS, "deadlock_timeout": "100ms", "max_connections": "200"},
+        settings={**DEVELOPMENT_SETTINGS, **TEST_SETTINGS},
     )
+
+
+async def create_database(server: LocalServer, name: str, template: str = "template1") -> Database:
+    """Create a database that belongs to the owner."""
+    admin = await connect(server.dsn(), application_name="test")
+    try:
+        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template} OWNER {OWNER_ROLE}")
+    finally:
+        await admin.close()
+    return Database(server, name)
+
+
+async def drop_database(database: Database) -> None:
+    """Drop a database and end every connection to it."""
+    admin = await connect(database.server.dsn(), application_name="test")
+    try:
+        await admin.execute(f"DROP DATABASE {database.name} WITH (FORCE)")
+    finally:
+        await admin.close()
+
+
+async def create_roles(server: LocalServer) -> None:
+    """Create the roles of this module in a server that is new."""
+    admin = await connect(server.dsn(), application_name="test")
+    try:
+        await admin.execute(ROLES)
+    finally:
+        await admin.close()
+
+
+async def install_everything(database: Database) -> None:
+    """Install as the owner and give the worker's role its rights."""
+    owner = await database.connect()
+    try:
+        await install(owner)
+        await grant(owner, WORKER_ROLE)
+    finally:
+        await owner.close()
+
+
+async def apply_catalogues(database: Database, core: str) -> None:
+    """Make an installed database look like a later core."""
+    owner = await database.connect()
+    try:
+        for step in CORES[1 : CORES.index(core) + 1]:
+            await owner.execute((CATALOGUES / f"{step}.sql").read_text())
+        await grant(owner, WORKER_ROLE)
+    finally:
+        await owner.close()
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +153,17 @@ def postgres() -> Iterator[LocalServer]:
     with tempfile.TemporaryDirectory(prefix="flowworker-test-") as folder:
         Path(folder).chmod(0o755)
         with make_server(Path(folder) / "server") as server:
+            asyncio.run(create_roles(server))
+            yield server
+
+
+@pytest.fixture
+def own_server() -> Iterator[LocalServer]:
+    """A running server for one test, which may restart or kill it; it has the roles and no database of ours."""
+    with tempfile.TemporaryDirectory(prefix="flowworker-test-") as folder:
+        Path(folder).chmod(0o755)
+        with make_server(Path(folder) / "server") as server:
+            asyncio.run(create_roles(server))
             yield server
 
 
@@ -60,34 +171,68 @@ def postgres() -> Iterator[LocalServer]:
 def template(postgres: LocalServer) -> str:
     """Name of a database with everything installed, to be copied."""
 
-    async def build() -> None:
-        admin = await connect(postgres.dsn(), application_name="test")
-        await admin.execute("CREATE DATABASE flowworker_template")
-        await admin.close()
-        owner = await connect(postgres.dsn("flowworker_template"), application_name="test")
-        await install(owner)
-        await owner.close()
+    async def build() -> Database:
+        database = await create_database(postgres, "flowworker_template")
+        await install_everything(database)
+        return database
 
-    asyncio.run(build())
-    return "flowworker_template"
+    return asyncio.run(build()).name
 
 
 @pytest.fixture
 async def database(postgres: LocalServer, template: str) -> AsyncIterator[Database]:
     """A fresh database with pgmq, pgflow and our schema, dropped after the test."""
-    name = f"test_{next(_numbers)}"
-    admin = await connect(postgres.dsn(), application_name="test")
-    try:
-        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-        yield Database(postgres, name)
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    finally:
-        await admin.close()
+    made = await create_database(postgres, f"test_{next(_numbers)}", template)
+    yield made
+    await drop_database(made)
+
+
+@pytest.fixture
+async def empty_database(postgres: LocalServer) -> AsyncIterator[Database]:
+    """A fresh database with nothing in it, dropped after the test."""
+    made = await create_database(postgres, f"test_{next(_numbers)}")
+    yield made
+    await drop_database(made)
+
+
+@pytest.fixture(scope="session")
+def core_templates(postgres: LocalServer, template: str) -> Callable[[str], Awaitable[str]]:
+    """Makes the template of a core's catalogue when it is first asked for."""
+    made = {CORES[0]: template}
+
+    async def make(core: str) -> str:
+        if core not in made:
+            name = f"flowworker_template_{core.replace('.', '_')}"
+            await apply_catalogues(await create_database(postgres, name, template), core)
+            made[core] = name
+        return made[core]
+
+    return make
+
+
+@pytest.fixture(params=CORES)
+async def catalogue(
+    request: pytest.FixtureRequest, postgres: LocalServer, core_templates: Callable[[str], Awaitable[str]]
+) -> AsyncIterator[Database]:
+    """A fresh database that looks like one pgflow core after another, or like those given with `indirect`."""
+    core: str = request.param
+    template = await core_templates(core)
+    made = replace(await create_database(postgres, f"test_{next(_numbers)}", template), core=core)
+    yield made
+    await drop_database(made)
 
 
 @pytest.fixture
 async def owner(database: Database) -> AsyncIterator[Connection]:
     """An owner's connection to the test's database."""
     connection = await database.connect()
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def worker(database: Database) -> AsyncIterator[Connection]:
+    """A connection with a worker's rights to the test's database."""
+    connection = await database.connect_as_worker()
     yield connection
     await connection.close()

@@ -7,6 +7,7 @@ FlowWorkerError
 │   ├── UnknownFlowError            the database has no such flow
 │   ├── UnknownQueueError           the database has no such queue
 │   ├── UnknownRunError             the database has no such run
+│   ├── UnknownJobError             the queue has no such job
 │   └── UnsupportedSchemaError      an installation of pgmq or pgflow we do not recognise
 ├── DefinitionError             66  a flow or queue is defined wrongly
 │   └── HandlerImportError          MODULE:OBJECT does not import, or is no flow or queue
@@ -78,6 +79,10 @@ class UnknownQueueError(DataError):
 
 class UnknownRunError(DataError):
     """The database has no run of this id."""
+
+
+class UnknownJobError(DataError):
+    """The queue has no job of this id, neither waiting nor archived."""
 
 
 class UnsupportedSchemaError(DataError):

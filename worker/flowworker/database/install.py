@@ -1,29 +1,153 @@
-"""Install pgmq, pgflow's core and our own schema where they are missing."""
+"""Install pgmq, pgflow's core and our own schema where they are missing.
 
-from importlib.resources import files
+One file at a time: each transaction takes the advisory lock, looks at the database anew, applies the next missing file
+and notes it in flowworker.ledger. So a crash loses at most the file it hit, two installers at once take turns, and an
+installation that somebody else made is recognised by what it contains, never by a version table.
+"""
 
-from flowworker.database.connection import Connection
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import asyncpg
+
+from flowworker.database.connection import CONNECTION_LOST, Connection, describe
+from flowworker.database.identifiers import quote
+from flowworker.database.inventory import Inventory, refuse_unknown
+from flowworker.database.packaged import Component, PackagedFile, packaged_files, packaged_version
+from flowworker.database.statements import load
+from flowworker.errors import DatabaseUnavailableError, MissingRightsError
 
 ADVISORY_LOCK = 0x666C6F77
+"""Key of the advisory lock that installers hold while they apply a file."""
 
 
-async def install(connection: Connection) -> None:
-    """Install everything that is missing."""
-    upstream = files("flowworker.database") / "upstream"
-    ours = files("flowworker.database") / "sql" / "install"
-    async with connection.transaction():
+class Action(StrEnum):
+    """What became of one component."""
+
+    INSTALLED = "installed"
+    UPDATED = "updated"
+    KEPT = "kept"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComponentReport:
+    """One line of an installation's report."""
+
+    component: Component
+    action: Action
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallReport:
+    """What one call of `install` found and did."""
+
+    components: Sequence[ComponentReport]
+
+    def action(self, component: Component) -> Action:
+        """What became of a component."""
+        return next(report.action for report in self.components if report.component is component)
+
+
+def next_file(inventory: Inventory, packaged: Sequence[PackagedFile]) -> PackagedFile | None:
+    """The first packaged file that the database lacks; None when nothing is missing."""
+    return next((file for file in packaged if _is_missing(file, inventory)), None)
+
+
+async def install(connection: Connection, *, only: Component | None = None) -> InstallReport:
+    """Install what is missing; calling it again, or twice at the same time, changes nothing.
+
+    Args:
+        connection: of a role that may create schemas in this database. Not inside a transaction.
+        only: restricts the installation to one component; `Component.FLOWWORKER` is the useful one.
+
+    Raises:
+        UnsupportedSchemaError: something is there that we do not recognise; nothing was changed.
+        MissingRightsError: the role may not create schemas here, or does not own what is there.
+        DatabaseUnavailableError: the server takes no writes, or the connection broke; calling again goes on.
+        UsageError: the packaged SQL is missing.
+    """
+    packaged = [file for file in packaged_files() if only in (None, file.component)]
+    before, applied = None, list[PackagedFile]()
+    while True:
+        try:
+            inventory, file = await _apply_next(connection, packaged, only)
+        except CONNECTION_LOST as error:
+            raise DatabaseUnavailableError(
+                f"the connection broke during the installation: {describe(error)}. Run it again: it goes on from there."
+            ) from error
+        before = before or inventory
+        if file is None:
+            return InstallReport(components=[_report(component, before, applied, only) for component in Component])
+        applied.append(file)
+
+
+async def _apply_next(
+    connection: Connection, packaged: Sequence[PackagedFile], only: Component | None
+) -> tuple[Inventory, PackagedFile | None]:
+    async with connection.transaction(isolation="read_committed"):
         await connection.execute("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
-        if not await connection.fetchval("SELECT to_regclass('pgmq.meta') IS NOT NULL"):
-            await connection.execute((upstream / "pgmq" / "pgmq.sql").read_text())
-        if not await connection.fetchval(
-            "SELECT to_regprocedure('realtime.send(jsonb,text,text,boolean)') IS NOT NULL"
-        ):
-            await connection.execute((ours / "realtime_stub.sql").read_text())
-        if not await connection.fetchval("SELECT to_regclass('pgflow.runs') IS NOT NULL"):
-            migrations = sorted(
-                (p for p in (upstream / "pgflow").iterdir() if p.name.endswith(".sql")), key=lambda p: p.name
-            )
-            for migration in migrations:
-                lines = migration.read_text().splitlines()
-                await connection.execute("\n".join(line for line in lines if not line.startswith("CREATE EXTENSION")))
-        await connection.execute((ours / "flowworker.sql").read_text())
+        inventory = await read_inventory(connection)
+        refuse_unknown(inventory, only)
+        file = next_file(inventory, packaged)
+        if file is not None:
+            try:
+                await connection.execute(file.sql)
+                await connection.execute(load("install/record"), file.component, file.name, file.checksum)
+            except asyncpg.InsufficientPrivilegeError as error:
+                raise _missing_rights(inventory, file, error) from error
+        return inventory, file
+
+
+async def read_inventory(connection: Connection) -> Inventory:
+    """Look at what the database holds."""
+    row = await connection.fetchrow(load("install/inventory"))
+    assert row is not None
+    columns = frozenset[str](row["columns"])
+    ledger = await connection.fetch(load("install/ledger")) if "flowworker.ledger.checksum" in columns else []
+    return Inventory(
+        database=row["database"],
+        role=row["role"],
+        server_version=row["server_version"],
+        read_only=row["read_only"],
+        pgmq_extension=row["pgmq_extension"],
+        columns=columns,
+        functions=frozenset[str](row["functions"]),
+        ledger={(entry["component"], entry["name"]): entry["checksum"] for entry in ledger},
+    )
+
+
+def _is_missing(file: PackagedFile, inventory: Inventory) -> bool:
+    noted = inventory.ledger.get((file.component, file.name))
+    match file.component:
+        case Component.FLOWWORKER:
+            return noted != file.checksum
+        case Component.PGMQ:
+            return not inventory.has_pgmq
+        case Component.REALTIME:
+            return not inventory.has_realtime or noted not in (None, file.checksum)
+        case Component.PGFLOW:
+            return noted is None and not inventory.has_pgflow
+
+
+def _report(
+    component: Component, before: Inventory, applied: Sequence[PackagedFile], only: Component | None
+) -> ComponentReport:
+    count = sum(file.component is component for file in applied)
+    action, detail = Action.KEPT, before.describe(component)
+    if only not in (None, component):
+        action, detail = Action.SKIPPED, f"only {only} was asked for"
+    elif count:
+        action = Action.UPDATED if before.has(component) else Action.INSTALLED
+        detail = f"{packaged_version(component)}, {count} file{'s' if count > 1 else ''} applied"
+    return ComponentReport(component=component, action=action, detail=detail)
+
+
+def _missing_rights(inventory: Inventory, file: PackagedFile, error: Exception) -> MissingRightsError:
+    command = f"GRANT CREATE ON DATABASE {quote(inventory.database)} TO {quote(inventory.role)}"
+    return MissingRightsError(
+        f"role {inventory.role!r} may not apply {file.component} {file.name}: {error}. Install as the owner of the "
+        f"database, or run as its owner: {command}"
+    )

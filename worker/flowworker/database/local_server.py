@@ -6,14 +6,18 @@ PostgreSQL refuses to run as root: then everything runs as an unprivileged user,
 that user could not reach them.
 """
 
+import fcntl
+import hashlib
 import os
 import pwd
+import shlex
 import shutil
 import socket
 import stat
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +29,10 @@ from flowworker.errors import DatabaseUnavailableError, UsageError
 UNPRIVILEGED_USERS = ("postgres", "nobody")
 START_TIMEOUT = 60
 """Seconds to wait for the server to accept connections."""
+PORT_ATTEMPTS = 5
+"""How often to try another port when somebody takes the free one before the server does."""
+PORT_LINE = 3
+"""Index of the line of postmaster.pid that holds the port."""
 
 DEVELOPMENT_SETTINGS: Mapping[str, str] = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 """Fast and unsafe across a crash of the machine: for data that may be thrown away."""
@@ -51,18 +59,22 @@ class LocalServer:
     binaries: Path = field(default_factory=embedded_binaries)
     settings: Mapping[str, str] = field(default_factory=dict[str, str])
     port: int = 0
-    """0 picks a free one at the first start; later starts keep it."""
+    """0 picks a free one at the first start; later starts of this object keep it."""
+
+    _started: bool = field(default=False, init=False)
+    """We started it; False when it was running already, for somebody else."""
 
     def __enter__(self) -> Self:
-        """Create the cluster where it is missing, and start it."""
+        """Create the cluster where it is missing, and start the server unless it runs."""
         self.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop the server; the data stays."""
-        self.stop()
+        """Stop the server if it was started here; the data stays."""
+        if self._started:
+            self.stop()
 
     @property
     def data(self) -> Path:
@@ -76,23 +88,29 @@ class LocalServer:
     def start(self) -> None:
         """Start the server and wait until it accepts connections; initialises the cluster first where needed.
 
+        A server that already runs on this directory is used, on the port it has.
+
         Raises:
             DatabaseUnavailableError: with the end of the server's log.
+            UsageError: the directory belongs to another major version, or the unprivileged user cannot reach it.
         """
         self._prepare_directory()
-        if not (self.data / "PG_VERSION").exists():
-            self._run("initdb", "--pgdata", str(self.data), "--username=postgres", "--auth=trust", "--encoding=UTF8",
-                      "--locale=C", "--no-sync", "--no-instructions")  # fmt: skip
-        self.port = self.port or free_port()
-        options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": str(self.directory), **self.settings}
-        arguments = " ".join(f"-c {name}='{value}'" for name, value in {**options, "port": self.port}.items())
-        self._run("pg_ctl", "start", "--wait", f"--timeout={START_TIMEOUT}", "--pgdata", str(self.data),
-                  "--log", str(self.directory / "server.log"), "--options", arguments)  # fmt: skip
+        with self._alone():
+            if self.is_running():
+                self.port = self._running_port()
+                return
+            if (self.data / "PG_VERSION").exists():
+                self._check_version()
+            else:
+                self._initialise()
+            self._start_on_a_port()
+            self._started = True
 
     def stop(self, mode: str = "fast") -> None:
         """Stop the server; `mode` is pg_ctl's: smart, fast or immediate. Does nothing when it does not run."""
         if self.is_running():
             self._run("pg_ctl", "stop", "--wait", "--mode", mode, "--pgdata", str(self.data))
+        self._started = False
 
     def restart(self, mode: str = "fast") -> None:
         """Stop and start on the same port."""
@@ -111,9 +129,64 @@ class LocalServer:
 
     def _prepare_directory(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        if os.geteuid() == 0:
-            account = unprivileged_account()
-            os.chown(self.directory, account.pw_uid, account.pw_gid)
+        if os.geteuid() != 0:
+            return
+        account = unprivileged_account()
+        for parent in self.directory.resolve().parents:
+            if not _others_may_enter(parent):
+                raise UsageError(
+                    f"PostgreSQL runs as user {account.pw_name!r}, who may not enter {parent}: choose another "
+                    f"directory than {self.directory}, or run as a user that is not root"
+                )
+        os.chown(self.directory, account.pw_uid, account.pw_gid)
+
+    @contextmanager
+    def _alone(self) -> Generator[None, None, None]:
+        """Keep other callers for the same directory waiting; the lock goes with the process."""
+        with (self.directory / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _initialise(self) -> None:
+        """Create the cluster beside its place and move it there, so that an interrupted initdb leaves nothing half."""
+        draft = self.directory / "data.draft"
+        shutil.rmtree(draft, ignore_errors=True)
+        self._run("initdb", "--pgdata", str(draft), "--username=postgres", "--auth=trust", "--encoding=UTF8",
+                  "--locale=C", "--no-sync", "--no-instructions")  # fmt: skip
+        draft.rename(self.data)
+
+    def _check_version(self) -> None:
+        made_by = (self.data / "PG_VERSION").read_text().strip()
+        command = [str(self._reachable_binaries() / "postgres"), "--version"]
+        # For example: postgres (PostgreSQL) 15.18 (Debian 15.18-1)
+        version = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[2]
+        if version.split(".")[0] != made_by:
+            raise UsageError(
+                f"{self.data} was made by PostgreSQL {made_by}, the binaries in {self.binaries} are {version}: "
+                "use the binaries that fit, or remove the directory if its data may go"
+            )
+
+    def _start_on_a_port(self) -> None:
+        attempts = 1 if self.port else PORT_ATTEMPTS
+        for attempt in range(1, attempts + 1):
+            port = self.port or free_port()
+            try:
+                self._start(port)
+            except DatabaseUnavailableError as error:
+                if attempt == attempts or "Address already in use" not in str(error):
+                    raise
+            else:
+                self.port = port
+                return
+
+    def _start(self, port: int) -> None:
+        settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", **self.settings, "port": port}
+        options = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in settings.items())
+        self._run("pg_ctl", "start", "--wait", f"--timeout={START_TIMEOUT}", "--pgdata", str(self.data),
+                  "--log", str(self.directory / "server.log"), "--options", options)  # fmt: skip
+
+    def _running_port(self) -> int:
+        return int((self.data / "postmaster.pid").read_text().splitlines()[PORT_LINE])
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self._reachable_binaries() / program), *arguments]
@@ -135,14 +208,7 @@ class LocalServer:
         """The binaries, or a copy of their installation where the unprivileged user could not reach them."""
         if os.geteuid() != 0 or all(_others_may_enter(parent) for parent in self.binaries.resolve().parents):
             return self.binaries
-        installation = self.binaries.resolve().parent
-        copy = Path(tempfile.gettempdir()) / f"flowworker-postgresql-{installation.stat().st_mtime_ns}"
-        if not copy.exists():
-            draft = Path(tempfile.mkdtemp(dir=tempfile.gettempdir()))
-            shutil.copytree(installation.parent, draft, dirs_exist_ok=True, symlinks=True)
-            draft.chmod(0o755)
-            draft.rename(copy)
-        return copy / installation.name / "bin"
+        return _copied(self.binaries.resolve().parent) / "bin"
 
 
 def unprivileged_account() -> pwd.struct_passwd:
@@ -176,3 +242,24 @@ def _identity() -> tuple[int | None, int | None]:
 
 def _others_may_enter(directory: Path) -> bool:
     return bool(directory.stat().st_mode & stat.S_IXOTH)
+
+
+def _copied(installation: Path) -> Path:
+    """A copy of an installation that everybody can reach, made once; with the libraries that a wheel puts beside it."""
+    package = installation.parent
+    mark = hashlib.sha256(f"{installation} {installation.stat().st_mtime_ns}".encode()).hexdigest()[:16]
+    copy = Path(tempfile.gettempdir()) / f"flowworker-postgresql-{mark}"
+    if not (copy.exists() and copy.stat().st_uid == os.geteuid()):
+        draft = Path(tempfile.mkdtemp(prefix=f"{copy.name}-", dir=tempfile.gettempdir()))
+        shutil.copytree(installation, draft / package.name / installation.name, symlinks=True)
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.is_dir():
+            shutil.copytree(libraries, draft / libraries.name, symlinks=True)
+        for folder in (draft, draft / package.name):
+            folder.chmod(0o755)
+        try:
+            draft.rename(copy)
+        except OSError:
+            # Somebody made it at the same moment, or the name is taken by another user whom we do not trust.
+            copy = draft
+    return copy / package.name / installation.name

@@ -1,0 +1,132 @@
+-- Steps may be skipped instead of failing the run.
+
+-- Functions that are wrapped move here under their own names, which their bodies use.
+CREATE SCHEMA pgflow_wrapped;
+GRANT USAGE ON SCHEMA pgflow_wrapped TO PUBLIC;
+
+ALTER TABLE pgflow.steps
+    ADD COLUMN required_input_pattern jsonb,
+    ADD COLUMN forbidden_input_pattern jsonb,
+    ADD COLUMN when_unmet text NOT NULL DEFAULT 'skip' CHECK (when_unmet IN ('fail', 'skip', 'skip-cascade')),
+    ADD COLUMN when_exhausted text NOT NULL DEFAULT 'fail' CHECK (when_exhausted IN ('fail', 'skip', 'skip-cascade'));
+ALTER TABLE pgflow.step_states
+    ADD COLUMN skip_reason text CHECK (skip_reason IN ('condition_unmet', 'handler_failed', 'dependency_skipped')),
+    ADD COLUMN skipped_at timestamptz,
+    DROP CONSTRAINT status_is_valid,
+    ADD CONSTRAINT status_is_valid CHECK (status IN ('created', 'started', 'completed', 'failed', 'skipped'));
+
+ALTER FUNCTION pgflow.add_step(text, text, text[], integer, integer, integer, integer, text) SET SCHEMA pgflow_wrapped;
+CREATE FUNCTION pgflow.add_step(
+    flow_slug text, step_slug text, deps_slugs text[] DEFAULT '{}', max_attempts integer DEFAULT NULL,
+    base_delay integer DEFAULT NULL, timeout integer DEFAULT NULL, start_delay integer DEFAULT NULL,
+    step_type text DEFAULT 'single', required_input_pattern jsonb DEFAULT NULL,
+    forbidden_input_pattern jsonb DEFAULT NULL, when_unmet text DEFAULT 'skip', when_exhausted text DEFAULT 'fail'
+) RETURNS pgflow.steps LANGUAGE plpgsql AS $$
+DECLARE
+    added pgflow.steps;
+BEGIN
+    PERFORM pgflow_wrapped.add_step(
+        add_step.flow_slug, add_step.step_slug, deps_slugs, max_attempts, base_delay, timeout, start_delay,
+        add_step.step_type);
+    UPDATE pgflow.steps AS step SET
+        required_input_pattern = add_step.required_input_pattern,
+        forbidden_input_pattern = add_step.forbidden_input_pattern,
+        when_unmet = add_step.when_unmet,
+        when_exhausted = add_step.when_exhausted
+    WHERE step.flow_slug = add_step.flow_slug AND step.step_slug = add_step.step_slug
+    RETURNING * INTO added;
+    RETURN added;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION pgflow.flow_input_of(task pgflow.step_tasks) RETURNS jsonb LANGUAGE sql AS $$
+    SELECT run.input
+    FROM pgflow.runs AS run
+    JOIN pgflow.steps AS step ON step.flow_slug = run.flow_slug AND step.step_slug = task.step_slug
+    WHERE run.run_id = task.run_id AND step.step_type = 'single' AND step.deps_count = 0
+$$;
+
+CREATE OR REPLACE FUNCTION pgflow.claim_messages(flow_slug text, msg_ids bigint[], worker_id uuid)
+RETURNS SETOF pgflow.step_tasks LANGUAGE sql AS $$
+    UPDATE pgflow.step_tasks AS task
+    SET status = 'started', attempts_count = attempts_count + 1, started_at = now(), last_worker_id = worker_id
+    FROM pgflow.runs AS run, pgflow.step_states AS state
+    WHERE task.flow_slug = claim_messages.flow_slug AND task.message_id = ANY (msg_ids) AND task.status = 'queued'
+      AND run.run_id = task.run_id AND run.status = 'started'
+      AND state.run_id = task.run_id AND state.step_slug = task.step_slug AND state.status = 'started'
+    RETURNING task.*
+$$;
+
+CREATE FUNCTION pgflow.archive_step(run_id uuid, step_slug text) RETURNS void LANGUAGE sql AS $$
+    SELECT pgmq.archive(task.flow_slug, task.message_id)
+    FROM pgflow.step_tasks AS task
+    WHERE task.run_id = archive_step.run_id AND task.step_slug = archive_step.step_slug
+      AND task.status IN ('queued', 'started', 'failed')
+$$;
+
+CREATE FUNCTION pgflow.skip_step(run_id uuid, step_slug text, reason text, cascade boolean) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    child record;
+BEGIN
+    UPDATE pgflow.step_states AS state
+    SET status = 'skipped', skip_reason = reason, skipped_at = now(), remaining_tasks = NULL
+    WHERE state.run_id = skip_step.run_id AND state.step_slug = skip_step.step_slug
+      AND state.status IN ('created', 'started');
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    PERFORM pgflow.archive_step(skip_step.run_id, skip_step.step_slug);
+    UPDATE pgflow.runs AS run SET remaining_steps = remaining_steps - 1 WHERE run.run_id = skip_step.run_id;
+    FOR child IN
+        SELECT dep.step_slug, step.step_type
+        FROM pgflow.runs AS run
+        JOIN pgflow.deps AS dep ON dep.flow_slug = run.flow_slug AND dep.dep_slug = skip_step.step_slug
+        JOIN pgflow.steps AS step ON step.flow_slug = dep.flow_slug AND step.step_slug = dep.step_slug
+        WHERE run.run_id = skip_step.run_id
+    LOOP
+        IF cascade THEN
+            PERFORM pgflow.skip_step(skip_step.run_id, child.step_slug, 'dependency_skipped', true);
+        ELSE
+            UPDATE pgflow.step_states AS state
+            SET remaining_deps = remaining_deps - 1,
+                initial_tasks = CASE child.step_type WHEN 'map' THEN 0 ELSE initial_tasks END
+            WHERE state.run_id = skip_step.run_id AND state.step_slug = child.step_slug;
+        END IF;
+    END LOOP;
+END
+$$;
+
+ALTER FUNCTION pgflow.fail_task(uuid, text, integer, text) SET SCHEMA pgflow_wrapped;
+CREATE FUNCTION pgflow.fail_task(run_id uuid, step_slug text, task_index integer, error_message text)
+RETURNS SETOF pgflow.step_tasks LANGUAGE plpgsql AS $$
+DECLARE
+    policy text;
+BEGIN
+    PERFORM FROM pgflow.runs AS run WHERE run.run_id = fail_task.run_id FOR UPDATE;
+    SELECT step.when_exhausted INTO policy
+    FROM pgflow.step_tasks AS task
+    JOIN pgflow.step_states AS state ON state.run_id = task.run_id AND state.step_slug = task.step_slug
+    JOIN pgflow.steps AS step ON step.flow_slug = task.flow_slug AND step.step_slug = task.step_slug
+    JOIN pgflow.flows AS flow ON flow.flow_slug = task.flow_slug
+    WHERE task.run_id = fail_task.run_id AND task.step_slug = fail_task.step_slug
+      AND task.task_index = fail_task.task_index AND task.status = 'started' AND state.status = 'started'
+      AND task.attempts_count >= coalesce(step.opt_max_attempts, flow.opt_max_attempts);
+    IF coalesce(policy, 'fail') = 'fail' THEN
+        RETURN QUERY SELECT * FROM pgflow_wrapped.fail_task(
+            fail_task.run_id, fail_task.step_slug, fail_task.task_index, fail_task.error_message);
+        RETURN;
+    END IF;
+    UPDATE pgflow.step_tasks AS task
+    SET status = 'failed', failed_at = now(), error_message = fail_task.error_message
+    WHERE task.run_id = fail_task.run_id AND task.step_slug = fail_task.step_slug
+      AND task.task_index = fail_task.task_index;
+    PERFORM pgflow.skip_step(fail_task.run_id, fail_task.step_slug, 'handler_failed', policy = 'skip-cascade');
+    PERFORM pgflow.cascade_complete_taskless_steps(fail_task.run_id);
+    PERFORM pgflow.start_ready_steps(fail_task.run_id);
+    PERFORM pgflow.maybe_complete_run(fail_task.run_id);
+    RETURN QUERY SELECT * FROM pgflow.step_tasks AS task
+        WHERE task.run_id = fail_task.run_id AND task.step_slug = fail_task.step_slug
+          AND task.task_index = fail_task.task_index;
+END
+$$;

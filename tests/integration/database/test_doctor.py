@@ -1,0 +1,125 @@
+"""Each check finds what it is for, and a healthy database is found healthy."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from tests.conftest import Database
+
+from flowworker.database.capabilities import detect
+from flowworker.database.compile import ensure_compiled
+from flowworker.database.connection import Connection
+from flowworker.database.doctor import CHECKS, Examination, Finding, Level, QueueTable, StaleWorker, diagnose
+from flowworker.database.examination import examine
+from flowworker.database.notify_setup import NotifyState, NotifyStatus, ensure_notify
+from flowworker.definition.flow import Flow
+
+SAMPLE = Flow("sample")
+
+
+@SAMPLE.step
+async def only(value: int) -> int:
+    return value
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def problems(findings: list[Finding]) -> set[str]:
+    return {finding.check for finding in findings if finding.level is not Level.OK}
+
+
+@pytest.fixture
+async def healthy(owner: Connection, worker: Connection) -> Examination:
+    await ensure_compiled(owner, SAMPLE, await detect(owner))
+    await ensure_notify(owner, "sample")
+    return await examine(worker, now=now, flows=[SAMPLE])
+
+
+async def test_a_healthy_database_passes_every_check(healthy: Examination) -> None:
+    findings = diagnose(healthy)
+    assert problems(findings) == set()
+    assert {finding.check for finding in findings} == set(CHECKS)
+
+
+async def test_every_problem_is_found_by_its_check_with_advice(healthy: Examination) -> None:
+    lost = NotifyState(status=NotifyStatus.THROTTLE_LOST, message="lost", command="INSERT")
+    found = healthy.capabilities
+    sick: dict[str, list[Examination]] = {
+        "server": [replace(healthy, capabilities=replace(found, in_recovery=True))],
+        "schema": [
+            replace(healthy, capabilities=replace(found, **{feature: False}))
+            for feature in ("pgmq", "message_headers", "pgflow", "task_index", "realtime")
+        ]
+        + [replace(healthy, capabilities=replace(found, own_columns=frozenset()))],
+        "rights": [
+            replace(healthy, capabilities=replace(found, can_work=False)),
+            replace(healthy, capabilities=replace(found, can_report=False)),
+        ],
+        "pooler": [replace(healthy, listen_works=False)],
+        "clock": [replace(healthy, clock_skew=86400.0), replace(healthy, clock_skew=-86400.0)],
+        "connections": [replace(healthy, connections=healthy.connection_limit - 1)],
+        "vacuum": [
+            replace(healthy, longest_transaction=3600.0),
+            replace(healthy, oldest_xmin_age=2_000_000),
+            replace(healthy, oldest_slot_age=2_000_000),
+        ],
+        "bloat": [
+            replace(healthy, tables=[QueueTable(name="q_x", live=10, dead=50_000, fillfactor=70, bytes=1)]),
+            replace(healthy, tables=[QueueTable(name="q_x", live=50_000, dead=0, fillfactor=100, bytes=1)]),
+        ],
+        "notify": [replace(healthy, notify={"sample": lost})],
+        "flows": [replace(healthy, flow_problems={"sample": ["it is not in the database"]})],
+        "workers": [replace(healthy, stale_workers=[StaleWorker(worker_name="w", slug="sample", silence=60.0)])],
+        "leftovers": [replace(healthy, ownerless={"sample": 2}), replace(healthy, foreign_messages={"sample": 1})],
+    }
+    assert set(sick) == set(CHECKS)
+    for check, examinations in sick.items():
+        for examination in examinations:
+            found_by_check = [finding for finding in diagnose(examination) if finding.level is not Level.OK]
+            assert {finding.check for finding in found_by_check} == {check}
+            assert all(finding.advice for finding in found_by_check)
+
+
+async def test_a_machine_whose_clock_is_off_by_a_day_is_told(worker: Connection) -> None:
+    examination = await examine(worker, now=lambda: now() + timedelta(days=1))
+    assert examination.clock_skew == pytest.approx(86400, abs=60)
+    assert problems(diagnose(examination)) == {"clock"}
+
+
+async def test_leftovers_and_silent_workers_are_counted(healthy: Examination, worker: Connection) -> None:
+    await worker.execute("""
+        SELECT pgflow.start_flow('sample', '1');
+        SELECT pgmq.send('sample', '{"foreign": true}');
+        UPDATE pgflow.step_tasks SET status = 'started', started_at = clock_timestamp();
+        INSERT INTO flowworker.workers
+            (worker_id, boot_id, kind, slug, worker_name, version, state, slots, reported_at)
+        SELECT gen_random_uuid(), gen_random_uuid(), 'flow', 'sample', 'gone', '1', 'running', 1, now() - interval '1h';
+    """)
+    examination = await examine(worker, now=now)
+    assert examination.ownerless == {"sample": 1}
+    assert examination.foreign_messages == {"sample": 1}
+    assert [stale.worker_name for stale in examination.stale_workers] == ["gone"]
+    assert problems(diagnose(examination)) == {"leftovers", "workers"}
+
+
+async def test_a_flow_that_is_not_compiled_is_reported(worker: Connection) -> None:
+    findings = diagnose(await examine(worker, now=now, flows=[SAMPLE]))
+    assert [finding.found for finding in findings if finding.level is Level.ERROR] == [
+        "flow 'sample': it is not in the database"
+    ]
+
+
+async def test_a_stranger_gets_findings_instead_of_an_error(healthy: Examination, database: Database) -> None:
+    stranger = await database.connect_as_stranger()
+    findings = diagnose(await examine(stranger, now=now, flows=[SAMPLE]))
+    assert problems(findings) == {"rights", "flows"}
+    await stranger.close()
+
+
+async def test_an_empty_database_is_told_what_to_install(empty_database: Database) -> None:
+    connection = await empty_database.connect()
+    findings = diagnose(await examine(connection, now=now, flows=[SAMPLE]))
+    assert problems(findings) == {"schema", "flows"}
+    await connection.close()

@@ -1,0 +1,181 @@
+"""Bring flows and queues into the database, or check that they are there as the code has them.
+
+Creating is all that ever happens: a flow that differs is reported, never changed. pgflow's own `ensure_flow_compiled`
+is not called even where it exists, because on a database that it takes for a development one it deletes the flow with
+all its runs. The comparison and the creation are ours on every core, under the lock that pgflow's compilation takes.
+"""
+
+from enum import StrEnum
+
+import asyncpg
+
+from flowworker.database.capabilities import Capabilities
+from flowworker.database.connection import Connection
+from flowworker.database.statements import load
+from flowworker.definition.flow import Flow
+from flowworker.definition.options import FlowOptions, StepOptions
+from flowworker.definition.queue import Queue
+from flowworker.definition.shape import FlowShape, StepShape, differences, shape_of
+from flowworker.definition.step import StepKind
+from flowworker.errors import (
+    MissingRightsError,
+    ShapeMismatchError,
+    UnknownFlowError,
+    UnknownQueueError,
+    UnsupportedSchemaError,
+)
+
+
+class CompileMode(StrEnum):
+    """What to do about something that the database lacks."""
+
+    AUTO = "auto"
+    """Create it."""
+    VERIFY = "verify"
+    """Refuse."""
+
+
+class Compiled(StrEnum):
+    """What became of a flow or queue."""
+
+    CREATED = "created"
+    VERIFIED = "verified"
+
+
+async def ensure_compiled(
+    connection: Connection, flow: Flow, capabilities: Capabilities, *, mode: CompileMode = CompileMode.AUTO
+) -> Compiled:
+    """Make sure that a flow is in the database with the shape it has in code.
+
+    Raises:
+        ShapeMismatchError: it is there with another shape.
+        UnknownFlowError: it is not there, and the mode is to verify.
+        MissingRightsError: it is not there, and the role may not create it, or may not even look.
+        UnsupportedSchemaError: the database has no pgflow.
+    """
+    if not capabilities.pgflow:
+        raise UnsupportedSchemaError("the database has no pgflow: run `flowworker db install` as its owner")
+    code = shape_of(flow)
+    try:
+        if await _agrees(connection, code):
+            return Compiled.VERIFIED
+        if mode is CompileMode.VERIFY:
+            raise UnknownFlowError(f"the database has no flow {code.slug!r}: create it with `flowworker flows compile`")
+        if not capabilities.can_compile:
+            raise _may_not_create(f"flow {code.slug!r}", "`flowworker flows compile`")
+        async with connection.transaction(isolation="read_committed"):
+            await connection.execute(load("compile/lock"), code.slug)
+            if await _agrees(connection, code):
+                return Compiled.VERIFIED
+            await _create(connection, code)
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise _missing_rights(error) from error
+    return Compiled.CREATED
+
+
+async def ensure_queue(
+    connection: Connection, queue: Queue, capabilities: Capabilities, *, mode: CompileMode = CompileMode.AUTO
+) -> Compiled:
+    """Make sure that a plain pgmq queue exists.
+
+    Raises:
+        UnknownQueueError: it does not and the mode is to verify, or another queue would share its table.
+        MissingRightsError: it does not, and the role may not create it, or may not even look.
+        UnsupportedSchemaError: the database has no pgmq.
+    """
+    name = queue.name
+    if not capabilities.pgmq:
+        raise UnsupportedSchemaError("the database has no pgmq: run `flowworker db install` as its owner")
+    try:
+        if await _queue_exists(connection, name):
+            return Compiled.VERIFIED
+        if mode is CompileMode.VERIFY:
+            raise UnknownQueueError(f"the database has no queue {name!r}: create it with SELECT pgmq.create('{name}')")
+        if not capabilities.can_create_queue:
+            raise _may_not_create(f"queue {name!r}", f"SELECT pgmq.create('{name}')")
+        await connection.execute(load("compile/create_queue"), name)
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise _missing_rights(error) from error
+    return Compiled.CREATED
+
+
+async def database_shape(connection: Connection, slug: str) -> FlowShape | None:
+    """The shape a flow has in the database; None when there is no such flow.
+
+    Raises:
+        ShapeMismatchError: the flow has one queue per step, which no shape of ours can say.
+    """
+    rows = await connection.fetch(load("compile/flow"), slug)
+    flow = next((row for row in rows if row["flow_slug"] == slug), None)
+    if flow is None:
+        return None
+    if flow["queue_mode"] != "flow":
+        raise ShapeMismatchError(slug, ["it has one queue per step in the database, one for all steps in the code"])
+    steps = await connection.fetch(load("compile/shape"), slug)
+    options = FlowOptions(
+        max_attempts=flow["opt_max_attempts"], base_delay=flow["opt_base_delay"], timeout=flow["opt_timeout"]
+    )
+    return FlowShape(slug=slug, steps=tuple(_step_shape(step) for step in steps), options=options)
+
+
+async def _agrees(connection: Connection, code: FlowShape) -> bool:
+    """Whether the flow exists as in code; False: it does not exist."""
+    database = await database_shape(connection, code.slug)
+    if database is None:
+        return False
+    found = differences(code, database)
+    if found:
+        raise ShapeMismatchError(code.slug, found)
+    return True
+
+
+async def _create(connection: Connection, code: FlowShape) -> None:
+    for row in await connection.fetch(load("compile/flow"), code.slug):
+        raise ShapeMismatchError(
+            code.slug, [f"flow {row['flow_slug']!r} in the database differs only in case and would share its queue"]
+        )
+    options = code.options
+    await connection.execute(
+        load("compile/create_flow"), code.slug, options.max_attempts, options.base_delay, options.timeout
+    )
+    for step in code.steps:
+        options = step.options
+        await connection.execute(
+            load("compile/add_step"), code.slug, step.slug, step.kind.value, list(step.dependencies),
+            options.max_attempts, options.base_delay, options.timeout, options.start_delay,
+        )  # fmt: skip
+
+
+async def _queue_exists(connection: Connection, name: str) -> bool:
+    found = [row["queue_name"] for row in await connection.fetch(load("compile/queue"), name)]
+    if found and name not in found:
+        raise UnknownQueueError(
+            f"the database has no queue {name!r}, but {found[0]!r}, and both would share one table: use that name"
+        )
+    return bool(found)
+
+
+def _step_shape(row: asyncpg.Record) -> StepShape:
+    return StepShape(
+        slug=row["step_slug"],
+        kind=StepKind(row["step_type"]),
+        dependencies=tuple(row["dependencies"]),
+        options=StepOptions(
+            max_attempts=row["opt_max_attempts"],
+            base_delay=row["opt_base_delay"],
+            timeout=row["opt_timeout"],
+            start_delay=row["opt_start_delay"],
+        ),
+    )
+
+
+def _may_not_create(what: str, command: str) -> MissingRightsError:
+    return MissingRightsError(
+        f"the database has no {what}, and this role may not create it: run {command} with the owner's connection"
+    )
+
+
+def _missing_rights(error: Exception) -> MissingRightsError:
+    return MissingRightsError(
+        f"the role lacks a right: {error}. Grant a worker's rights as the owner: `flowworker db install --role ROLE`"
+    )

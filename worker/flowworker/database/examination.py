@@ -1,0 +1,122 @@
+"""The doctor's look at a database. It only reads, and what this role may not see it skips."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TypeVar
+
+import asyncpg
+
+from flowworker.database.capabilities import Capabilities, detect
+from flowworker.database.compile import database_shape
+from flowworker.database.connection import Connection
+from flowworker.database.doctor import STALE_AFTER, Examination, QueueTable, StaleWorker
+from flowworker.database.identifiers import queue_table
+from flowworker.database.notify_setup import NotifyState, notify_state
+from flowworker.database.statements import fill, load
+from flowworker.definition.flow import Flow
+from flowworker.definition.shape import differences, shape_of
+from flowworker.errors import ShapeMismatchError
+
+LISTEN_TIMEOUT = 2.0
+"""Seconds for our own notification to arrive."""
+
+T = TypeVar("T")
+
+
+async def examine(connection: Connection, *, now: Callable[[], datetime], flows: Iterable[Flow] = ()) -> Examination:
+    """Look at everything the doctor's checks need.
+
+    Args:
+        connection: of the role whose situation is examined; not inside a transaction.
+        now: this machine's clock, with a time zone.
+        flows: flows in code that should be in the database.
+    """
+    capabilities = await detect(connection)
+    before = now()
+    server = await connection.fetchrow(load("doctor/server"))
+    assert server is not None
+    middle = before + (now() - before) / 2
+    both = capabilities.pgflow and capabilities.own_schema
+    return Examination(
+        role=await connection.fetchval("SELECT current_user::text"),
+        capabilities=capabilities,
+        listen_works=await _listen_works(connection),
+        clock_skew=(middle - server["now"]).total_seconds(),
+        connection_limit=server["connection_limit"],
+        connections=server["connections"],
+        oldest_xmin_age=server["oldest_xmin_age"],
+        oldest_slot_age=server["oldest_slot_age"],
+        longest_transaction=server["longest_transaction"],
+        tables=[QueueTable(**row) for row in await connection.fetch(load("doctor/tables"))],
+        notify=await _visible(_notify(connection), {}) if capabilities.pgmq else {},
+        flow_problems={flow.slug: await _flow_problems(connection, flow, capabilities) for flow in flows},
+        stale_workers=await _visible(_stale_workers(connection), []) if capabilities.own_schema else [],
+        ownerless=await _visible(_ownerless(connection), {}) if both else {},
+        foreign_messages=await _visible(_foreign_messages(connection), {}) if capabilities.pgflow else {},
+    )
+
+
+async def _visible(look: Awaitable[T], otherwise: T) -> T:
+    """What a look finds, or nothing where the role may not look: the check of rights reports that."""
+    try:
+        return await look
+    except asyncpg.InsufficientPrivilegeError:
+        return otherwise
+
+
+async def _listen_works(connection: Connection) -> bool:
+    """Send a notification to ourselves. A pooler in transaction mode loses the LISTEN between two statements."""
+    arrived = asyncio.Event()
+    channel = f"flowworker_doctor_{connection.get_server_pid()}"
+
+    def hear(*_: object) -> None:
+        arrived.set()
+
+    await connection.add_listener(channel, hear)
+    try:
+        await connection.execute("SELECT pg_notify($1, '')", channel)
+        await asyncio.wait_for(arrived.wait(), LISTEN_TIMEOUT)
+    except TimeoutError:
+        return False
+    finally:
+        await connection.remove_listener(channel, hear)
+    return True
+
+
+async def _notify(connection: Connection) -> Mapping[str, NotifyState]:
+    names = [row["name"] for row in await connection.fetch(load("catalogue/queues"))]
+    return {name: await notify_state(connection, name) for name in names}
+
+
+async def _flow_problems(connection: Connection, flow: Flow, capabilities: Capabilities) -> Sequence[str]:
+    missing = ["it is not in the database"]
+    if not capabilities.pgflow:
+        return missing
+    try:
+        found = await database_shape(connection, flow.slug)
+    except ShapeMismatchError as error:
+        return error.differences
+    except asyncpg.InsufficientPrivilegeError:
+        return ["this role may not see it"]
+    return missing if found is None else differences(shape_of(flow), found)
+
+
+async def _stale_workers(connection: Connection) -> Sequence[StaleWorker]:
+    return [StaleWorker(**row) for row in await connection.fetch(load("doctor/stale_workers"), STALE_AFTER)]
+
+
+async def _ownerless(connection: Connection) -> Mapping[str, int]:
+    return {row["flow_slug"]: row["tasks"] for row in await connection.fetch(load("doctor/ownerless"))}
+
+
+async def _foreign_messages(connection: Connection) -> Mapping[str, int]:
+    counts: dict[str, int] = {}
+    for row in await connection.fetch(load("catalogue/flows")):
+        slug = row["flow_slug"]
+        statement = fill("doctor/foreign_messages", queue=queue_table(slug))
+        try:
+            counts[slug] = await connection.fetchval(statement, slug)
+        except asyncpg.UndefinedTableError:
+            continue
+    return {slug: count for slug, count in counts.items() if count}
