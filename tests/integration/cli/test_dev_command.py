@@ -1,0 +1,81 @@
+import asyncio
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.integration.cli.calling import Cli, until_line
+from tests.integration.cli.conftest import FLOWS
+
+from flowworker.client import Client
+from flowworker.database.local_server import LocalServer
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A project that an unprivileged server may enter, which pytest's own folders do not allow when we are root."""
+    with tempfile.TemporaryDirectory(prefix="flowworker-dev-") as name:
+        path = Path(name)
+        path.chmod(0o755)
+        (path / "shop_flows.py").write_text(FLOWS)
+        yield path
+
+
+async def test_dev_is_a_whole_environment(folder: Path) -> None:
+    cli = Cli(folder=folder)
+    dev = await cli.start("dev", "shop_flows:everything")
+    try:
+        dsn = (await until_line(dev, "database: ")).removeprefix("database: ").strip()
+        await until_line(dev, "worker started")
+        await it_runs_what_is_started(dsn, "ONE")
+        await a_second_one_is_refused(cli)
+        await it_reloads_what_changes(dev, folder, dsn)
+        await it_survives_broken_code(dev, folder, dsn)
+    finally:
+        dev.send_signal(signal.SIGINT)
+        _, rest = await asyncio.wait_for(dev.communicate(), 60)
+    assert dev.returncode == 0, rest.decode()
+    assert b"stopped; the data stays in .flowworker" in rest
+    assert not LocalServer(directory=folder / ".flowworker" / "postgresql").is_running()
+    assert (folder / ".flowworker" / ".gitignore").read_text() == "*\n"
+
+
+async def it_runs_what_is_started(dsn: str, expected: str) -> None:
+    async with Client(dsn) as client:
+        run = await client.start("shop", {"items": ["one"]})
+        ended = await client.wait(run.run_id, timeout=30)
+    assert ended.output == {"pack": [expected]}
+
+
+async def a_second_one_is_refused(cli: Cli) -> None:
+    second = await cli("dev", "shop_flows:shop")
+    assert second.code == 64
+    assert "another `flowworker dev`" in second.err
+
+
+async def it_reloads_what_changes(dev: asyncio.subprocess.Process, folder: Path, dsn: str) -> None:
+    rewrite(folder / "shop_flows.py", FLOWS.replace("item.upper()", "item * 2"))
+    await until_line(dev, "changed: shop_flows.py")
+    await until_line(dev, "worker started")
+    await it_runs_what_is_started(dsn, "oneone")
+
+
+async def it_survives_broken_code(dev: asyncio.subprocess.Process, folder: Path, dsn: str) -> None:
+    rewrite(folder / "shop_flows.py", FLOWS + "\n1 / 0\n")
+    await until_line(dev, "ended with code 66; waiting for a change")
+    rewrite(folder / "shop_flows.py", FLOWS.replace("async def pack", "async def wrap"))
+    assert "flowworker dev --reset" in await until_line(dev, "ended with code 65")
+    rewrite(folder / "shop_flows.py", FLOWS)
+    await until_line(dev, "worker started")
+    await it_runs_what_is_started(dsn, "ONE")
+
+
+def rewrite(path: Path, text: str) -> None:
+    """Replace a file at once, as editors do."""
+    draft = path.with_suffix(".tmp")
+    draft.write_text(text)
+    os.replace(draft, path)

@@ -1,0 +1,67 @@
+from tests.integration.cli.calling import Cli
+
+from flowworker.database.connection import Connection
+
+
+async def test_compile_creates_what_is_missing_and_verifies_the_rest(owner_cli: Cli, owner: Connection) -> None:
+    first = await owner_cli("flows", "compile", "shop_flows:everything")
+    assert (first.code, first.err) == (0, "")
+    assert [line.split() for line in first.out.splitlines()[1:]] == [
+        ["flow", "shop", "created", "no", "trigger"],
+        ["queue", "mail", "created", "no", "trigger"],
+    ]
+    again = await owner_cli("flows", "compile", "shop_flows:shop", "shop_flows:mail", "-o", "json")
+    assert [outcome["outcome"] for outcome in again.json] == ["verified", "verified"]
+    listed = (await owner_cli("flows", "list", "-o", "json")).json
+    assert [(flow["flow_slug"], flow["steps"], flow["active_runs"]) for flow in listed] == [("shop", 2, 0)]
+
+
+async def test_compile_with_notify_makes_inserts_wake_workers(owner_cli: Cli) -> None:
+    compiled = await owner_cli("flows", "compile", "shop_flows:everything", "--notify", "-o", "json")
+    assert [outcome["notify"] for outcome in compiled.json] == ["ready", "ready"]
+    quiet = await owner_cli("flows", "compile", "shop_flows:everything", "--notify", "--quiet")
+    assert (quiet.code, quiet.out, quiet.err) == (0, "", "")
+
+
+async def test_compile_without_rights_names_what_to_run(cli: Cli) -> None:
+    answer = await cli("flows", "compile", "shop_flows:shop")
+    assert answer.code == 77
+    assert "flowworker flows compile" in answer.err
+
+
+async def test_diff_lists_the_differences(cli: Cli, owner: Connection, shop: str) -> None:
+    same = await cli("flows", "diff", "shop_flows:shop")
+    assert (same.code, same.out) == (0, "flow shop: same\n")
+    await owner.execute("SELECT pgflow.add_step('shop', 'extra')")
+    different = await cli("flows", "diff", "shop_flows:shop", "-o", "json")
+    assert different.code == 65
+    assert different.json == [{"flow": "shop", "differences": ["step 'extra' is only in the database"]}]
+
+
+async def test_diff_of_a_flow_that_is_not_there(cli: Cli) -> None:
+    answer = await cli("flows", "diff", "shop_flows:shop")
+    assert answer.code == 65
+    assert "the database has no such flow" in answer.out
+
+
+async def test_a_differing_flow_is_not_compiled(owner_cli: Cli, owner: Connection, shop: str) -> None:
+    await owner.execute("SELECT pgflow.add_step('shop', 'extra')")
+    answer = await owner_cli("flows", "compile", "shop_flows:shop")
+    assert answer.code == 65
+    assert "step 'extra' is only in the database" in answer.err
+    assert "shop_v2" in answer.err
+
+
+async def test_graph_draws_code_and_database_alike(cli: Cli, shop: str) -> None:
+    tree = await cli("flows", "graph", "shop_flows:shop")
+    assert tree.out == "shop\n└── items\n    └── pack [map]\n"
+    assert (await cli("flows", "graph", "shop")).out == tree.out
+    drawn = await cli("flows", "graph", "shop_flows:shop", "--format", "mermaid")
+    assert drawn.out.startswith("flowchart TD\n")
+    assert (await cli("flows", "graph", "shop", "-f", "mermaid")).out == drawn.out
+
+
+async def test_a_flow_named_twice_is_refused(cli: Cli) -> None:
+    answer = await cli("flows", "compile", "shop_flows:shop", "shop_flows:everything")
+    assert answer.code == 64
+    assert "flow 'shop' is named twice" in answer.err

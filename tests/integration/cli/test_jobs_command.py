@@ -1,0 +1,45 @@
+from tests.integration.cli.calling import Cli
+from tests.integration.client.acting import end_job
+
+from flowworker.database.connection import Connection
+
+
+async def test_send_list_and_show_a_job(cli: Cli, mail: str) -> None:
+    sent = await cli("jobs", "send", mail, "--payload", '{"to": "a"}', "--header", "tenant=x", "--delay", "60")
+    assert (sent.code, sent.err) == (0, "")
+    job_id = sent.out.strip()
+    listed = await cli("jobs", "list", mail)
+    assert listed.out.splitlines()[1].split()[:3] == [job_id, "delayed", "0"]
+    shown = await cli("jobs", "show", mail, job_id)
+    assert 'payload:  {"to": "a"}' in shown.out
+    assert (await cli("jobs", "show", mail, job_id, "-o", "json")).json["headers"] == {"tenant": "x"}
+    assert (await cli("jobs", "list", mail, "--state", "failed", "-o", "json")).json == []
+
+
+async def test_send_with_a_reference_checks_the_payload(cli: Cli, mail: str) -> None:
+    refused = await cli("jobs", "send", "shop_flows:mail", "--payload", "[1]")
+    assert refused.code == 65
+    assert "Traceback" not in refused.err
+    sent = await cli("jobs", "send", "shop_flows:mail", "--payload", "-", "-o", "json", stdin='{"to": "a"}')
+    assert sent.code == 0
+    assert sent.json["msg_id"] >= 1
+
+
+async def test_retry_sends_a_failed_job_again_once(cli: Cli, worker: Connection, mail: str) -> None:
+    job_id = (await cli("jobs", "send", mail, "--payload", "1")).out.strip()
+    refused = await cli("jobs", "retry", mail, job_id)
+    assert refused.code == 65
+    assert "is waiting" in refused.err
+    await end_job(worker, mail, int(job_id), status="failed", error="no", stacktrace="line 1\nline 2", attempt=2)
+    first, second = await cli("jobs", "retry", mail, job_id), await cli("jobs", "retry", mail, job_id)
+    assert first.code == second.code == 0
+    assert first.out == second.out
+    shown = await cli("jobs", "show", mail, job_id)
+    assert f"retried:  as job {first.out.strip()}" in shown.out
+    assert shown.out.endswith("line 1\nline 2\n")
+
+
+async def test_an_unknown_job_is_an_error(cli: Cli, mail: str) -> None:
+    answer = await cli("jobs", "show", mail, "7")
+    assert answer.code == 65
+    assert answer.err == "error: queue 'mail' has no job 7; list them with `flowworker jobs list mail`\n"

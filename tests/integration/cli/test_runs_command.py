@@ -1,0 +1,122 @@
+from uuid import UUID, uuid4
+
+import pytest
+from tests.conftest import Database
+from tests.integration.cli.calling import Cli
+from tests.integration.client.acting import complete, fail
+
+from flowworker.client import Client
+from flowworker.database.connection import Connection
+
+
+@pytest.fixture
+async def client(database: Database) -> Client:
+    return Client(database.worker_dsn)
+
+
+async def test_start_prints_the_id_and_list_shows_it(cli: Cli, shop: str) -> None:
+    started = await cli("runs", "start", shop, "--input", '{"items": ["a"]}')
+    assert (started.code, started.err) == (0, "")
+    run_id = str(UUID(started.out.strip()))
+    listed = await cli("runs", "list")
+    assert (listed.code, listed.err) == (0, "")
+    titles, row = listed.out.splitlines()
+    assert titles.split() == ["RUN", "FLOW", "STATUS", "STEPS", "AGE", "TOOK"]
+    assert row.split()[:4] == [run_id, "shop", "started", "0/2"]
+
+
+async def test_start_is_idempotent_with_a_run_id(cli: Cli, shop: str) -> None:
+    run_id = str(uuid4())
+    for _ in range(2):
+        assert (await cli("runs", "start", shop, "--run-id", run_id)).out.strip() == run_id
+    assert len((await cli("runs", "list", "--output", "json")).json) == 1
+
+
+async def test_start_with_a_reference_checks_the_input(cli: Cli, shop: str) -> None:
+    refused = await cli("runs", "start", "shop_flows:shop", "--input", '{"items": 7}')
+    assert refused.code == 65
+    assert "items" in refused.err
+    assert "Traceback" not in refused.err
+    started = await cli("runs", "start", "shop_flows:shop", "--input", '{"items": ["a"]}', "-o", "json")
+    assert started.json["input"] == {"items": ["a"]}
+
+
+async def test_the_input_may_come_from_a_file_or_standard_input(cli: Cli, shop: str) -> None:
+    (cli.folder / "order.json").write_text('{"items": ["file"]}')
+    from_file = await cli("runs", "start", shop, "--input", "@order.json", "-o", "json")
+    piped = await cli("runs", "start", shop, "--input", "-", "-o", "json", stdin='["pipe"]')
+    assert (from_file.json["input"], piped.json["input"]) == ({"items": ["file"]}, ["pipe"])
+
+
+async def test_show_prints_steps_and_errors(cli: Cli, client: Client, worker: Connection, shop: str) -> None:
+    async with client:
+        run = await client.start(shop, 1)
+    await fail(worker, run, "items", "no stock")
+    shown = await cli("runs", "show", str(run.run_id))
+    assert shown.code == 0
+    assert "status:  failed" in shown.out
+    assert "error:   no stock" in shown.out
+    as_json = (await cli("runs", "show", str(run.run_id), "--output", "json")).json
+    assert [step["status"] for step in as_json["steps"]] == ["failed", "created"]
+    assert as_json["tasks"][0]["error"] == "no stock"
+
+
+async def test_watch_prints_what_moves_and_ends_with_the_run(
+    cli: Cli, client: Client, worker: Connection, shop: str
+) -> None:
+    async with client:
+        run = await client.start(shop, 1)
+    watching = await cli.start("runs", "watch", str(run.run_id))
+    assert watching.stdout is not None
+    assert b"step items started" in await watching.stdout.readline()
+    await complete(worker, run, "items", ["a"])
+    await complete(worker, run, "pack", "A")
+    rest, errors = await watching.communicate()
+    assert (watching.returncode, errors) == (0, b"")
+    assert b"step items completed" in rest
+    assert rest.splitlines()[-1].startswith(f"run {run.run_id} completed in ".encode())
+
+
+async def test_watch_of_a_failing_run_ends_with_1(cli: Cli, client: Client, worker: Connection, shop: str) -> None:
+    async with client:
+        run = await client.start(shop, 1)
+    await fail(worker, run, "items", "no stock")
+    for output in ("table", "json"):
+        watched = await cli("runs", "watch", str(run.run_id), "--output", output)
+        assert watched.code == 1
+        assert "no stock" in watched.out
+
+
+async def test_watch_gives_up_in_time(cli: Cli, client: Client, shop: str) -> None:
+    async with client:
+        run = await client.start(shop, 1)
+    watched = await cli("runs", "watch", str(run.run_id), "--timeout", "0.2")
+    assert watched.code == 1
+    assert watched.err == f"error: run {run.run_id} has not ended within 0.2 s\n"
+
+
+async def test_retry_starts_the_same_again(cli: Cli, client: Client, worker: Connection, shop: str) -> None:
+    async with client:
+        run = await client.start(shop, {"items": ["a"]})
+    refused = await cli("runs", "retry", str(run.run_id))
+    assert refused.code == 65
+    assert "still under way" in refused.err
+    await fail(worker, run, "items", "no stock")
+    retried = await cli("runs", "retry", str(run.run_id), "-o", "json")
+    assert retried.json["input"] == {"items": ["a"]}
+    assert retried.json["run_id"] != str(run.run_id)
+
+
+async def test_list_filters(cli: Cli, client: Client, worker: Connection, shop: str) -> None:
+    async with client:
+        run = await client.start(shop, 1)
+        await client.start(shop, 2)
+    await fail(worker, run, "items", "no stock")
+
+    async def count(*options: str) -> int:
+        return len((await cli("runs", "list", "-o", "json", *options)).json)
+
+    assert await count() == 2
+    assert await count("--status", "failed") == 1
+    assert await count("--flow", "other") == 0
+    assert await count("--hours", "1", "--limit", "1") == 1

@@ -1,0 +1,77 @@
+"""`flowworker db`: install what FlowWorker needs in a database, and look at it."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from flowworker.cli import doctor
+from flowworker.cli.db_view import status_text
+from flowworker.cli.options import Dsn, DsnFile, OutputOption, with_connection
+from flowworker.cli.output import Column, Output, as_json, say, show
+from flowworker.database.connection import Connection
+from flowworker.database.grants import grant
+from flowworker.database.install import ComponentReport, install
+from flowworker.database.packaged import Component
+from flowworker.database.status import DatabaseStatus, status
+
+group = typer.Typer(help="Install what FlowWorker needs in a database, and look at it.", rich_markup_mode=None)
+
+
+class Only(StrEnum):
+    """Components that can be installed alone."""
+
+    FLOWWORKER = "flowworker"
+
+
+COLUMNS: Sequence[Column[ComponentReport]] = (
+    Column(title="COMPONENT", cell=lambda report: report.component),
+    Column(title="ACTION", cell=lambda report: report.action),
+    Column(title="DETAIL", cell=lambda report: report.detail),
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group to the command line."""
+    doctor.register(group)
+    app.add_typer(group, name="db")
+
+
+@group.command("install")
+def install_(
+    role: Annotated[
+        str | None, typer.Option("--role", metavar="ROLE", help="Also give this role a worker's rights.")
+    ] = None,
+    only: Annotated[Only | None, typer.Option("--only", help="Install nothing but our own schema.")] = None,
+    output: OutputOption = Output.TABLE,
+    dsn: Dsn = None,
+    database_file: DsnFile = None,
+) -> None:
+    """Install what is missing of pgmq, pgflow and our own schema.
+
+    Run it as the owner of the database, as often as you like: what is there is kept.
+    """
+
+    async def work(connection: Connection) -> None:
+        report = await install(connection, only=None if only is None else Component(only))
+        statements = [] if role is None else await grant(connection, role)
+        if output is Output.JSON:
+            say(as_json({"components": report.components, "grants": statements}))
+            return
+        show(COLUMNS, report.components, output)
+        for statement in statements:
+            say(f"{statement};")
+
+    with_connection(dsn, database_file, work)
+
+
+@group.command("status")
+def status_(output: OutputOption = Output.TABLE, dsn: Dsn = None, database_file: DsnFile = None) -> None:
+    """Show what is installed and what this role may do."""
+
+    async def work(connection: Connection) -> DatabaseStatus:
+        return await status(connection)
+
+    found = with_connection(dsn, database_file, work)
+    say(as_json(found) if output is Output.JSON else status_text(found))

@@ -1,0 +1,84 @@
+"""Options that many commands share, and what they stand for."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias, TypeVar
+from uuid import UUID
+
+import typer
+
+from flowworker.cli.output import Output
+from flowworker.client import Client
+from flowworker.database.connection import Connection, connect
+from flowworker.database.refusals import translated
+from flowworker.errors import UsageError
+from flowworker.settings import Settings, load_settings
+
+T = TypeVar("T")
+
+Dsn: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--dsn", metavar="URI", help="The database; better kept in FLOWWORKER_DATABASE_URL or _FILE than given here."
+    ),
+]
+DsnFile: TypeAlias = Annotated[
+    Path | None, typer.Option("--database-file", metavar="FILE", help="File that holds the database's URI.")
+]
+OutputOption: TypeAlias = Annotated[Output, typer.Option("--output", "-o", help="Form of the answer.")]
+Limit: TypeAlias = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many at most.")]
+References: TypeAlias = Annotated[
+    list[str], typer.Argument(metavar="MODULE:OBJECT", help="Flows and queues, or lists of them.")
+]
+
+
+def database_settings(dsn: str | None, file: Path | None) -> Settings:
+    """Settings with the database that the options or the environment name.
+
+    Raises:
+        UsageError: both options are given, or a variable's value is not allowed.
+    """
+    if dsn is not None and file is not None:
+        raise UsageError("--dsn and --database-file exclude each other; give one of them")
+    return load_settings(database_url=dsn, database_file=file)
+
+
+def with_client(dsn: str | None, file: Path | None, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+    """Do something with a client of the database that the options name."""
+    settings = database_settings(dsn, file)
+    uri = settings.dsn()
+
+    async def session() -> T:
+        async with Client(uri, statement_cache=settings.statement_cache) as client:
+            return await work(client)
+
+    return asyncio.run(session())
+
+
+def with_connection(dsn: str | None, file: Path | None, work: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
+    """Do something with one connection to the database that the options name."""
+    settings = database_settings(dsn, file)
+    uri = settings.dsn()
+
+    async def session() -> T:
+        connection = await connect(uri, application_name="flowworker-cli", statement_cache=settings.statement_cache)
+        try:
+            with translated("do this"):
+                return await work(connection)
+        finally:
+            await connection.close()
+
+    return asyncio.run(session())
+
+
+def run_uuid(text: str) -> UUID:
+    """A run's id.
+
+    Raises:
+        UsageError: it is no UUID.
+    """
+    try:
+        return UUID(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is no run id; one looks like 2b1c5b0e-7f0e-4b7c-9d59-0a4f6a1c3d2e") from None

@@ -1,0 +1,58 @@
+"""Flows and queues named on the command line: by slug, or as MODULE:OBJECT."""
+
+from collections.abc import Sequence
+
+from flowworker.definition.flow import Flow
+from flowworker.definition.loading import Workload, load
+from flowworker.definition.queue import Queue
+from flowworker.errors import UsageError
+from flowworker.runtime.workload import slug_of
+
+
+def load_all(references: Sequence[str]) -> list[Workload]:
+    """Everything that the references name, in order.
+
+    Raises:
+        HandlerImportError: one does not import, or names neither flow nor queue.
+        UsageError: a flow or queue is named twice.
+    """
+    found = [workload for reference in references for workload in load(reference)]
+    names = [(type(workload), slug_of(workload)) for workload in found]
+    for kind, name in names:
+        if names.count((kind, name)) > 1:
+            raise UsageError(f"{kind.__name__.lower()} {name!r} is named twice; one worker per flow or queue is enough")
+    return found
+
+
+def flow_or_slug(text: str) -> Flow | str:
+    """A flow where the text is a reference, a slug otherwise.
+
+    Raises:
+        HandlerImportError: the reference does not import, or names no flow.
+        UsageError: it names a queue or several flows.
+    """
+    if ":" not in text:
+        return text
+    found = load_all([text])
+    match found:
+        case [Flow() as flow]:
+            return flow
+        case _:
+            raise UsageError(f"{text} names {', '.join(map(repr, found))}; one flow is wanted here")
+
+
+def queue_or_name(text: str) -> Queue | str:
+    """A queue where the text is a reference, a name otherwise.
+
+    Raises:
+        HandlerImportError: the reference does not import, or names no queue.
+        UsageError: it names a flow or several queues.
+    """
+    if ":" not in text:
+        return text
+    found = load_all([text])
+    match found:
+        case [Queue() as queue]:
+            return queue
+        case _:
+            raise UsageError(f"{text} names {', '.join(map(repr, found))}; one queue is wanted here")

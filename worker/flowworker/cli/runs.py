@@ -1,0 +1,166 @@
+"""`flowworker runs`: start, list, show, watch and retry runs."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, TypeAlias
+from uuid import UUID
+
+import typer
+
+from flowworker.cli.options import Dsn, DsnFile, Limit, OutputOption, run_uuid, with_client
+from flowworker.cli.output import Output, as_json, note, say, show
+from flowworker.cli.references import flow_or_slug
+from flowworker.cli.runs_view import run_columns, run_text
+from flowworker.cli.values import json_value
+from flowworker.cli.watching import watch as watch_run
+from flowworker.client import Client
+from flowworker.database.records import RunStatus
+from flowworker.database.runs import Run
+
+RUN_NOT_COMPLETED = 1
+"""Exit code when the run that was waited for failed, or did not end in time."""
+
+group = typer.Typer(help="Start, list, show, watch and retry runs.", rich_markup_mode=None)
+
+RunId: TypeAlias = Annotated[str, typer.Argument(metavar="RUN", help="Id of the run.")]
+Wait: TypeAlias = Annotated[bool, typer.Option("--wait", "-w", help="Watch the run until it ends; 1 if it fails.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group to the command line."""
+    app.add_typer(group, name="runs")
+
+
+@group.command()
+def start(
+    flow: Annotated[str, typer.Argument(metavar="FLOW", help="Slug of a flow, or MODULE:OBJECT to check the input.")],
+    run_input: Annotated[
+        str | None, typer.Option("--input", "-i", metavar="JSON", help="Input: JSON, @FILE, or - for standard input.")
+    ] = None,
+    run_id: Annotated[
+        str | None, typer.Option("--run-id", metavar="UUID", help="Start at most one run under this id.")
+    ] = None,
+    wait: Wait = False,
+    output: OutputOption = Output.TABLE,
+    dsn: Dsn = None,
+    database_file: DsnFile = None,
+) -> int:
+    """Start a run of FLOW and print its id."""
+    target = flow_or_slug(flow)
+    value = json_value(run_input, "--input")
+    chosen = None if run_id is None else run_uuid(run_id)
+
+    async def work(client: Client) -> int:
+        return await _started(client, await client.start(target, value, run_id=chosen), wait, output)
+
+    return with_client(dsn, database_file, work)
+
+
+@group.command()
+def retry(
+    run: RunId,
+    wait: Wait = False,
+    output: OutputOption = Output.TABLE,
+    dsn: Dsn = None,
+    database_file: DsnFile = None,
+) -> int:
+    """Start a new run like RUN and print its id.
+
+    With the same flow and input. RUN must have ended, and stays as it is.
+    """
+    run_id = run_uuid(run)
+
+    async def work(client: Client) -> int:
+        return await _started(client, await client.retry(run_id), wait, output)
+
+    return with_client(dsn, database_file, work)
+
+
+@group.command("list")
+def list_(
+    flow: Annotated[str | None, typer.Option("--flow", metavar="SLUG", help="Only runs of this flow.")] = None,
+    status: Annotated[RunStatus | None, typer.Option("--status", help="Only runs of this status.")] = None,
+    hours: Annotated[
+        float | None, typer.Option("--hours", min=0, help="Only runs started within this many hours.")
+    ] = None,
+    limit: Limit = 50,
+    output: OutputOption = Output.TABLE,
+    dsn: Dsn = None,
+    database_file: DsnFile = None,
+) -> None:
+    """List runs, newest first."""
+    now = datetime.now(UTC)
+    since = None if hours is None else now - timedelta(hours=hours)
+
+    async def work(client: Client) -> None:
+        runs = await client.runs(flow=flow, status=status, since=since, limit=limit)
+        show(run_columns(now), runs, output)
+
+    with_client(dsn, database_file, work)
+
+
+@group.command("show")
+def show_(
+    run: RunId,
+    tasks: Annotated[int, typer.Option("--tasks", min=0, max=100_000, help="How many tasks to read.")] = 100,
+    output: OutputOption = Output.TABLE,
+    dsn: Dsn = None,
+    database_file: DsnFile = None,
+) -> None:
+    """Show RUN with its steps, tasks and output.
+
+    Of the tasks, those that failed, are at work, or needed more than one attempt.
+    """
+    run_id = run_uuid(run)
+
+    async def work(client: Client) -> None:
+        details = await client.run(run_id, tasks=tasks)
+        say(as_json(details) if output is Output.JSON else run_text(details, datetime.now(UTC)))
+
+    with_client(dsn, database_file, work)
+
+
+@group.command()
+def watch(
+    run: RunId,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", min=0, metavar="SECONDS", help="Give up after this long.")
+    ] = None,
+    output: OutputOption = Output.TABLE,
+    dsn: Dsn = None,
+    database_file: DsnFile = None,
+) -> int:
+    """Show the steps of RUN as they move, until it ends.
+
+    Exit code 1 when it fails, or does not end in time.
+    """
+    run_id = run_uuid(run)
+
+    async def work(client: Client) -> int:
+        return await _watched(client, run_id, output, timeout)
+
+    return with_client(dsn, database_file, work)
+
+
+async def _started(client: Client, run: Run, wait: bool, output: Output) -> int:
+    if wait and output is Output.TABLE:
+        say(str(run.run_id))
+    if wait:
+        return await _watched(client, run.run_id, output, None)
+    say(as_json(run) if output is Output.JSON else str(run.run_id))
+    return 0
+
+
+async def _watched(client: Client, run_id: UUID, output: Output, limit: float | None) -> int:
+    try:
+        async with asyncio.timeout(limit):
+            match output:
+                case Output.TABLE:
+                    run = (await watch_run(client, run_id)).run
+                case Output.JSON:
+                    run = await client.wait(run_id)
+                    say(as_json(run))
+    except TimeoutError:
+        note(f"error: run {run_id} has not ended within {limit:g} s")
+        return RUN_NOT_COMPLETED
+    return 0 if run.status is RunStatus.COMPLETED else RUN_NOT_COMPLETED

@@ -1,0 +1,116 @@
+"""Runs as text: lists, one run with its steps, and what changed since the last look. Pure."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from flowworker.cli.output import NONE, Column, ago, as_table, one_line, span, stamp
+from flowworker.database.runs import Run, RunDetails, RunSummary, StepState, StepStatus, TaskState, TaskStatus
+
+OUTPUT_LIMIT = 500
+"""Longest output of a run shown as text."""
+
+
+def run_columns(now: datetime) -> Sequence[Column[RunSummary]]:
+    """Columns of a list of runs."""
+    return (
+        Column(title="RUN", cell=lambda run: run.run_id),
+        Column(title="FLOW", cell=lambda run: run.flow_slug),
+        Column(title="STATUS", cell=lambda run: run.status),
+        Column(title="STEPS", cell=lambda run: f"{run.steps - run.remaining_steps}/{run.steps}", right=True),
+        Column(title="AGE", cell=lambda run: ago(run.started_at, now), right=True),
+        Column(title="TOOK", cell=lambda run: took(run.started_at, run.completed_at or run.failed_at), right=True),
+    )
+
+
+def step_columns(now: datetime) -> Sequence[Column[StepState]]:
+    """Columns of the steps of one run; a step that is not done shows how long it has been at it."""
+    return (
+        Column(title="STEP", cell=lambda step: step.step_slug),
+        Column(title="KIND", cell=lambda step: step.kind),
+        Column(title="STATUS", cell=lambda step: step.status),
+        Column(title="TASKS", cell=progress, right=True),
+        Column(title="ATTEMPTS", cell=lambda step: step.attempts, right=True),
+        Column(title="TOOK", cell=lambda step: took(step.started_at, ended_at(step) or now), right=True),
+        Column(title="ERROR", cell=lambda step: step.error or step.skip_reason),
+    )
+
+
+TASK_COLUMNS: Sequence[Column[TaskState]] = (
+    Column(title="TASK", cell=lambda task: f"{task.step_slug}[{task.task_index}]"),
+    Column(title="STATUS", cell=lambda task: task.status),
+    Column(title="ATTEMPTS", cell=lambda task: task.attempts, right=True),
+    Column(title="TOOK", cell=lambda task: took(task.started_at, task.completed_at or task.failed_at), right=True),
+    Column(title="ERROR", cell=lambda task: task.error),
+)
+
+
+def run_text(details: RunDetails, now: datetime) -> str:
+    """One run: what it is, its steps, the tasks that failed or are at work, its output."""
+    blocks = ["\n".join(headline(details.run)), as_table(step_columns(now), details.steps)]
+    worth = [task for task in details.tasks if _deserves_a_line(task)]
+    if worth:
+        blocks.append(as_table(TASK_COLUMNS, worth))
+    if details.run.output_json is not None:
+        blocks.append("output: " + one_line(details.run.output_json.decode(), OUTPUT_LIMIT))
+    return "\n\n".join(blocks)
+
+
+def headline(run: Run) -> Iterator[str]:
+    """The lines above a run's steps."""
+    yield f"run:     {run.run_id}"
+    yield f"flow:    {run.flow_slug}"
+    yield f"status:  {run.status}"
+    yield f"started: {stamp(run.started_at)}"
+    if run.has_ended:
+        yield f"took:    {took(run.started_at, run.completed_at or run.failed_at)}"
+    if run.error:
+        yield f"error:   {one_line(run.error, OUTPUT_LIMIT)}"
+
+
+def changes(before: RunDetails | None, after: RunDetails) -> Iterator[str]:
+    """One line for everything that moved between two looks at a run; without a look before: for everything."""
+    known = {step.step_slug: step for step in before.steps} if before else {}
+    for step in after.steps:
+        previous = known.get(step.step_slug)
+        if previous is None or (previous.status, progress(previous)) != (step.status, progress(step)):
+            yield step_line(step)
+    if before is None or before.run.status is not after.run.status:
+        yield run_line(after.run)
+
+
+def step_line(step: StepState) -> str:
+    """One step in one line."""
+    tasks = f" {progress(step)}" if step.kind == "map" and step.initial_tasks is not None else ""
+    reason = f": {one_line(step.error or step.skip_reason or '')}" if step.error or step.skip_reason else ""
+    return f"step {step.step_slug} {step.status}{tasks}{reason}"
+
+
+def run_line(run: Run) -> str:
+    """One run in one line."""
+    duration = f" in {took(run.started_at, run.completed_at or run.failed_at)}" if run.has_ended else ""
+    return f"run {run.run_id} {run.status}{duration}{f': {one_line(run.error)}' if run.error else ''}"
+
+
+def progress(step: StepState) -> str:
+    """Tasks done, of how many."""
+    total = step.initial_tasks
+    return NONE if total is None else f"{done(step)}/{total}"
+
+
+def done(step: StepState) -> int:
+    """Tasks done; all of them once the step is completed."""
+    return (step.initial_tasks or 0) if step.status is StepStatus.COMPLETED else step.completed
+
+
+def ended_at(step: StepState) -> datetime | None:
+    """When the step was done with, well or badly."""
+    return step.completed_at or step.failed_at
+
+
+def took(start: datetime | None, end: datetime | None) -> str:
+    """Time between two moments, where both are known."""
+    return NONE if start is None or end is None else span((end - start).total_seconds())
+
+
+def _deserves_a_line(task: TaskState) -> bool:
+    return task.status in {TaskStatus.FAILED, TaskStatus.STARTED} or (task.attempts > 1) or task.error is not None

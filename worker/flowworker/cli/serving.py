@@ -1,0 +1,201 @@
+"""The composition root of a worker process: from settings to workers, with everything that watches them."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry
+
+from flowworker.definition.loading import Workload
+from flowworker.errors import UsageError
+from flowworker.probes import Health, ProbeServer
+from flowworker.runtime.exits import Exit
+from flowworker.runtime.host import Host
+from flowworker.runtime.lifecycle import Lifecycle
+from flowworker.runtime.options import Identity
+from flowworker.runtime.pool import WorkerArguments, WorkerPool
+from flowworker.runtime.signals import stop_on_signals
+from flowworker.runtime.state import WorkerState
+from flowworker.runtime.worker import Worker
+from flowworker.runtime.workload import slug_of
+from flowworker.settings import Settings, misspelt
+from flowworker.telemetry.logs import LogSubscriber, configure_logging
+from flowworker.telemetry.metrics import MetricsSubscriber, WorkerGauges
+from flowworker.telemetry.stream import EventStream
+
+logger = logging.getLogger(__name__)
+
+READY = frozenset({Lifecycle.RUNNING, Lifecycle.DRAINING})
+
+
+class Serving(Protocol):
+    """A worker or a pool, as far as this module cares."""
+
+    @property
+    def host(self) -> Host: ...
+
+    async def run(self) -> Exit: ...
+
+    async def stop(self, *, immediately: bool = False) -> None: ...
+
+
+def serve_until_stopped(workloads: Sequence[Workload], settings: Settings) -> Exit:
+    """Run workers on an event loop of their own until they have stopped.
+
+    Raises:
+        FlowWorkerError: they could not start.
+    """
+    configure_logging(level=settings.log_level, log_format=settings.log_format)
+    for warning in misspelt(os.environ):
+        logger.warning(warning)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(serve(workloads, settings))
+
+
+async def serve(workloads: Sequence[Workload], settings: Settings) -> Exit:
+    """Run workers, with logs, metrics, traces, probes and signals, until they have stopped.
+
+    Raises:
+        FlowWorkerError: they could not start.
+    """
+    events = EventStream()
+    serving, states = make_workers(workloads, settings, events)
+    registry = CollectorRegistry()
+    events.subscribe(LogSubscriber())
+    events.subscribe(MetricsSubscriber(registry, lambda: [gauges(state) for state in states()]))
+    probes = _probes(settings, serving.host, states, registry, len(workloads))
+    with _traces(settings, events), probes, stop_on_signals(serving):
+        return await serving.run()
+
+
+def make_workers(
+    workloads: Sequence[Workload], settings: Settings, events: EventStream
+) -> tuple[Serving, Callable[[], Sequence[WorkerState]]]:
+    """A pool, or a lone worker where it has to have a certain id; and what gives the states of those that started.
+
+    Raises:
+        UsageError: an id for several workers, or an option makes no sense.
+    """
+    dsn, direct_dsn = settings.dsn(), settings.direct_dsn()
+    cache, identity, options = settings.statement_cache, _identity(settings), _options(settings)
+    if settings.worker_id is None:
+        name = settings.worker_name or (slug_of(workloads[0]) if len(workloads) == 1 else "flowworker")
+        pool = WorkerPool(
+            workloads, name=name, dsn=dsn, direct_dsn=direct_dsn, statement_cache=cache, identity=identity,
+            events=events, **options,
+        )  # fmt: skip
+        return pool, pool.states
+    if len(workloads) > 1:
+        raise UsageError("--worker-id names one worker, and several flows or queues need one each; leave it out")
+    worker = Worker(
+        workloads[0], worker_id=settings.worker_id, worker_name=settings.worker_name, dsn=dsn, direct_dsn=direct_dsn,
+        statement_cache=cache, identity=identity, events=events, **options,
+    )  # fmt: skip
+    return worker, lambda: [worker.state()] if worker.has_state else []
+
+
+def gauges(state: WorkerState) -> WorkerGauges:
+    """What the metrics show of a worker."""
+    return WorkerGauges(
+        kind=state.kind,
+        slug=state.slug,
+        state=state.lifecycle,
+        in_flight=state.in_flight,
+        slots=state.max_concurrency,
+        heartbeat_age=state.beat_age,
+    )
+
+
+def readiness(states: Sequence[WorkerState], expected: int) -> Health:
+    """Ready: every worker has checked its flow or queue, is registered, and has not begun to stop."""
+    if len(states) < expected:
+        return Health(ok=False, reason=f"{len(states)} of {expected} workers have started")
+    late = [state for state in states if state.lifecycle not in READY]
+    if late:
+        return Health(ok=False, reason="; ".join(f"{state.worker_name} is {state.lifecycle}" for state in late))
+    return Health(ok=True, reason=f"{expected} started and registered")
+
+
+def liveness(host: Host) -> Health:
+    """Alive: the pulse, which no handler can delay, still turns."""
+    return Health(ok=True, reason="the pulse turns") if host.pulse.alive else Health(ok=False, reason="no pulse")
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """Uvloop where it is installed, else the standard library's event loop."""
+    if find_spec("uvloop") is None:
+        return asyncio.new_event_loop
+    import uvloop
+
+    return uvloop.new_event_loop
+
+
+@contextmanager
+def _probes(
+    settings: Settings,
+    host: Host,
+    states: Callable[[], Sequence[WorkerState]],
+    registry: CollectorRegistry,
+    expected: int,
+) -> Generator[None]:
+    if settings.probe_port is None:
+        yield
+        return
+    server = ProbeServer(
+        host=settings.probe_host,
+        port=settings.probe_port,
+        live=lambda: liveness(host),
+        ready=lambda: readiness(states(), expected),
+        state=states,
+        registry=registry,
+    )
+    server.start()
+    logger.info("probes and metrics on port %d", server.port)
+    try:
+        yield
+    finally:
+        server.stop()
+
+
+@contextmanager
+def _traces(settings: Settings, events: EventStream) -> Generator[None]:
+    if not settings.traces:
+        yield
+        return
+    from flowworker.telemetry.traces import TraceSubscriber, otlp_provider
+
+    provider = otlp_provider()
+    events.subscribe(TraceSubscriber(provider.get_tracer("flowworker")))
+    try:
+        yield
+    finally:
+        provider.shutdown()
+
+
+def _identity(settings: Settings) -> Identity:
+    return Identity(
+        namespace=settings.namespace,
+        flowworker=settings.name,
+        pod_name=settings.pod_name,
+        pod_uid=settings.pod_uid,
+        revision=settings.revision,
+    )
+
+
+def _options(settings: Settings) -> WorkerArguments:
+    return WorkerArguments(
+        max_concurrency=settings.max_concurrency,
+        batch_size=settings.batch_size,
+        signal_strategy=settings.signal_strategy,
+        min_poll_interval=settings.min_poll_interval,
+        max_poll_interval=settings.max_poll_interval,
+        notify_fallback_interval=settings.notify_fallback_interval,
+        drain_timeout=settings.drain_timeout,
+        when_drained=settings.when_drained,
+        start_timeout=settings.start_timeout,
+        compile=settings.compile,
+    )

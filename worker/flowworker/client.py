@@ -1,0 +1,344 @@
+"""The client: start runs and send jobs, wait for them, read them back, try them again.
+
+Example:
+    async with Client(dsn) as client:
+        run = await client.start(site_report, Site(urls=["https://example.org"]))
+        print((await client.wait(run.run_id, timeout=60)).output)
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+from uuid import UUID
+
+import asyncpg
+import stamina
+
+from flowworker.database import flows_admin, jobs_admin, runs, workers_admin
+from flowworker.database.connection import Connection, connect
+from flowworker.database.flows_admin import FlowSummary
+from flowworker.database.jobs_admin import Job, JobState
+from flowworker.database.records import RunStatus
+from flowworker.database.refusals import AnyConnection, translated
+from flowworker.database.run_events import RunEvents
+from flowworker.database.runs import Run, RunDetails, RunSummary
+from flowworker.database.workers_admin import WorkerReport
+from flowworker.definition.codec import ANYTHING, OutputError, Writer
+from flowworker.errors import DatabaseUnavailableError, DataError
+from flowworker.telemetry.events import RunStarted
+from flowworker.telemetry.stream import EventStream
+
+if TYPE_CHECKING:
+    from flowworker.definition.flow import Flow
+    from flowworker.definition.queue import Queue
+
+APPLICATION_NAME = "flowworker-client"
+ACQUIRE_TIMEOUT = 30.0
+"""Seconds to wait for a free connection of the client's own pool."""
+FIRST_QUESTION_AFTER = 0.05
+LAST_QUESTION_AFTER = 1.0
+"""Seconds between two looks at a run that is waited for: from the first, growing by half, up to the last."""
+OUTAGE_TOLERANCE = 60.0
+"""Seconds that the database may be away in the middle of a wait."""
+
+
+class Client:
+    """Talks to one database; safe to share between all tasks of one event loop.
+
+    Opens connections when they are needed, at most `max_connections`, and one more to listen while runs are waited
+    for. Every method raises `DatabaseUnavailableError`, `MissingRightsError` or `UnsupportedSchemaError` where those
+    apply, besides what its own documentation says.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        max_connections: int = 4,
+        statement_cache: bool = True,
+        events: EventStream | None = None,
+    ) -> None:
+        """Take a PostgreSQL URI.
+
+        Args:
+            dsn: several hosts and `target_session_attrs` work.
+            max_connections: upper bound of the client's pool.
+            statement_cache: False for a transaction pooler.
+            events: told about every run that this client starts.
+        """
+        self._dsn = dsn
+        self._max_connections = max_connections
+        self._statement_cache = statement_cache
+        self._events = events or EventStream()
+        self._opening = asyncio.Lock()
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._run_events = RunEvents(dsn, application_name=APPLICATION_NAME)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections; a later call opens new ones."""
+        await self._run_events.close()
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.close()
+
+    # Runs
+
+    async def start(
+        self,
+        flow: "Flow | str",
+        input: Any,  # noqa: A002 - pgflow's word
+        *,
+        run_id: UUID | None = None,
+        connection: "AnyConnection | None" = None,
+    ) -> Run:
+        """Start a run.
+
+        Args:
+            flow: a flow, whose input type then checks `input`, or the slug of one with any JSON value as input.
+            input: what the root steps get.
+            run_id: makes the call idempotent: a second start under the same id gives the run that exists.
+            connection: an asyncpg connection of yours; the run then starts when your transaction commits.
+
+        Returns:
+            The run as it is right after the start; a flow of empty maps may have ended already.
+
+        Raises:
+            UnknownFlowError: the database has no such flow.
+            InputError: the flow's input type refuses `input`.
+            OutputError: `input` cannot be written as JSON.
+            DataError: `run_id` belongs to a run of another flow, or pgflow refused the input.
+        """
+        slug = flow if isinstance(flow, str) else flow.slug
+        payload = encode(input) if isinstance(flow, str) else flow.encode_input(input)
+        return await self._start(slug, payload, run_id, connection)
+
+    async def retry(self, run_id: UUID, *, new_run_id: UUID | None = None) -> Run:
+        """Start a new run of the same flow with the same input as a run that has ended.
+
+        pgflow cannot revive a run: the old one stays as it is, and what it had completed is done again.
+
+        Raises:
+            UnknownRunError: the database has no such run.
+            DataError: that run has not ended yet.
+        """
+        async with self._connection("read a run") as connection:
+            run = await runs.read_run(connection, run_id)
+        if not run.has_ended:
+            raise DataError(f"run {run_id} is still under way; only a run that has ended can be tried again")
+        return await self._start(run.flow_slug, run.input_json, new_run_id, None)
+
+    async def wait(self, run_id: UUID, *, timeout: float | None = None) -> Run:
+        """Wait until a run has ended, well or badly.
+
+        Args:
+            run_id: of the run.
+            timeout: seconds; None waits as long as it takes.
+
+        Raises:
+            UnknownRunError: the database has no such run.
+            TimeoutError: it has not ended in time.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                async for _ in self.watch(run_id):
+                    pass
+        except TimeoutError:
+            raise TimeoutError(f"run {run_id} has not ended within {timeout:g} s") from None
+        async with self._connection("read a run") as connection:
+            return await runs.read_run(connection, run_id)
+
+    async def watch(self, run_id: UUID) -> AsyncIterator[RunStatus]:
+        """Give the run's status now, and again whenever something may have changed, until the run has ended.
+
+        Raises:
+            UnknownRunError: the database has no such run.
+        """
+        status = await self._status(run_id)
+        yield status
+        async with self._run_events.about(run_id) as happened:
+            pause = FIRST_QUESTION_AFTER
+            while status is RunStatus.STARTED:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(happened.wait(), pause)
+                pause = FIRST_QUESTION_AFTER if happened.is_set() else min(pause * 1.5, LAST_QUESTION_AFTER)
+                happened.clear()
+                status = await self._patient_status(run_id)
+                yield status
+
+    async def run(self, run_id: UUID, *, tasks: int = 100) -> RunDetails:
+        """Read a run with its steps and at most `tasks` of its tasks, failed and active ones first.
+
+        Raises:
+            UnknownRunError: the database has no such run.
+        """
+        async with self._connection("read a run") as connection:
+            return await runs.read_details(connection, run_id, tasks)
+
+    async def runs(
+        self,
+        *,
+        flow: "Flow | str | None" = None,
+        status: RunStatus | None = None,
+        since: datetime | None = None,
+        limit: int = 50,
+    ) -> list[RunSummary]:
+        """The newest runs, newest first."""
+        slug = flow if flow is None or isinstance(flow, str) else flow.slug
+        async with self._connection("list runs") as connection:
+            return await runs.list_runs(connection, flow_slug=slug, status=status, since=since, limit=limit)
+
+    async def flows(self) -> list[FlowSummary]:
+        """Every flow of the database, with what is going on in it."""
+        async with self._connection("list flows") as connection:
+            return await flows_admin.list_flows(connection)
+
+    # Jobs
+
+    async def send(
+        self,
+        queue: "Queue | str",
+        payload: Any,
+        *,
+        delay: int = 0,
+        headers: Mapping[str, Any] | None = None,
+        connection: "AnyConnection | None" = None,
+    ) -> int:
+        """Send one job.
+
+        Args:
+            queue: a queue, whose handlers' types then check `payload`, or the name of one with any JSON value.
+            payload: what the handler gets.
+            delay: seconds before a worker may take it.
+            headers: an object kept beside the payload.
+            connection: an asyncpg connection of yours; the job then exists when your transaction commits.
+
+        Returns:
+            The job's id, unique within its queue.
+
+        Raises:
+            UnknownQueueError: the database has no such queue.
+            InputError: no handler of the queue takes `payload`.
+            OutputError: `payload` cannot be written as JSON.
+        """
+        name = queue if isinstance(queue, str) else queue.name
+        body = encode(payload) if isinstance(queue, str) else queue.encode_payload(payload)
+        async with self._connection(f"send to queue {name!r}", connection) as own:
+            extra = None if headers is None else encode(headers)
+            return await jobs_admin.send_job(own, name, body, extra, delay)
+
+    async def jobs(self, queue: "Queue | str", *, state: JobState | None = None, limit: int = 50) -> list[Job]:
+        """Jobs of a queue, newest first.
+
+        Raises:
+            UnknownQueueError: the database has no such queue.
+        """
+        name = queue if isinstance(queue, str) else queue.name
+        async with self._connection("list jobs") as connection:
+            return await jobs_admin.list_jobs(connection, name, state=state, limit=limit)
+
+    async def job(self, queue: "Queue | str", job_id: int) -> Job:
+        """One job, waiting, running or done.
+
+        Raises:
+            UnknownQueueError: the database has no such queue.
+            UnknownJobError: the queue has and had no such job.
+        """
+        name = queue if isinstance(queue, str) else queue.name
+        async with self._connection("read a job") as connection:
+            return await jobs_admin.read_job(connection, name, job_id)
+
+    async def retry_job(self, queue: "Queue | str", job_id: int) -> int:
+        """Send the payload of a failed job again, as a new job; repeating the call gives the same new job.
+
+        Returns:
+            The new job's id.
+
+        Raises:
+            UnknownQueueError: the database has no such queue.
+            UnknownJobError: the queue has and had no such job.
+            DataError: the job has not failed.
+        """
+        name = queue if isinstance(queue, str) else queue.name
+        async with self._connection("send a job again") as connection:
+            return await jobs_admin.retry_job(connection, name, job_id)
+
+    # Workers
+
+    async def workers(self, *, slug: str | None = None, ended: bool = False) -> list[WorkerReport]:
+        """What workers of a flow or queue, or of all, say about themselves; `ended` adds those that are gone."""
+        async with self._connection("list workers") as connection:
+            return await workers_admin.list_workers(connection, slug=slug, ended=ended)
+
+    async def drain(self, targets: Sequence[str], *, seconds: float = 30, reason: str = "asked by a client") -> None:
+        """Ask workers, by worker id or pod uid, to claim nothing more; in force for `seconds` unless renewed."""
+        async with self._connection("ask workers to drain") as connection:
+            await workers_admin.request_drain(connection, targets, seconds=seconds, reason=reason)
+
+    async def resume(self, targets: Sequence[str]) -> None:
+        """Let workers, by worker id or pod uid, go on before their drain lapses."""
+        async with self._connection("end a drain") as connection:
+            await workers_admin.end_drain(connection, targets)
+
+    async def _start(self, slug: str, payload: bytes, run_id: UUID | None, connection: "AnyConnection | None") -> Run:
+        async with self._connection(f"start a run of flow {slug!r}", connection) as own:
+            run, is_new = await runs.start_run(own, slug, payload, run_id)
+        if is_new:
+            self._events.emit(RunStarted(flow_slug=slug, run_id=run.run_id))
+        return run
+
+    async def _status(self, run_id: UUID) -> RunStatus:
+        async with self._connection("read a run") as connection:
+            return await runs.read_status(connection, run_id)
+
+    async def _patient_status(self, run_id: UUID) -> RunStatus:
+        """Ask while the database may be away for a moment: a wait outlives a restart of PostgreSQL."""
+        patience = stamina.AsyncRetryingCaller(attempts=None, timeout=OUTAGE_TOLERANCE, wait_max=LAST_QUESTION_AFTER)
+        return await patience.on(DatabaseUnavailableError)(self._status, run_id)
+
+    @asynccontextmanager
+    async def _connection(self, purpose: str, given: "AnyConnection | None" = None) -> "AsyncGenerator[AnyConnection]":
+        if given is not None:
+            yield given
+            return
+        with translated(purpose):
+            pool = await self._open_pool()
+            async with pool.acquire(timeout=ACQUIRE_TIMEOUT) as connection:
+                yield connection
+
+    async def _open_pool(self) -> "asyncpg.Pool[asyncpg.Record]":
+        async with self._opening:
+            if self._pool is None:
+                self._pool = await asyncpg.create_pool(
+                    min_size=0, max_size=self._max_connections, connect=self._connect, reset=_keep_session
+                )
+            return self._pool
+
+    async def _connect(self, *_arguments: object, **_options: object) -> Connection:
+        return await connect(self._dsn, application_name=APPLICATION_NAME, statement_cache=self._statement_cache)
+
+
+def encode(value: Any) -> bytes:
+    """JSON of any value that has one: plain data, dataclasses, pydantic models, dates, UUIDs.
+
+    Raises:
+        DataError: it has none, or jsonb cannot hold it; says where in the value.
+    """
+    try:
+        return Writer(subject="the value", adapter=ANYTHING).write(value)
+    except OutputError as error:
+        raise DataError(str(error)) from error
+
+
+async def _keep_session(_connection: Connection) -> None:
+    """Nothing here changes session state, so nothing needs asyncpg's reset, which costs a round trip."""

@@ -1,0 +1,257 @@
+"""Starting runs of pgflow flows and reading them back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from pydantic_core import from_json
+
+from flowworker.database.records import RunStatus
+from flowworker.database.refusals import AnyConnection, translated
+from flowworker.database.statements import load
+from flowworker.errors import DataError, UnknownFlowError, UnknownRunError
+
+
+class StepStatus(StrEnum):
+    """Status of a step of a run, in pgflow's words."""
+
+    CREATED = "created"
+    STARTED = "started"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class TaskStatus(StrEnum):
+    """Status of one task of a step, in pgflow's words."""
+
+    QUEUED = "queued"
+    STARTED = "started"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run of a flow."""
+
+    run_id: UUID
+    flow_slug: str
+    status: RunStatus
+    input_json: bytes
+    output_json: bytes | None
+    """JSON object of the outputs of the flow's last steps; None until the run is completed."""
+    remaining_steps: int
+    started_at: datetime
+    completed_at: datetime | None
+    failed_at: datetime | None
+    error: str | None = None
+    """What the first failed task said; None unless the run failed."""
+
+    @property
+    def input(self) -> Any:
+        """The run's input, decoded."""
+        return from_json(self.input_json)
+
+    @property
+    def output(self) -> Any:
+        """The run's output, decoded; None until the run is completed."""
+        return None if self.output_json is None else from_json(self.output_json)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing will happen to this run any more."""
+        return self.status is not RunStatus.STARTED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """One run in a list."""
+
+    run_id: UUID
+    flow_slug: str
+    status: RunStatus
+    steps: int
+    remaining_steps: int
+    started_at: datetime
+    completed_at: datetime | None
+    failed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepState:
+    """One step of a run, with its tasks counted."""
+
+    step_slug: str
+    kind: str
+    """`single` or `map`."""
+    status: StepStatus
+    dependencies: Sequence[str]
+    initial_tasks: int | None
+    """How many tasks the step has; None while a map waits for the list it runs over."""
+    queued: int
+    started: int
+    completed: int
+    failed: int
+    attempts: int
+    """Attempts of all its tasks together."""
+    error: str | None
+    skip_reason: str | None
+    started_at: datetime | None
+    completed_at: datetime | None
+    failed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskState:
+    """One task of a run."""
+
+    step_slug: str
+    task_index: int
+    status: TaskStatus
+    attempts: int
+    error: str | None
+    output_json: bytes | None
+    queued_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    failed_at: datetime | None
+    worker_id: UUID | None
+    """Who claimed it last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunDetails:
+    """A run, its steps in the flow's order, and those of its tasks that need attention first."""
+
+    run: Run
+    steps: Sequence[StepState]
+    tasks: Sequence[TaskState]
+
+
+async def start_run(
+    connection: AnyConnection, flow_slug: str, input_json: bytes, run_id: UUID | None
+) -> tuple[Run, bool]:
+    """Start a run in the transaction that is open, or in one of its own.
+
+    Returns:
+        The run, and whether this call started it; False when a run of that id existed already.
+
+    Raises:
+        UnknownFlowError: the database has no such flow.
+        DataError: the run id belongs to a run of another flow, or pgflow refused the input.
+    """
+    with translated(f"start a run of flow {flow_slug!r}"):
+        try:
+            # A savepoint where the caller is in a transaction: a refusal must not spoil that.
+            async with connection.transaction():
+                row = await connection.fetchrow(load("client/start_run"), flow_slug, input_json.decode(), run_id)
+        except asyncpg.ForeignKeyViolationError as error:
+            raise UnknownFlowError(
+                f"the database has no flow {flow_slug!r}; create it with `flowworker flows compile MODULE:OBJECT`"
+            ) from error
+        except asyncpg.RaiseError as error:
+            raise DataError(f"pgflow refused to start a run of {flow_slug!r}: {error}") from error
+        except asyncpg.UniqueViolationError:
+            if run_id is None:
+                raise
+            return await _existing_run(connection, flow_slug, run_id), False
+    if row is None:
+        raise DataError(f"pgflow started no run of {flow_slug!r}")
+    return _run(row), True
+
+
+async def _existing_run(connection: AnyConnection, flow_slug: str, run_id: UUID) -> Run:
+    run = await read_run(connection, run_id)
+    if run.flow_slug != flow_slug:
+        raise DataError(f"run id {run_id} already belongs to a run of flow {run.flow_slug!r}, not of {flow_slug!r}")
+    return run
+
+
+async def read_run(connection: AnyConnection, run_id: UUID) -> Run:
+    """Read one run.
+
+    Raises:
+        UnknownRunError: the database has no such run.
+    """
+    with translated("read a run"):
+        row = await connection.fetchrow(load("client/run"), run_id)
+    if row is None:
+        raise UnknownRunError(f"the database has no run {run_id}; list them with `flowworker runs list`")
+    return _run(row)
+
+
+async def read_status(connection: AnyConnection, run_id: UUID) -> RunStatus:
+    """Read one run's status alone.
+
+    Raises:
+        UnknownRunError: the database has no such run.
+    """
+    with translated("read a run"):
+        status = await connection.fetchval(load("client/run_status"), run_id)
+    if status is None:
+        raise UnknownRunError(f"the database has no run {run_id}; list them with `flowworker runs list`")
+    return RunStatus(status)
+
+
+async def read_details(connection: AnyConnection, run_id: UUID, task_limit: int) -> RunDetails:
+    """Read a run with its steps and at most `task_limit` of its tasks, all from one snapshot.
+
+    Raises:
+        UnknownRunError: the database has no such run.
+    """
+    with translated("read a run"):
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            run = await read_run(connection, run_id)
+            steps = await connection.fetch(load("client/run_steps"), run_id)
+            tasks = await connection.fetch(load("client/run_tasks"), run_id, task_limit)
+    return RunDetails(run=run, steps=[_step(row) for row in steps], tasks=[_task(row) for row in tasks])
+
+
+async def list_runs(
+    connection: AnyConnection,
+    *,
+    flow_slug: str | None,
+    status: RunStatus | None,
+    since: datetime | None,
+    limit: int,
+) -> list[RunSummary]:
+    """The newest runs, newest first; None means any."""
+    with translated("list runs"):
+        rows = await connection.fetch(load("client/runs"), flow_slug, status, since, limit)
+    return [_summary(row) for row in rows]
+
+
+def _run(row: asyncpg.Record) -> Run:
+    values = dict(row)
+    return Run(
+        input_json=values.pop("input").encode(),
+        output_json=_json(values.pop("output")),
+        status=RunStatus(values.pop("status")),
+        **values,
+    )
+
+
+def _summary(row: asyncpg.Record) -> RunSummary:
+    values = dict(row)
+    return RunSummary(status=RunStatus(values.pop("status")), **values)
+
+
+def _step(row: asyncpg.Record) -> StepState:
+    values = dict(row)
+    return StepState(status=StepStatus(values.pop("status")), dependencies=tuple(values.pop("dependencies")), **values)
+
+
+def _task(row: asyncpg.Record) -> TaskState:
+    values = dict(row)
+    return TaskState(status=TaskStatus(values.pop("status")), output_json=_json(values.pop("output")), **values)
+
+
+def _json(text: str | None) -> bytes | None:
+    return None if text is None else text.encode()
