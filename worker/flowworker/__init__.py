@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from flowworker.definition.queue import Queue
     from flowworker.definition.step import Step
     from flowworker.errors import DefinitionError, FlowWorkerError
-    from flowworker.runtime.pool import WorkerPool
+    from flowworker.runtime.pool import Restart, WorkerPool
     from flowworker.runtime.worker import Worker
+    from flowworker.runtime.workload import JobRun
 
 __all__ = [
     "Client",
@@ -27,8 +28,10 @@ __all__ = [
     "FlowWorkerError",
     "InputError",
     "Job",
+    "JobRun",
     "OutputError",
     "Queue",
+    "Restart",
     "Retry",
     "Step",
     "TaskContext",
@@ -44,8 +47,10 @@ _HOMES = {
     "FlowWorkerError": "flowworker.errors",
     "InputError": "flowworker.definition.codec",
     "Job": "flowworker.definition.job",
+    "JobRun": "flowworker.runtime.workload",
     "OutputError": "flowworker.definition.codec",
     "Queue": "flowworker.definition.queue",
+    "Restart": "flowworker.runtime.pool",
     "Retry": "flowworker.definition.outcomes",
     "Step": "flowworker.definition.step",
     "TaskContext": "flowworker.definition.context",

@@ -165,3 +165,36 @@ async def test_every_setting_is_an_option_of_run(worker_cli: Cli) -> None:
     shown = (await worker_cli("run", "--help")).out
     named = {"--dsn" if name == "database_url" else option(name) for name in Settings.model_fields}
     assert [name for name in named if name not in shown] == []
+
+
+STUBBORN = """
+import asyncio
+
+from flowworker.definition.flow import Flow
+
+stubborn = Flow("stubborn", max_attempts=1, timeout=1)
+
+
+@stubborn.step
+async def stay() -> None:
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            continue
+"""
+
+
+async def test_handlers_that_will_not_end_do_not_keep_the_process(
+    worker_cli: Cli, database: Database, owner: Connection, project: Path, reason: Path
+) -> None:
+    (project / "stubborn_flows.py").write_text(STUBBORN)
+    await owner.execute("SELECT pgflow.create_flow('stubborn', 1, 1, 1); SELECT pgflow.add_step('stubborn', 'stay')")
+    process = await worker_cli.start("run", "stubborn_flows:stubborn", "--max-concurrency", "1")
+    async with Client(database.worker_dsn) as client:
+        run = await client.start("stubborn", {})
+        assert (await client.wait(run.run_id, timeout=30)).status is RunStatus.FAILED
+    answer = await ended(process)
+    assert answer.code == 70
+    assert "past" in content(reason)
+    assert "Traceback" not in answer.err

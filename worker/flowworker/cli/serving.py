@@ -1,15 +1,13 @@
 """The composition root of a worker process: from settings to workers, with everything that watches them."""
 
-import asyncio
 import logging
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
-from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 
+from flowworker.cli.looping import run_to_end
 from flowworker.definition.loading import Workload
 from flowworker.errors import UsageError
 from flowworker.probes import Health, ProbeServer
@@ -20,7 +18,6 @@ from flowworker.runtime.options import Identity
 from flowworker.runtime.pool import WorkerArguments, WorkerPool
 from flowworker.runtime.signals import stop_on_signals
 from flowworker.runtime.state import WorkerState
-from flowworker.runtime.worker import Worker
 from flowworker.runtime.workload import slug_of
 from flowworker.settings import Settings, misspelt
 from flowworker.telemetry.logs import LogSubscriber, configure_logging
@@ -32,17 +29,6 @@ logger = logging.getLogger(__name__)
 READY = frozenset({Lifecycle.RUNNING, Lifecycle.DRAINING})
 
 
-class Serving(Protocol):
-    """A worker or a pool, as far as this module cares."""
-
-    @property
-    def host(self) -> Host: ...
-
-    async def run(self) -> Exit: ...
-
-    async def stop(self, *, immediately: bool = False) -> None: ...
-
-
 def serve_until_stopped(workloads: Sequence[Workload], settings: Settings) -> Exit:
     """Run workers on an event loop of their own until they have stopped.
 
@@ -52,8 +38,7 @@ def serve_until_stopped(workloads: Sequence[Workload], settings: Settings) -> Ex
     configure_logging(level=settings.log_level, log_format=settings.log_format)
     for warning in misspelt(os.environ):
         logger.warning(warning)
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(serve(workloads, settings))
+    return run_to_end(serve(workloads, settings))
 
 
 async def serve(workloads: Sequence[Workload], settings: Settings) -> Exit:
@@ -63,39 +48,29 @@ async def serve(workloads: Sequence[Workload], settings: Settings) -> Exit:
         FlowWorkerError: they could not start.
     """
     events = EventStream()
-    serving, states = make_workers(workloads, settings, events)
+    pool = make_pool(workloads, settings, events)
     registry = CollectorRegistry()
     events.subscribe(LogSubscriber())
-    events.subscribe(MetricsSubscriber(registry, lambda: [gauges(state) for state in states()]))
-    probes = _probes(settings, serving.host, states, registry, len(workloads))
-    with _traces(settings, events), probes, stop_on_signals(serving):
-        return await serving.run()
+    events.subscribe(MetricsSubscriber(registry, lambda: [gauges(state) for state in pool.states()]))
+    with _traces(settings, events), _probes(settings, pool, registry), stop_on_signals(pool):
+        return await pool.run()
 
 
-def make_workers(
-    workloads: Sequence[Workload], settings: Settings, events: EventStream
-) -> tuple[Serving, Callable[[], Sequence[WorkerState]]]:
-    """A pool, or a lone worker where it has to have a certain id; and what gives the states of those that started.
+def make_pool(workloads: Sequence[Workload], settings: Settings, events: EventStream) -> WorkerPool:
+    """One worker for each flow and queue.
 
     Raises:
-        UsageError: an id for several workers, or an option makes no sense.
+        UsageError: an id or a name of one worker for several, or an option makes no sense.
     """
-    dsn, direct_dsn = settings.dsn(), settings.direct_dsn()
-    cache, identity, options = settings.statement_cache, _identity(settings), _options(settings)
-    if settings.worker_id is None:
-        name = settings.worker_name or (slug_of(workloads[0]) if len(workloads) == 1 else "flowworker")
-        pool = WorkerPool(
-            workloads, name=name, dsn=dsn, direct_dsn=direct_dsn, statement_cache=cache, identity=identity,
-            events=events, **options,
-        )  # fmt: skip
-        return pool, pool.states
-    if len(workloads) > 1:
+    several = len(workloads) > 1
+    if several and settings.worker_id is not None:
         raise UsageError("--worker-id names one worker, and several flows or queues need one each; leave it out")
-    worker = Worker(
-        workloads[0], worker_id=settings.worker_id, worker_name=settings.worker_name, dsn=dsn, direct_dsn=direct_dsn,
-        statement_cache=cache, identity=identity, events=events, **options,
+    return WorkerPool(
+        workloads, name=(settings.worker_name or "flowworker") if several else slug_of(workloads[0]),
+        worker_id=settings.worker_id, worker_name=None if several else settings.worker_name,
+        dsn=settings.dsn(), direct_dsn=settings.direct_dsn(), statement_cache=settings.statement_cache,
+        identity=_identity(settings), events=events, **_options(settings),
     )  # fmt: skip
-    return worker, lambda: [worker.state()] if worker.has_state else []
 
 
 def gauges(state: WorkerState) -> WorkerGauges:
@@ -125,32 +100,17 @@ def liveness(host: Host) -> Health:
     return Health(ok=True, reason="the pulse turns") if host.pulse.alive else Health(ok=False, reason="no pulse")
 
 
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """Uvloop where it is installed, else the standard library's event loop."""
-    if find_spec("uvloop") is None:
-        return asyncio.new_event_loop
-    import uvloop
-
-    return uvloop.new_event_loop
-
-
 @contextmanager
-def _probes(
-    settings: Settings,
-    host: Host,
-    states: Callable[[], Sequence[WorkerState]],
-    registry: CollectorRegistry,
-    expected: int,
-) -> Generator[None]:
+def _probes(settings: Settings, pool: WorkerPool, registry: CollectorRegistry) -> Generator[None]:
     if settings.probe_port is None:
         yield
         return
     server = ProbeServer(
         host=settings.probe_host,
         port=settings.probe_port,
-        live=lambda: liveness(host),
-        ready=lambda: readiness(states(), expected),
-        state=states,
+        live=lambda: liveness(pool.host),
+        ready=lambda: readiness(pool.states(), len(pool.workers)),
+        state=pool.states,
         registry=registry,
     )
     server.start()

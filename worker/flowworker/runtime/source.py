@@ -7,7 +7,7 @@ and event loop and uses the pulse's connection. Implementations: `flow_source`, 
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
@@ -46,7 +46,10 @@ class Recovery:
     """Tasks that were past their crash budget."""
     archived: int = 0
     """Messages whose task can never start again."""
-    notes: Sequence[str] = field(default=())
+    lost: Sequence[UUID] = ()
+    """Workers this pass marked lost."""
+    notes: Sequence[str] = ()
+    """What happened, in words for the log."""
 
 
 class Source(Protocol):

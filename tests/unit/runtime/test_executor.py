@@ -1,0 +1,215 @@
+"""The executor in virtual time: deadlines, grace, and results that come too late."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.unit.runtime.conftest import make_task, now
+
+from flowworker.database.records import Completed, Failed, FailureKind, Released, TaskResult
+from flowworker.definition.context import TaskContext
+from flowworker.definition.handler import Arguments, RunMode
+from flowworker.runtime.children import Children
+from flowworker.runtime.executor import Executor
+from flowworker.runtime.flow_inputs import RunInputs
+from flowworker.runtime.holdings import Holding, Holdings
+from flowworker.runtime.workload import Runnable
+
+
+class Plain:
+    """A handler that is just a function of the context."""
+
+    def __init__(self, function: Callable[[TaskContext], Any], mode: RunMode = RunMode.ASYNC) -> None:
+        self.function = function
+        self.mode = mode
+        self.needs_flow_input = False
+
+    def decode(self, input: bytes, flow_input: bytes | None) -> Arguments:  # noqa: A002
+        return Arguments(values={})
+
+    def call(self, arguments: Arguments, context: TaskContext) -> Any:
+        return self.function(context)
+
+    def encode(self, output: object) -> bytes:
+        return repr(output).encode()
+
+
+class Execution:
+    """An executor with one task in it."""
+
+    def __init__(self, handler: Runnable, *, slots: int = 1, clock: Callable[[], float] = now) -> None:
+        self.holdings = Holdings(slots)
+        self.results: list[tuple[float, TaskResult]] = []
+        self.superseded: list[Holding] = []
+
+        async def no_input(_: object) -> bytes:
+            return b"1"
+
+        self.executor = Executor(
+            router=lambda _: handler,
+            holdings=self.holdings,
+            children=Children(),
+            worker_name="tester",
+            inputs=RunInputs(no_input, lambda text: text),
+            on_start=lambda _: None,
+            on_result=lambda _, result: self.results.append((now(), result)),
+            on_superseded=lambda holding, _: self.superseded.append(holding),
+            on_vacated=lambda: None,
+            clock=clock,
+        )
+
+    def launch(self, **changes: Any) -> Holding:
+        holding = self.holdings.add(make_task(1, **changes), now())
+        self.executor.launch(holding)
+        return holding
+
+    @property
+    def outcomes(self) -> list[object]:
+        return [result.outcome for _, result in self.results]
+
+
+@pytest.mark.looptime
+async def test_a_result_in_time_is_the_outcome() -> None:
+    async def work(_: TaskContext) -> int:
+        await asyncio.sleep(2)
+        return 7
+
+    execution = Execution(Plain(work))
+    execution.launch()
+    await execution.executor.idle()
+    assert execution.outcomes == [Completed(output=b"7", duration=2.0)]
+    await asyncio.sleep(0)
+    assert execution.holdings.free == 1
+
+
+@pytest.mark.looptime
+async def test_cleaning_up_within_the_grace_delays_the_timeout_a_little() -> None:
+    async def work(_: TaskContext) -> int:
+        try:
+            await asyncio.sleep(100)
+        finally:
+            await asyncio.sleep(0.5)
+        return 7
+
+    execution = Execution(Plain(work))
+    execution.launch(timeout=3.0)
+    await execution.executor.idle()
+    (at, result) = execution.results[0]
+    assert at == pytest.approx(3.5)
+    assert isinstance(result.outcome, Failed)
+    assert result.outcome.kind is FailureKind.TIMEOUT
+
+
+@pytest.mark.looptime
+async def test_after_the_grace_the_outcome_stands_and_late_results_are_ignored() -> None:
+    async def work(_: TaskContext) -> int:
+        ends = now() + 10
+        while now() < ends:
+            try:
+                await asyncio.sleep(ends - now())
+            except asyncio.CancelledError:
+                continue
+        return 7
+
+    execution = Execution(Plain(work))
+    holding = execution.launch(timeout=3.0)
+    await execution.executor.idle()
+    assert execution.results[0][0] == pytest.approx(4.0)
+    assert holding.lingering
+    assert execution.holdings.exhausted
+    await asyncio.sleep(10)
+    assert len(execution.results) == 1
+    assert execution.holdings.free == 1
+
+
+@pytest.mark.looptime
+async def test_a_loop_that_was_blocked_past_the_deadline_does_not_save_the_handler() -> None:
+    skew = 0.0
+
+    async def work(_: TaskContext) -> int:
+        nonlocal skew
+        skew = 100.0  # as if it had blocked the loop for so long
+        return 7
+
+    execution = Execution(Plain(work), clock=lambda: now() + skew)
+    execution.launch(timeout=3.0)
+    await execution.executor.idle()
+    (outcome,) = execution.outcomes
+    assert isinstance(outcome, Failed)
+    assert outcome.message == "Task timed out after 3s"
+
+
+@pytest.mark.looptime
+async def test_release_gives_back_what_is_unfinished_whatever_it_then_returns() -> None:
+    async def work(ctx: TaskContext) -> str:
+        try:
+            await asyncio.sleep(100)
+        except asyncio.CancelledError:
+            return f"half of it, {ctx.cancelled.is_set()}"
+        return "all of it"
+
+    execution = Execution(Plain(work))
+    execution.launch()
+    await asyncio.sleep(1)
+    execution.executor.release_all("the worker stops")
+    await execution.executor.idle()
+    assert execution.outcomes == [Released(reason="the worker stops")]
+
+
+@pytest.mark.looptime
+async def test_a_superseded_attempt_has_no_outcome() -> None:
+    async def work(_: TaskContext) -> None:
+        await asyncio.sleep(100)
+
+    execution = Execution(Plain(work))
+    holding = execution.launch()
+    await asyncio.sleep(1)
+    execution.executor.supersede(holding, "lost")
+    await execution.executor.idle()
+    assert (execution.outcomes, execution.superseded) == ([], [holding])
+    assert holding.cancelled.reason == "lost"
+
+
+@pytest.mark.looptime
+async def test_a_task_stopped_before_its_first_step_is_released_too() -> None:
+    async def work(_: TaskContext) -> None:
+        await asyncio.sleep(100)
+
+    execution = Execution(Plain(work))
+    execution.launch()
+    execution.executor.release_all("at once")
+    await execution.executor.idle()
+    assert execution.outcomes == [Released(reason="at once")]
+
+
+async def test_a_thread_can_ask_whether_it_should_stop() -> None:
+    def work(ctx: TaskContext) -> str:
+        ends = time.monotonic() + 5
+        while not ctx.cancelled.is_set() and time.monotonic() < ends:
+            time.sleep(0.005)
+        return "stopped"
+
+    execution = Execution(Plain(work, RunMode.THREAD), clock=time.monotonic)
+    execution.launch(timeout=0.1)
+    await execution.executor.idle()
+    assert [type(outcome) for outcome in execution.outcomes] == [Failed]
+    async with asyncio.timeout(5):
+        while execution.holdings.free == 0:  # noqa: ASYNC110 - a thread ends
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.looptime
+async def test_a_payload_that_fits_no_handler_fails_its_attempt() -> None:
+    execution = Execution(Plain(lambda _: None))
+
+    def refuse(_: object) -> Runnable:
+        raise LookupError("no handler for type 'parcel'")
+
+    execution.executor._router = refuse  # pyright: ignore[reportPrivateUsage]
+    execution.launch()
+    (outcome,) = execution.outcomes
+    assert isinstance(outcome, Failed)
+    assert "parcel" in outcome.message
+    assert execution.holdings.free == 1

@@ -1,0 +1,57 @@
+"""The life cycle has exactly the moves of its picture."""
+
+import itertools
+
+import pytest
+
+from flowworker.errors import LifecycleError
+from flowworker.runtime.lifecycle import Lifecycle, LifecycleMachine
+
+PATHS = {
+    Lifecycle.CREATED: (),
+    Lifecycle.STARTING: (Lifecycle.STARTING,),
+    Lifecycle.RUNNING: (Lifecycle.STARTING, Lifecycle.RUNNING),
+    Lifecycle.DRAINING: (Lifecycle.STARTING, Lifecycle.DRAINING),
+    Lifecycle.STOPPING: (Lifecycle.STARTING, Lifecycle.DRAINING, Lifecycle.STOPPING),
+    Lifecycle.STOPPED: (Lifecycle.STARTING, Lifecycle.STOPPED),
+}
+
+ALLOWED = {
+    ("created", "starting"),
+    ("starting", "running"),
+    ("starting", "draining"),
+    ("starting", "stopped"),
+    ("running", "draining"),
+    ("draining", "running"),
+    ("draining", "stopping"),
+    ("stopping", "stopped"),
+}
+
+
+def reach(state: Lifecycle) -> tuple[LifecycleMachine, list[tuple[str, str, str]]]:
+    told: list[tuple[str, str, str]] = []
+    machine = LifecycleMachine(lambda before, after, reason: told.append((before, after, reason)))
+    for step in PATHS[state]:
+        machine.move(step, "on the way")
+    told.clear()
+    return machine, told
+
+
+@pytest.mark.parametrize(("source", "target"), [*itertools.permutations(Lifecycle, 2)])
+def test_only_the_moves_of_the_picture_exist(source: Lifecycle, target: Lifecycle) -> None:
+    machine, told = reach(source)
+    if (source.value, target.value) in ALLOWED:
+        machine.move(target, "because")
+        assert machine.current is target
+        assert told == [(source, target, "because")]
+    else:
+        with pytest.raises(LifecycleError, match=f"from {source} to {target}"):
+            machine.move(target, "because")
+        assert machine.current is source
+
+
+@pytest.mark.parametrize("state", [*Lifecycle])
+def test_staying_is_no_move_and_no_error(state: Lifecycle) -> None:
+    machine, told = reach(state)
+    machine.move(state, "again")
+    assert told == []

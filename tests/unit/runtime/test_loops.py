@@ -1,0 +1,259 @@
+"""Poller and completer, in virtual time and without a database."""
+
+import asyncio
+import itertools
+import math
+import random
+from collections.abc import Callable
+
+import pytest
+from tests.unit.runtime.conftest import INFO, ScriptedSource, a_claim, make_task, now
+
+from flowworker.database.records import Completed, Receipt, RunEnd, TaskResult
+from flowworker.errors import DatabaseUnavailableError, InternalError
+from flowworker.runtime.cadence import Adaptive
+from flowworker.runtime.completer import Completer
+from flowworker.runtime.holdings import Holding, Holdings
+from flowworker.runtime.poller import Poller
+from flowworker.runtime.source import Claim
+from flowworker.runtime.wakeup import Strategy, Wakeup
+from flowworker.telemetry.events import Event, PollStarted, PollStopped
+from flowworker.telemetry.stream import EventStream
+
+pytestmark = pytest.mark.looptime
+
+
+class Polling:
+    """A poller with a scripted source."""
+
+    def __init__(self, *claims: Claim | Exception, slots: int = 4, batch_size: int = 10) -> None:
+        self.source = ScriptedSource()
+        self.source.claims.extend(claims)
+        self.holdings = Holdings(slots)
+        self.events: list[Event] = []
+        stream = EventStream()
+        stream.subscribe(self.events.append)
+        self.crashes: list[BaseException] = []
+        self.gate = 0.0
+        self.wakeup = Wakeup(
+            strategy=Strategy.POLLING, polling=Adaptive(1.0, 5.0, random.Random(1).uniform), fallback=None,
+            clock=now, uniform=random.Random(1).uniform,
+        )  # fmt: skip
+        self.held: list[Holding] = []
+        self.poller = Poller(
+            source=self.source,
+            holdings=self.holdings,
+            wakeup=self.wakeup,
+            batch_size=batch_size,
+            gate=lambda: self.gate,
+            launch=lambda task: self.held.append(self.holdings.add(task, now())),
+            events=stream,
+            info=INFO,
+            clock=now,
+            on_crash=self.crashes.append,
+            randomness=lambda: 0.5,
+        )
+
+    def finish(self, count: int) -> None:
+        for holding in self.held[:count]:
+            self.holdings.disown(holding)
+            self.holdings.vacate(holding)
+        del self.held[:count]
+        self.poller.kick()
+
+
+async def test_it_asks_for_the_free_slots_and_never_more_than_a_batch() -> None:
+    polling = Polling(a_claim(1, 2, 3), a_claim(4, 5), slots=5, batch_size=3)
+    polling.poller.start()
+    await asyncio.sleep(0.5)
+    await polling.poller.stop()
+    assert [limit for _, limit in polling.source.asked] == [3, 2]
+
+
+async def test_after_a_full_claim_it_claims_again_when_a_slot_is_free() -> None:
+    polling = Polling(a_claim(1, 2), a_claim(3), slots=2)
+    polling.poller.start()
+    await asyncio.sleep(10)
+    assert len(polling.source.asked) == 1
+    polling.finish(1)
+    await asyncio.sleep(0.1)
+    assert polling.source.asked[1] == (pytest.approx(10.0), 1)
+    await polling.poller.stop()
+
+
+async def test_after_a_claim_that_was_not_full_it_waits_for_its_time() -> None:
+    polling = Polling(a_claim(1), slots=4)
+    polling.poller.start()
+    await asyncio.sleep(1.5)
+    assert [round(at, 1) for at, _ in polling.source.asked] == [0.0, 1.0]
+    await polling.poller.stop()
+
+
+async def test_it_claims_nothing_while_the_gate_is_closed() -> None:
+    polling = Polling()
+    polling.gate = math.inf
+    polling.poller.start()
+    await asyncio.sleep(30)
+    assert polling.source.asked == []
+    polling.gate = 6.0
+    polling.poller.kick()
+    await asyncio.sleep(1)
+    polling.gate = 0.0
+    await asyncio.sleep(6)
+    assert polling.source.asked[0][0] == pytest.approx(36.0)
+    await polling.poller.stop()
+
+
+async def test_an_absent_database_is_asked_again_with_backoff_and_a_bounded_rate() -> None:
+    polling = Polling(*[DatabaseUnavailableError("down")] * 1000)
+    polling.poller.start()
+    await asyncio.sleep(60)
+    await polling.poller.stop()
+    times = [at for at, _ in polling.source.asked]
+    assert times[1] == pytest.approx(0.25)
+    assert len(times) < 60 * 2
+    assert max(later - earlier for earlier, later in itertools.pairwise(times)) <= 2.5
+    assert polling.crashes == []
+
+
+async def test_every_poll_is_told_with_what_it_brought() -> None:
+    polling = Polling(a_claim(1, 2, read=3), slots=4)
+    polling.poller.start()
+    await asyncio.sleep(0.1)
+    await polling.poller.stop()
+    started, stopped = polling.events[:2]
+    assert isinstance(started, PollStarted)
+    assert isinstance(stopped, PollStopped)
+    assert (started.active_tasks, stopped.task_count) == (0, 2)
+
+
+async def test_an_error_that_is_no_outage_ends_the_loop_and_is_told() -> None:
+    polling = Polling(InternalError("a bug"))
+    polling.poller.start()
+    await asyncio.sleep(0.1)
+    assert [str(error) for error in polling.crashes] == ["a bug"]
+    await polling.poller.stop()
+
+
+async def test_stopping_waits_for_the_claim_on_its_way() -> None:
+    polling = Polling(a_claim(1))
+    claim = polling.source.claim
+
+    async def slow_claim(limit: int, held: object) -> Claim:
+        await asyncio.sleep(2)
+        return await claim(limit, ())
+
+    polling.source.claim = slow_claim  # type: ignore[method-assign]
+    polling.poller.start()
+    await asyncio.sleep(0.1)
+    await polling.poller.stop()
+    assert len(polling.held) == 1
+    await polling.poller.stop()
+
+
+class Completing:
+    """A completer with a scripted source."""
+
+    def __init__(self) -> None:
+        self.source = ScriptedSource()
+        self.receipts: list[Receipt] = []
+        self.errors: list[str] = []
+        self.crashes: list[BaseException] = []
+        ends: list[RunEnd] = []
+        self.completer = Completer(
+            source=self.source,
+            name="tester",
+            on_receipt=lambda _, receipt: self.receipts.append(receipt),
+            on_run_end=ends.append,
+            on_error=self.errors.append,
+            on_crash=self.crashes.append,
+            randomness=lambda: 0.5,
+        )
+
+    def submit(self, *msg_ids: int) -> None:
+        for msg_id in msg_ids:
+            task = make_task(msg_id)
+            outcome = Completed(output=b"1", duration=0.1)
+            self.completer.submit(Holding(task=task, claimed_at=0), TaskResult(task=task, outcome=outcome))
+
+    @property
+    def batches(self) -> list[list[int]]:
+        return [[result.task.msg_id for result in batch] for batch in self.source.finished]
+
+
+def takes(seconds: float) -> Callable[[], "asyncio.Future[None]"]:
+    return lambda: asyncio.ensure_future(asyncio.sleep(seconds))
+
+
+async def test_a_lone_result_waits_for_nothing() -> None:
+    completing = Completing()
+    completing.completer.start()
+    await asyncio.sleep(1)
+    completing.submit(1)
+    assert await completing.completer.flush(0.001)
+    await completing.completer.stop()
+    assert completing.batches == [[1]]
+
+
+async def test_results_gather_while_a_write_is_on_its_way() -> None:
+    completing = Completing()
+    completing.source.before_finish = takes(1.0)
+    completing.completer.start()
+    completing.submit(1)
+    await asyncio.sleep(0.5)
+    completing.submit(2, 3, 4)
+    assert await completing.completer.flush(5)
+    await completing.completer.stop()
+    assert completing.batches == [[1], [2, 3, 4]]
+    assert [receipt.result.task.msg_id for receipt in completing.receipts] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("error", [DatabaseUnavailableError("down"), RuntimeError("odd")])
+async def test_a_result_is_kept_until_it_is_written(error: Exception) -> None:
+    completing = Completing()
+
+    async def fail_for_a_minute() -> None:
+        if now() < 60:
+            raise error
+
+    completing.source.before_finish = fail_for_a_minute
+    completing.completer.start()
+    completing.submit(1, 2)
+    assert not await completing.completer.flush(30)
+    assert completing.completer.unwritten == 2
+    assert await completing.completer.flush(40)
+    await completing.completer.stop()
+    assert [receipt.result.task.msg_id for receipt in completing.receipts] == [1, 2]
+    assert set(completing.errors) == {str(error)}
+    assert completing.crashes == []
+
+
+async def test_the_return_of_the_database_ends_the_pause_before_the_next_try() -> None:
+    completing = Completing()
+
+    async def fail_at_first() -> None:
+        if len(completing.source.finished) < 8:
+            raise DatabaseUnavailableError("down")
+
+    completing.source.before_finish = fail_at_first
+    completing.completer.start()
+    completing.submit(1)
+    for _ in range(8):
+        await asyncio.sleep(0.01)
+        completing.completer.try_now()
+    assert await completing.completer.flush(0.1)
+    assert now() < 1
+    await completing.completer.stop()
+
+
+async def test_what_is_forgotten_is_neither_written_again_nor_told() -> None:
+    completing = Completing()
+    completing.source.before_finish = takes(1.0)
+    completing.completer.start()
+    completing.submit(1)
+    await asyncio.sleep(0.5)
+    assert len(completing.completer.forget()) == 1
+    await asyncio.sleep(2)
+    assert completing.receipts == []
+    assert completing.batches == [[1]]
+    await completing.completer.stop()

@@ -1,0 +1,204 @@
+"""Small parts: holdings, cancellation, failures, options, duties, exits, stacks."""
+
+import asyncio
+import threading
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.runtime.conftest import make_task
+
+from flowworker.database.heartbeat import Drain, OwnRow
+from flowworker.database.records import FailureKind
+from flowworker.definition.codec import InputError, OutputError
+from flowworker.definition.outcomes import Fail, Retry
+from flowworker.errors import DataError, ExitCode, InternalError, UsageError
+from flowworker.runtime.cancellation import CancelSignal
+from flowworker.runtime.children import in_words
+from flowworker.runtime.duty import Duty, decide
+from flowworker.runtime.exits import Exit, SlotsExhaustedError, asked_for, caused_by, worst
+from flowworker.runtime.failures import MESSAGE_LIMIT, clean, describe_failure, timed_out
+from flowworker.runtime.holdings import Holding, Holdings
+from flowworker.runtime.lifecycle import Lifecycle
+from flowworker.runtime.names import claim_name, release_name
+from flowworker.runtime.options import WhenDrained
+
+
+def test_a_slot_and_ownership_end_apart() -> None:
+    holdings = Holdings(2)
+    holding = holdings.add(make_task(1), 0.0)
+    assert (holdings.free, holdings.in_flight) == (1, 1)
+    holdings.vacate(holding)  # the handler has returned, its result is not yet written
+    assert (holdings.free, holdings.in_flight, holdings.message_ids()) == (2, 1, {1})
+    holdings.disown(holding)
+    assert (holdings.in_flight, holdings.all()) == (0, ())
+
+
+def test_a_handler_past_its_end_keeps_its_slot_but_not_its_message() -> None:
+    holdings = Holdings(1)
+    holding = holdings.add(make_task(1), 0.0)
+    holdings.linger(holding)
+    holdings.disown(holding)
+    assert (holdings.free, holdings.exhausted, holdings.message_ids()) == (0, True, frozenset())
+    holdings.vacate(holding)
+    assert (holdings.free, holdings.exhausted) == (1, False)
+
+
+def test_of_two_claims_of_one_message_the_newer_one_counts() -> None:
+    holdings = Holdings(2)
+    old = holdings.add(make_task(1), 0.0)
+    holdings.vacate(old)
+    new = holdings.add(make_task(1, attempt=2), 1.0)
+    assert holdings.owned() == (new,)
+    assert holdings.of_messages({1}) == (new,)
+    holdings.disown(old)
+    assert holdings.message_ids() == {1}
+
+
+def test_too_many_unwritten_results_stop_the_claims() -> None:
+    holdings = Holdings(1, unwritten_limit=2)
+    for number in range(2):
+        holdings.vacate(holdings.add(make_task(number), 0.0))
+    assert holdings.free == 0
+
+
+@given(st.lists(st.tuples(st.sampled_from(["add", "vacate", "disown", "linger"]), st.integers(0, 7)), max_size=60))
+def test_the_counts_always_agree_with_the_holdings(moves: list[tuple[str, int]]) -> None:
+    holdings, known = Holdings(8), list[Holding]()
+    for move, which in moves:
+        if move == "add" and holdings.free:
+            known.append(holdings.add(make_task(len(known)), 0.0))
+        elif known:
+            getattr(holdings, move if move != "add" else "vacate")(known[which % len(known)])
+        everything = holdings.all()
+        assert holdings.occupied == sum(one.occupying for one in everything)
+        assert holdings.in_flight == sum(one.owned for one in everything)
+        assert holdings.lingering == sum(one.lingering and one.occupying for one in everything)
+        assert 0 <= holdings.free <= 8 - holdings.occupied
+
+
+async def test_a_cancel_signal_wakes_waiters_on_any_loop_and_keeps_its_first_reason() -> None:
+    signal = CancelSignal()
+    heard: list[str] = []
+    other = threading.Thread(target=lambda: heard.append(asyncio.run(signal.wait())))
+    other.start()
+    waiting = asyncio.create_task(signal.wait())
+    await asyncio.sleep(0)
+    assert not signal.is_set()
+    signal.set("timeout")
+    signal.set("later")
+    assert await waiting == "timeout"
+    assert await signal.wait() == "timeout"
+    await asyncio.to_thread(other.join, 5)
+    assert heard == ["timeout"]
+
+
+class UnprintableError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (ValueError("x"), FailureKind.EXCEPTION, "ValueError: x"),
+        (ValueError(), FailureKind.EXCEPTION, "ValueError"),
+        (InputError("field"), FailureKind.INPUT, "field"),
+        (OutputError("place"), FailureKind.OUTPUT, "place"),
+        (SystemExit(3), FailureKind.EXIT, "the handler tried to end the process: SystemExit(3)"),
+        (KeyboardInterrupt(), FailureKind.EXIT, "the handler raised KeyboardInterrupt"),
+        (UnprintableError(), FailureKind.EXCEPTION, "UnprintableError: <its text cannot be shown: RuntimeError>"),
+        (ValueError("a\0b\ud800"), FailureKind.EXCEPTION, "ValueError: a\ufffdb?"),
+    ],
+)
+def test_whatever_was_raised_becomes_a_failure_with_words(
+    error: BaseException, kind: FailureKind, message: str
+) -> None:
+    failed = describe_failure(error, duration=1.5)
+    assert (failed.kind, failed.message, failed.duration, failed.final) == (kind, message, 1.5, False)
+
+
+def test_retry_and_fail_are_carried_over() -> None:
+    assert describe_failure(Retry(after=3), duration=0).retry_after == 3
+    assert describe_failure(Fail("enough"), duration=0).final
+
+
+def test_the_timeout_has_upstreams_words() -> None:
+    assert timed_out(2.0, duration=2.1).message == "Task timed out after 2s"
+    assert timed_out(0.5, duration=2.1).message == "Task timed out after 0.5s"
+
+
+@given(st.text(), st.integers(min_value=2, max_value=50), st.booleans())
+def test_cleaned_text_can_be_stored_and_is_short(text: str, limit: int, keep_end: bool) -> None:
+    cleaned = clean(text, limit, keep_end=keep_end)
+    assert len(cleaned) <= limit
+    assert "\0" not in cleaned
+    cleaned.encode("utf-8")
+
+
+def test_long_messages_are_cut() -> None:
+    assert len(describe_failure(ValueError("x" * 100_000), duration=0).message) == MESSAGE_LIMIT
+
+
+def row(state: str = "running", *, deprecated: bool = False, drain: bool = False) -> OwnRow:
+    asked = Drain(until=datetime(2026, 1, 1, tzinfo=UTC), reason="scale down") if drain else None
+    return OwnRow(state=state, deprecated=deprecated, drain=asked)
+
+
+@pytest.mark.parametrize(
+    ("own", "lifecycle", "in_flight", "when_drained", "duty"),
+    [
+        (None, Lifecycle.RUNNING, 0, WhenDrained.EXIT, Duty.STAY),
+        (row(), Lifecycle.RUNNING, 3, WhenDrained.EXIT, Duty.STAY),
+        (row(drain=True), Lifecycle.STARTING, 0, WhenDrained.EXIT, Duty.STAY),
+        (row(drain=True), Lifecycle.RUNNING, 3, WhenDrained.EXIT, Duty.DRAIN),
+        (row(drain=True), Lifecycle.DRAINING, 3, WhenDrained.EXIT, Duty.STAY),
+        (row(drain=True), Lifecycle.DRAINING, 0, WhenDrained.EXIT, Duty.END),
+        (row(drain=True), Lifecycle.DRAINING, 0, WhenDrained.WAIT, Duty.STAY),
+        (row(), Lifecycle.DRAINING, 0, WhenDrained.WAIT, Duty.RESUME),
+        (row(deprecated=True), Lifecycle.RUNNING, 1, WhenDrained.WAIT, Duty.DRAIN),
+        (row(deprecated=True), Lifecycle.DRAINING, 0, WhenDrained.WAIT, Duty.END),
+        (row("lost"), Lifecycle.RUNNING, 1, WhenDrained.EXIT, Duty.REBORN),
+        (row("lost"), Lifecycle.STOPPING, 1, WhenDrained.EXIT, Duty.STAY),
+    ],
+)
+def test_a_workers_duty_follows_from_its_row(
+    own: OwnRow | None, lifecycle: Lifecycle, in_flight: int, when_drained: WhenDrained, duty: Duty
+) -> None:
+    decision = decide(own, lifecycle=lifecycle, in_flight=in_flight, when_drained=when_drained)
+    assert decision.duty is duty
+    if duty is not Duty.STAY:
+        assert decision.reason
+
+
+def test_an_exit_knows_its_code_and_whether_starting_again_helps() -> None:
+    assert (asked_for("drained").code, asked_for("drained").permanent) == (ExitCode.DRAINED, True)
+    assert (caused_by(RuntimeError("x")).code, caused_by(RuntimeError("x")).permanent) == (ExitCode.INTERNAL, False)
+    assert caused_by(InternalError("x")).permanent is False
+    assert caused_by(SlotsExhaustedError("x")).permanent
+    assert caused_by(DataError("x")).code is ExitCode.DATA
+    assert worst([asked_for("a"), caused_by(DataError("b"))]).code is ExitCode.DATA
+    assert isinstance(worst([]), Exit)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (3, "exited with code 3 before it answered"),
+        (-9, "was killed by SIGKILL (signal 9)"),
+        (-99, "was killed by an unknown signal (signal 99)"),
+    ],
+)
+def test_the_end_of_a_process_in_words(code: int, words: str) -> None:
+    assert in_words(code) == words
+
+
+def test_a_name_is_free_again_after_its_release() -> None:
+    claim_name("taken")
+    with pytest.raises(UsageError, match="'taken' is in use"):
+        claim_name("taken")
+    release_name("taken")
+    claim_name("taken")
+    release_name("taken")
+    release_name("never seen")

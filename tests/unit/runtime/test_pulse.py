@@ -1,0 +1,191 @@
+"""The pulse with a heart of its own making, in real time but short of it."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import pytest
+from tests.unit.runtime.conftest import ScriptedSource, make_task
+
+from flowworker.database.heartbeat import Beat, OwnRow, Report
+from flowworker.database.records import SourceKind
+from flowworker.errors import DatabaseUnavailableError
+from flowworker.runtime import pulse as pulse_module
+from flowworker.runtime.holdings import Holding
+from flowworker.runtime.leases import CLAIM_PAUSE, OUTAGE_AFTER, claim_pause
+from flowworker.runtime.loop_watch import Blockage
+from flowworker.runtime.pulse import News, Pulse
+
+
+class FakeHeart:
+    """Says that everybody is well, unless told to fail."""
+
+    def __init__(self) -> None:
+        self.threads: set[str] = set()
+        self.beats: list[float] = []
+        self.stopped: list[UUID] = []
+        self.down = False
+        self.channels: Mapping[str, Callable[[], None]] = {}
+
+    async def register(self, reports: Sequence[Report]) -> Beat:
+        return await self.beat(reports)
+
+    async def beat(self, reports: Sequence[Report]) -> Beat:
+        self.threads.add(threading.current_thread().name)
+        if self.down:
+            raise DatabaseUnavailableError("down")
+        self.beats.append(time.monotonic())
+        own = {report.worker_id: OwnRow(state=report.state, deprecated=False, drain=None) for report in reports}
+        return Beat(own=own, peers={(report.kind, report.slug): () for report in reports})
+
+    async def mark_stopped(self, worker_ids: Collection[UUID]) -> None:
+        self.stopped.extend(worker_ids)
+
+    async def prune(self) -> None: ...
+
+    async def listen(self, channels: Mapping[str, Callable[[], None]], on_lost: Callable[[], None]) -> bool:
+        self.channels = channels
+        return False
+
+    async def close(self) -> None: ...
+
+
+class FakeMember:
+    """A worker that remembers what it was told."""
+
+    def __init__(self, channel: str | None = None) -> None:
+        self.worker_id = UUID(int=5)
+        self.source: Any = ScriptedSource()
+        self.channel = channel
+        self.holdings: list[Holding] = []
+        self.news: list[News] = []
+        self.lost: list[Holding] = []
+        self.inserts = 0
+        self.blockages: list[Blockage] = []
+
+    def report(self) -> Report:
+        return Report(
+            worker_id=self.worker_id, boot_id=UUID(int=1), kind=SourceKind.FLOW, slug="flow", queue_name="flow",
+            worker_name="tester", version="0", state="running", in_flight=0, slots=1,
+        )  # fmt: skip
+
+    def owned(self) -> Sequence[Holding]:
+        return self.holdings
+
+    def on_beat(self, news: News) -> None:
+        self.news.append(news)
+
+    def on_lost_leases(self, holdings: Sequence[Holding]) -> None:
+        self.lost.extend(holdings)
+
+    def on_insert(self) -> None:
+        self.inserts += 1
+
+    def on_trial(self) -> None: ...
+
+    def on_listening(self) -> None: ...
+
+    def on_blocked(self, blockage: Blockage) -> None:
+        self.blockages.append(blockage)
+
+
+@pytest.fixture
+def heart(monkeypatch: pytest.MonkeyPatch) -> FakeHeart:
+    monkeypatch.setattr(pulse_module, "BEAT_INTERVAL", 0.05)
+    return FakeHeart()
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - another thread makes it true
+            await asyncio.sleep(0.01)
+
+
+def make_pulse(heart: FakeHeart) -> Pulse:
+    return Pulse(lambda: heart, boot_id=UUID(int=1), pod_uid=None)
+
+
+async def test_it_beats_in_a_thread_of_its_own_until_it_is_stopped(heart: FakeHeart) -> None:
+    pulse, member = make_pulse(heart), FakeMember()
+    await pulse.stop()
+    await pulse.start()
+    await pulse.attach(member)
+    await until(lambda: len(heart.beats) > 4)
+    assert pulse.alive
+    assert heart.threads == {"flowworker-pulse"}
+    await pulse.detach(member, mark_stopped=True)
+    assert heart.stopped == [member.worker_id]
+    await pulse.stop()
+    await pulse.stop()
+    assert not pulse.alive
+
+
+async def test_a_blocked_main_loop_delays_no_beat_and_is_found(heart: FakeHeart) -> None:
+    pulse, member = make_pulse(heart), FakeMember()
+    await pulse.start()
+    await pulse.attach(member)
+    began = time.monotonic()
+    time.sleep(2.5)  # noqa: ASYNC251 - that is the fault under test
+    ended = time.monotonic()
+    during = [at for at in heart.beats if began <= at <= ended]
+    assert len(during) > 10
+    assert member.blockages
+    assert 1.0 < member.blockages[0].blocked_for < 2.0
+    assert "time.sleep(2.5)" in member.blockages[0].stack
+    assert member.blockages[0].task is asyncio.current_task()
+    await pulse.stop()
+
+
+async def test_a_failed_beat_is_tried_again_and_never_ends_the_pulse(heart: FakeHeart) -> None:
+    pulse, member = make_pulse(heart), FakeMember()
+    await pulse.start()
+    await pulse.attach(member)
+    heart.down = True
+    await until(lambda: pulse.beat_age > 0.3)
+    heart.down = False
+    await until(lambda: pulse.beat_age < 0.1)
+    await pulse.stop()
+
+
+async def test_old_leases_are_extended_and_lost_ones_told(heart: FakeHeart) -> None:
+    pulse, member = make_pulse(heart), FakeMember()
+    old, young = (Holding(task=make_task(n), claimed_at=time.monotonic() - age) for n, age in ((1, 60), (2, 0)))
+    member.holdings = [old, young]
+    member.source.lost = {1}
+    await pulse.start()
+    await pulse.attach(member)
+    await until(lambda: member.lost)
+    assert member.source.extended[0][1] == [1]
+    assert member.lost[0] is old
+    await pulse.stop()
+
+
+async def test_an_announcement_reaches_who_listens_on_its_channel(heart: FakeHeart) -> None:
+    pulse, member = make_pulse(heart), FakeMember(channel="pgmq.q_flow.INSERT")
+    await pulse.start()
+    await pulse.attach(member)
+    heart.channels["pgmq.q_flow.INSERT"]()
+    assert member.inserts == 1
+    assert pulse.trial_channel in heart.channels
+    await pulse.stop()
+
+
+async def test_a_worker_that_cannot_register_learns_why(heart: FakeHeart) -> None:
+    pulse = make_pulse(heart)
+    await pulse.start()
+    heart.down = True
+    with pytest.raises(DatabaseUnavailableError):
+        await pulse.attach(FakeMember())
+    await pulse.stop()
+
+
+def test_after_an_outage_jobs_are_claimed_only_when_all_had_time_to_extend() -> None:
+    queue, flow = SourceKind.QUEUE, SourceKind.FLOW
+    assert claim_pause(queue, now=100, last_beat=99, resumed_at=None) == 0
+    assert claim_pause(queue, now=100, last_beat=100 - OUTAGE_AFTER - 1, resumed_at=None) == float("inf")
+    assert claim_pause(queue, now=100, last_beat=100, resumed_at=98) == CLAIM_PAUSE - 2
+    assert claim_pause(queue, now=110, last_beat=109, resumed_at=98) == 0
+    assert claim_pause(flow, now=100, last_beat=0, resumed_at=99) == 0

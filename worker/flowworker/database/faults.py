@@ -1,0 +1,29 @@
+"""What an error of asyncpg means to a source: come back later, try again now, or this value cannot be stored."""
+
+import asyncpg
+
+from flowworker.database.connection import CONNECTION_LOST
+
+CONFLICTS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+"""Two transactions met; repeating ours is safe and expected to work."""
+
+UNAVAILABLE = (
+    *CONNECTION_LOST,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.PostgresSystemError,
+)
+"""The database cannot be used now; nothing is wrong with the statement."""
+
+REFUSED_VALUES = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    asyncpg.PLPGSQLError,
+)
+"""The database, a constraint, a trigger or the driver (as DataError) cannot take one of the values sent."""
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether the same call may work later. asyncpg's InterfaceError also covers wrong settings, which may not."""
+    return isinstance(error, UNAVAILABLE) and not isinstance(error, ValueError)

@@ -1,0 +1,184 @@
+"""The claim's side of a pgflow flow: reading, starting, holding and finding its tasks.
+
+Thin functions over one statement each; `flowworker.runtime.flow_source` decides which one runs when.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from flowworker.database.capabilities import Capabilities, InputRouting
+from flowworker.database.connection import Connection
+from flowworker.database.identifiers import queue_table
+from flowworker.database.leftovers import Leftover
+from flowworker.database.records import ClaimedTask
+from flowworker.database.statements import fill, load
+
+READ_VISIBILITY = 5
+"""Seconds a message stays invisible that was read and turned out not to be startable."""
+
+QUEUED_AFTER_OUR_START = "started_at_is_after_queued_at"
+"""Constraint hit by a claim whose transaction began before the task was queued; trying again helps at once."""
+
+ROUTED_ARITY = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedStep:
+    """A step this process has a handler for."""
+
+    slug: str
+    is_map: bool
+    visibility: int
+    """Seconds a claimed message stays invisible: the effective timeout and some grace."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadMessage:
+    """A message one claim has read, and the task it started, if any."""
+
+    msg_id: int
+    read_count: int
+    enqueued_at: datetime
+    visible_at: datetime
+    headers: bytes | None
+    step_slug: str | None
+    """None when no task was started."""
+    input: bytes
+    flow_input: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnedTask:
+    """A task that is started under this worker's id."""
+
+    msg_id: int
+    run_id: UUID
+    step_slug: str
+    task_index: int
+    attempt: int
+    started_at: datetime
+    max_attempts: int
+    timeout: float
+
+
+async def read_and_start(
+    connection: Connection,
+    features: Capabilities,
+    *,
+    flow_slug: str,
+    worker_id: UUID,
+    limit: int,
+    steps: Sequence[ServedStep],
+) -> list[ReadMessage]:
+    """Read at most `limit` messages and start those of the given steps; in order of msg_id.
+
+    Raises:
+        asyncpg.CheckViolationError: see `is_early_start`.
+        asyncpg.ForeignKeyViolationError: the worker is not registered.
+    """
+    rows = await connection.fetch(
+        _claim_statement(features.start_tasks_arity >= ROUTED_ARITY, features.input_routing),
+        flow_slug,
+        READ_VISIBILITY,
+        limit,
+        worker_id,
+        [step.slug for step in steps],
+        [step.visibility for step in steps],
+        [step.is_map for step in steps],
+    )
+    return [_read_message(row) for row in rows]
+
+
+def is_early_start(error: asyncpg.PostgresError) -> bool:
+    """Whether a claim merely began a moment before one of its tasks was queued."""
+    return (
+        isinstance(error, asyncpg.CheckViolationError)
+        and getattr(error, "constraint_name", None) == QUEUED_AFTER_OUR_START
+    )
+
+
+async def owned_tasks(connection: Connection, *, flow_slug: str, worker_id: UUID) -> list[OwnedTask]:
+    """Every task of a living run that is started under this worker's id."""
+    rows = await connection.fetch(load("flow/owned"), worker_id, flow_slug)
+    return [OwnedTask(**dict(row)) for row in rows]
+
+
+async def leftovers(connection: Connection, flow_slug: str, messages: Sequence[ReadMessage]) -> list[Leftover]:
+    """What stands behind messages that could not be started."""
+    read_counts = {message.msg_id: message.read_count for message in messages}
+    rows = await connection.fetch(load("flow/leftovers"), flow_slug, list(read_counts))
+    return [Leftover(read_count=read_counts[row["msg_id"]], **row) for row in rows]
+
+
+async def archive(connection: Connection, queue_name: str, msg_ids: Sequence[int]) -> int:
+    """Archive messages; those already gone do no harm. Returns how many were there."""
+    count: int = await connection.fetchval(load("flow/archive"), queue_name, list(msg_ids))
+    return count
+
+
+async def delay(connection: Connection, queue_name: str, delays: Mapping[int, tuple[datetime, float]]) -> None:
+    """Make messages invisible for some seconds, by msg_id: (the visibility known to us, seconds from now)."""
+    statement = fill("flow/delay", queue_table=queue_table(queue_name))
+    known = [vt for vt, _ in delays.values()]
+    await connection.execute(statement, list(delays), known, [seconds for _, seconds in delays.values()])
+
+
+async def extend(
+    connection: Connection, queue_name: str, worker_id: UUID, tasks: Sequence[ClaimedTask], *, margin: float
+) -> list[int]:
+    """Prolong messages that become visible within `margin` seconds; return the msg_ids whose fence was lost."""
+    rows = await connection.fetch(
+        fill("flow/extend", queue_table=queue_table(queue_name)),
+        worker_id,
+        [task.msg_id for task in tasks],
+        [task.run_id for task in tasks],
+        [task.step_slug for task in tasks],
+        [task.task_index for task in tasks],
+        [task.attempt for task in tasks],
+        [task.started_at for task in tasks],
+        margin,
+    )
+    return [row["msg_id"] for row in rows]
+
+
+async def next_due(connection: Connection, queue_name: str) -> float | None:
+    """Seconds until the earliest invisible message becomes visible; works for any pgmq queue."""
+    due: float | None = await connection.fetchval(fill("flow/next_due", queue_table=queue_table(queue_name)))
+    return due
+
+
+async def flow_input(connection: Connection, run_id: UUID) -> bytes | None:
+    """A run's input; None when there is no such run."""
+    value: bytes | None = await connection.fetchval(load("flow/flow_input"), run_id)
+    return value
+
+
+async def effective_timeouts(connection: Connection, flow_slug: str) -> dict[str | None, int]:
+    """Timeouts in seconds by step; empty for an unknown flow, the only key None for a flow without steps."""
+    rows = await connection.fetch(load("flow/steps"), flow_slug)
+    return {row["step_slug"]: row["timeout"] for row in rows}
+
+
+def _claim_statement(routed: bool, routing: InputRouting) -> str:
+    return fill(
+        "flow/claim",
+        start_tasks=load("flow/start_tasks_routed" if routed else "flow/start_tasks_plain"),
+        inputs=load(f"flow/inputs_{routing.value}"),
+    )
+
+
+def _read_message(row: asyncpg.Record) -> ReadMessage:
+    return ReadMessage(
+        msg_id=row["msg_id"],
+        read_count=row["read_ct"],
+        enqueued_at=row["enqueued_at"],
+        visible_at=row["vt"],
+        headers=row["headers"],
+        step_slug=row["step_slug"],
+        input=b"null" if row["input"] is None else row["input"],
+        flow_input=row["flow_input"],
+    )

@@ -1,0 +1,2 @@
+-- A database for one benchmark.
+CREATE DATABASE {database}

@@ -1,0 +1,2 @@
+-- Removes it again, whoever is still connected.
+DROP DATABASE IF EXISTS {database} WITH (FORCE)

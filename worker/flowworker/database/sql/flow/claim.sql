@@ -1,0 +1,42 @@
+-- Claims tasks in one statement that reads nothing but functions: the functions take fresh snapshots while the outer
+-- query keeps its old one, so a joined table of pgflow would hide tasks that were just committed, and started.
+-- The locks on the messages last until the end, so that no other worker can hold the same message meanwhile.
+WITH message AS MATERIALIZED (
+    SELECT m.msg_id, m.read_ct, m.enqueued_at, m.vt, m.message, m.headers
+    FROM pgmq.read($1::text, $2::integer, $3::integer) AS m
+),
+mine AS MATERIALIZED (
+    SELECT message.msg_id, step.visibility, step.is_map
+    FROM message
+    JOIN unnest($5::text[], $6::integer[], $7::boolean[]) AS step(slug, visibility, is_map)
+        ON step.slug = message.message ->> 'step_slug'
+),
+started AS MATERIALIZED (
+    SELECT task.*
+    FROM (SELECT array_agg(msg_id ORDER BY msg_id) AS msg_ids FROM mine HAVING count(*) > 0) AS wanted
+    CROSS JOIN LATERAL {start_tasks} AS task
+),
+visible AS MATERIALIZED (
+    SELECT moved.msg_id, moved.vt
+    FROM (
+        SELECT array_agg(msg_id ORDER BY msg_id) AS msg_ids, array_agg(visibility ORDER BY msg_id) AS visibilities
+        FROM started JOIN mine USING (msg_id)
+        HAVING count(*) > 0
+    ) AS owned
+    CROSS JOIN LATERAL pgflow.set_vt_batch($1::text, owned.msg_ids, owned.visibilities) AS moved
+)
+SELECT
+    message.msg_id,
+    message.read_ct,
+    message.enqueued_at,
+    message.headers,
+    coalesce(visible.vt, message.vt) AS vt,
+    started.run_id,
+    started.step_slug,
+    started.task_index,
+    {inputs}
+FROM message
+LEFT JOIN mine USING (msg_id)
+LEFT JOIN started USING (msg_id)
+LEFT JOIN visible USING (msg_id)
+ORDER BY message.msg_id

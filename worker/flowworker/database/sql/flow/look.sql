@@ -1,0 +1,13 @@
+-- What became of results that a finishing statement did not answer: written by an earlier try whose reply was lost,
+-- ended by a type violation, or superseded.
+SELECT
+    result.position::integer,
+    t.status,
+    t.error_message AS error,
+    t.attempts_count AS attempt,
+    t.last_worker_id AS worker_id,
+    t.started_at,
+    coalesce(t.completed_at, t.failed_at) AS written_at
+FROM unnest($1::uuid[], $2::text[], $3::integer[]) WITH ORDINALITY AS result(run_id, step_slug, task_index, position)
+JOIN pgflow.step_tasks AS t
+    ON t.run_id = result.run_id AND t.step_slug = result.step_slug AND t.task_index = result.task_index

@@ -1,0 +1,68 @@
+"""One call of a handler, in the three places where it may run: decode, call, encode."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+from flowworker.definition.child import ChildContext
+from flowworker.definition.context import TaskContext
+from flowworker.definition.handler import Handler
+from flowworker.definition.reference import HandlerReference
+from flowworker.runtime.contexts import make_context
+from flowworker.runtime.flow_inputs import RunInputs
+from flowworker.runtime.frames import Request
+from flowworker.runtime.holdings import Holding
+from flowworker.runtime.workload import Runnable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A handler with the task it is to run."""
+
+    handler: Runnable
+    holding: Holding
+    clock: Callable[[], float]
+    """Monotonic seconds; used where the deadline is not yet set."""
+    worker_name: str
+    inputs: RunInputs
+
+    @property
+    def reference(self) -> HandlerReference:
+        """Where a child process finds the handler."""
+        return cast("Handler", self.handler).location
+
+    async def on_loop(self) -> bytes:
+        """Run a coroutine function."""
+        arguments = self.handler.decode(self.holding.task.input, await self._flow_input())
+        return self.handler.encode(await self.handler.call(arguments, self._context()))
+
+    def in_thread(self) -> bytes:
+        """Run a plain function; called in its thread."""
+        flow_input = self.inputs.loop_result(self._flow_input()) if self._must_load else self.holding.task.flow_input
+        arguments = self.handler.decode(self.holding.task.input, flow_input)
+        return self.handler.encode(self.handler.call(arguments, self._context()))
+
+    async def request(self) -> Request:
+        """What a child process needs to run it."""
+        return Request(
+            reference=self.reference,
+            input=self.holding.task.input,
+            flow_input=await self._flow_input(),
+            context=ChildContext.of(self._context()),
+        )
+
+    @property
+    def _must_load(self) -> bool:
+        return self.handler.needs_flow_input and self.holding.task.flow_input is None
+
+    async def _flow_input(self) -> bytes | None:
+        task = self.holding.task
+        if not self._must_load or task.run_id is None:
+            return task.flow_input
+        return await self.inputs.raw(task.run_id)
+
+    def _context(self) -> TaskContext:
+        deadline = self.holding.deadline or self.clock() + self.holding.task.timeout
+        return make_context(
+            self.holding, deadline=deadline, worker_name=self.worker_name, load_flow_input=self.inputs.decoded
+        )

@@ -1,0 +1,390 @@
+"""From start to stop: what a worker does with its life cycle, its registration, drain requests and its end."""
+
+import asyncio
+import logging
+import math
+import random
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+from flowworker.database.compile import CompileMode
+from flowworker.database.heartbeat import OwnRow
+from flowworker.errors import DatabaseUnavailableError, LifecycleError
+from flowworker.redaction import redact
+from flowworker.runtime.backoff import backoff
+from flowworker.runtime.duty import Duty, decide, wants_drain
+from flowworker.runtime.exits import Exit, SlotsExhaustedError, asked_for, caused_by
+from flowworker.runtime.host import Host
+from flowworker.runtime.lifecycle import Lifecycle, LifecycleMachine
+from flowworker.runtime.listening import Listening, channel_of
+from flowworker.runtime.loop_watch import Blockage
+from flowworker.runtime.membership import Membership
+from flowworker.runtime.options import WorkerOptions
+from flowworker.runtime.pulse import News
+from flowworker.runtime.reporting import make_report, make_state, package_version
+from flowworker.runtime.settlement import Tally
+from flowworker.runtime.shift import Circumstances, Shift
+from flowworker.runtime.sources import compile_workload, make_source
+from flowworker.runtime.state import WorkerState
+from flowworker.runtime.workload import Router, Workload
+from flowworker.telemetry.events import (
+    DatabaseDown,
+    DatabaseUp,
+    LifecycleChanged,
+    LoopBlocked,
+    WorkerStarted,
+    WorkerStopped,
+)
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+FLUSH_TIMEOUT = 10.0
+"""Seconds a stopping worker tries to write its last results."""
+
+HURRIED_FLUSH_TIMEOUT = 2.0
+"""The same after a second request to stop."""
+
+
+class Career:
+    """The inside of a `Worker`."""
+
+    def __init__(self, workload: Workload, *, options: WorkerOptions, host: Host, router: Router) -> None:
+        """Do nothing yet."""
+        self._workload = workload
+        self._options = options
+        self._host = host
+        self._router = router
+        self._lifecycle = LifecycleMachine(self._on_lifecycle)
+        self._reason = "not started"
+        self._tally = Tally()
+        self._own: OwnRow | None = None
+        self._shift: Shift | None = None
+        self._membership: Membership | None = None
+        self._background: set[asyncio.Task[None]] = set()
+        self._starting: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Task[None] | None = None
+        self._hurry = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self._began_at = time.monotonic()
+        self._unwatch: Callable[[], None] | None = None
+        self.worker_id: UUID = options.worker_id or uuid4()
+        self.exit: Exit | None = None
+
+    @property
+    def lifecycle(self) -> Lifecycle:
+        """Where the worker stands."""
+        return self._lifecycle.current
+
+    def state(self) -> WorkerState | None:
+        """Everything worth showing; None before there is anything."""
+        if self._shift is None:
+            return None
+        return make_state(
+            self._shift,
+            workload=self._workload,
+            host=self._host,
+            options=self._options,
+            tally=self._tally,
+            lifecycle=self.lifecycle,
+            reason=self._reason,
+            now=time.monotonic(),
+        )
+
+    async def start(self) -> None:
+        """See `Worker.start`."""
+        if self.lifecycle is not Lifecycle.CREATED:
+            raise LifecycleError(f"a worker starts once; this one is {self.lifecycle}")
+        self._lifecycle.move(Lifecycle.STARTING, "started")
+        self._starting = asyncio.create_task(self._begin(), name=f"start of {self._options.worker_name}")
+        try:
+            await self._starting
+        except BaseException as error:
+            self._starting.cancel()
+            await asyncio.wait({self._starting})
+            stopped_meanwhile = self.exit is not None and isinstance(error, asyncio.CancelledError)
+            await self._end(self.exit or caused_by(error))
+            if not stopped_meanwhile:
+                raise
+
+    async def stop(self, *, immediately: bool) -> None:
+        """See `Worker.stop`."""
+        if self.lifecycle in {Lifecycle.CREATED, Lifecycle.STOPPED}:
+            return
+        if immediately:
+            self._hurry.set()
+        self._begin_stop(asked_for("told to stop"))
+        await self._stopped.wait()
+
+    async def wait(self) -> Exit:
+        """See `Worker.wait`."""
+        await self._stopped.wait()
+        assert self.exit is not None
+        return self.exit
+
+    async def _begin(self) -> None:
+        await self._host.enter()
+        self._unwatch = self._host.watch_connections(self._on_connection)
+        deadline = time.monotonic() + self._options.start_timeout
+        mode = CompileMode(self._options.compile)
+        await self._patiently(lambda: compile_workload(self._workload, links=self._host.links, mode=mode), deadline)
+        shift = await self._enlist(deadline)
+        drain = wants_drain(self._own)
+        state = Lifecycle.RUNNING if drain is None else Lifecycle.DRAINING
+        self._lifecycle.move(state, drain or "registered and ready")
+        self._host.events.emit(WorkerStarted(worker=shift.info, details=self._details()))
+        shift.start()
+        self._host.pulse.beat_soon()
+
+    async def _enlist(self, deadline: float) -> Shift:
+        """Prepare a shift under the current id and register it; its loops do not run yet."""
+        shift = self._make_shift()
+        await self._patiently(shift.source.prepare, deadline)
+        self._shift = shift
+        membership = self._make_membership(shift)
+        news = await self._patiently(lambda: self._host.pulse.attach(membership), deadline)
+        self._membership = membership
+        self._own = news.own
+        shift.rescuer.found_dead(news.dead)
+        return shift
+
+    async def _patiently(self, work: Callable[[], Awaitable[T]], deadline: float) -> T:
+        """Try until the database answers, or until the deadline in monotonic seconds."""
+        failures = 0
+        while True:
+            try:
+                return await work()
+            except DatabaseUnavailableError as error:
+                failures += 1
+                delay = backoff(failures, random.random)
+                if time.monotonic() + delay >= deadline:
+                    raise
+                level = logging.WARNING if failures == 1 else logging.DEBUG
+                logger.log(level, "%s waits for the database: %s", self._options.worker_name, redact(str(error)))
+                await asyncio.sleep(delay)
+
+    def _make_shift(self) -> Shift:
+        given = Circumstances(
+            workload=self._workload,
+            router=self._router,
+            options=self._options,
+            events=self._host.events,
+            tally=self._tally,
+            gate=self._gate,
+            on_crash=self._crash,
+            on_settled=self._on_settled,
+            on_exhausted=self._on_exhausted,
+        )
+        source = make_source(self._workload, worker_id=self.worker_id, links=self._host.links)
+        return Shift(given, source=source, worker_id=self.worker_id)
+
+    def _make_membership(self, shift: Shift) -> Membership:
+        wanted = self._options.signal_strategy
+        channel = channel_of(shift.source, wanted)
+        listening = Listening(
+            shift.source,
+            shift.wakeup,
+            self._host.links,
+            wanted=wanted,
+            trial_channel=None if channel is None else self._host.pulse.trial_channel,
+            name=self._options.worker_name,
+        )
+        return Membership(
+            shift,
+            channel=channel,
+            report=lambda: make_report(
+                shift, host=self._host, options=self._options, tally=self._tally, lifecycle=self.lifecycle
+            ),
+            on_beat=self._on_beat,
+            on_listening=lambda: self._spawn(listening.check(), f"listening check of {self._options.worker_name}"),
+            on_trial=listening.heard,
+            on_blocked=self._on_blocked,
+        )
+
+    def _gate(self) -> float:
+        if self.lifecycle is not Lifecycle.RUNNING or self._shift is None:
+            return math.inf
+        return self._host.pulse.claim_pause(self._shift.source.kind)
+
+    def _on_beat(self, news: News) -> None:
+        shift = self._shift
+        if shift is None or self.lifecycle is Lifecycle.STOPPED:
+            return
+        self._own = news.own
+        shift.rescuer.found_dead(news.dead)
+        if news.departed:
+            shift.rescuer.sweep_soon()
+        shift.poller.kick()
+        self._do_duty()
+
+    def _on_settled(self) -> None:
+        if self.lifecycle is Lifecycle.DRAINING:
+            self._do_duty()
+
+    def _do_duty(self) -> None:
+        shift = self._shift
+        if shift is None or self._stopping is not None:
+            return
+        decision = decide(
+            self._own,
+            lifecycle=self.lifecycle,
+            in_flight=shift.holdings.in_flight,
+            when_drained=self._options.when_drained,
+        )
+        match decision.duty:
+            case Duty.STAY:
+                return
+            case Duty.DRAIN:
+                self._lifecycle.move(Lifecycle.DRAINING, decision.reason)
+                self._host.pulse.beat_soon()
+            case Duty.RESUME:
+                self._lifecycle.move(Lifecycle.RUNNING, decision.reason)
+                shift.wakeup.nudge()
+                shift.poller.kick()
+            case Duty.END:
+                self._begin_stop(asked_for(decision.reason))
+            case Duty.REBORN:
+                self._own = None
+                self._spawn(self._be_reborn(shift, decision.reason), f"rebirth of {self._options.worker_name}")
+
+    async def _be_reborn(self, shift: Shift, reason: str) -> None:
+        """Drop what is held and go on under a new id."""
+        logger.warning("worker %s was %s; it goes on under a new id", shift.worker_id, reason)
+        if self._membership is not None:
+            membership, self._membership = self._membership, None
+            await self._host.pulse.detach(membership, mark_stopped=False)
+        await shift.abandon(reason)
+        self.worker_id = uuid4()
+        renewed = await self._enlist(math.inf)
+        renewed.start()
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._background.add(task)
+        task.add_done_callback(self._settle)
+
+    def _settle(self, task: "asyncio.Task[None]") -> None:
+        self._background.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._crash(error)
+
+    def _on_exhausted(self) -> None:
+        self._crash(
+            SlotsExhaustedError(
+                f"all {self._options.max_concurrency} slots of {self._options.worker_name} are taken by handlers that "
+                "are past their deadline and do not end; the process must be started again"
+            )
+        )
+
+    def _crash(self, error: BaseException) -> None:
+        if self.exit is None:
+            expected = isinstance(error, SlotsExhaustedError)
+            logger.error("worker %s ends: %s", self._options.worker_name, error, exc_info=None if expected else error)
+        self._tally.last_error = str(error)
+        self._hurry.set()
+        self._begin_stop(caused_by(error))
+
+    def _begin_stop(self, end: Exit) -> None:
+        if self.exit is None or (self.exit.error is None and end.error is not None):
+            self.exit = end
+        if self.lifecycle is Lifecycle.STARTING:
+            if self._starting is not None:
+                self._starting.cancel()
+        elif self._stopping is None and self._shift is not None:
+            self._stopping = asyncio.create_task(
+                self._shut_down(end.reason), name=f"stop of {self._options.worker_name}"
+            )
+
+    async def _shut_down(self, reason: str) -> None:
+        self._lifecycle.move(Lifecycle.DRAINING, reason)
+        await self._cancel_background()
+        shift = self._shift
+        assert shift is not None
+        self._host.pulse.beat_soon()
+        await shift.stop_claiming()
+        await self._wait_for_handlers(shift)
+        self._lifecycle.move(Lifecycle.STOPPING, reason)
+        shift.executor.release_all("the worker stops")
+        await shift.executor.idle()
+        await shift.completer.flush(HURRIED_FLUSH_TIMEOUT if self._hurry.is_set() else FLUSH_TIMEOUT)
+        await self._end(self.exit or asked_for(reason))
+
+    async def _wait_for_handlers(self, shift: Shift) -> None:
+        idle = asyncio.ensure_future(shift.executor.idle())
+        hurry = asyncio.ensure_future(self._hurry.wait())
+        await asyncio.wait({idle, hurry}, timeout=self._options.drain_timeout, return_when=asyncio.FIRST_COMPLETED)
+        idle.cancel()
+        hurry.cancel()
+
+    async def _cancel_background(self) -> None:
+        tasks = tuple(self._background)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _end(self, end: Exit) -> None:
+        """Leave no trace: whatever was begun is ended, whether it began well or not."""
+        self.exit = self.exit or end
+        await self._cancel_background()
+        if self._membership is not None:
+            await self._host.pulse.detach(self._membership, mark_stopped=True)
+        if self._shift is not None:
+            await self._shift.close()
+        if self._unwatch is not None:
+            self._unwatch()
+        self._lifecycle.move(Lifecycle.STOPPED, self.exit.reason)
+        if self._membership is not None and self._shift is not None:
+            duration = time.monotonic() - self._began_at
+            event = WorkerStopped(worker=self._shift.info, duration=duration, reason=self.exit.reason)
+            self._host.events.emit(event)
+        if self._unwatch is not None:
+            with suppress(DatabaseUnavailableError):
+                await self._host.leave()
+        self._stopped.set()
+
+    def _on_lifecycle(self, previous: Lifecycle, current: Lifecycle, reason: str) -> None:
+        self._reason = reason
+        if self._shift is not None:
+            event = LifecycleChanged(worker=self._shift.info, previous=previous, current=current, reason=reason)
+            self._host.events.emit(event)
+
+    def _on_connection(self, name: str, up: bool, error: str | None, down_for: float) -> None:
+        if self._shift is None:
+            return
+        if up:
+            self._host.events.emit(DatabaseUp(worker=self._shift.info, connection=name, down_for=down_for))
+            self._shift.completer.try_now()
+        else:
+            self._host.events.emit(DatabaseDown(worker=self._shift.info, connection=name, error=error or ""))
+
+    def _on_blocked(self, blockage: Blockage) -> None:
+        """Called in the pulse's thread, which writes and logs what the main loop cannot; events follow when it can."""
+        shift, membership = self._shift, self._membership
+        if shift is None or membership is None:
+            return
+        holding = next((one for one in shift.holdings.all() if one.handle is blockage.task), None)
+        if holding is None:
+            return
+        step = holding.task.step_slug
+        self._tally.last_error = f"{step} blocked the event loop for {blockage.blocked_for:.1f} s"
+        logger.warning(
+            "%s: %s blocks the event loop for %.1f s: nothing else runs meanwhile; use a plain `def` or "
+            "run_in='process' for blocking code\n%s",
+            self._options.worker_name, step, blockage.blocked_for, blockage.stack,
+        )  # fmt: skip
+        event = LoopBlocked(worker=shift.info, step_slug=step, blocked_for=blockage.blocked_for, stack=blockage.stack)
+        membership.post(self._host.events.emit, event)
+
+    def _details(self) -> dict[str, object]:
+        options = self._options
+        return {
+            "version": package_version(),
+            "max_concurrency": options.max_concurrency,
+            "batch_size": options.batch_size,
+            "signal_strategy": str(options.signal_strategy),
+        }

@@ -1,0 +1,63 @@
+"""What a worker should do about how it stands in the database. Pure."""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from flowworker.database.heartbeat import OwnRow
+from flowworker.runtime.lifecycle import Lifecycle
+from flowworker.runtime.options import WhenDrained
+
+
+class Duty(Enum):
+    """The next move."""
+
+    STAY = auto()
+    DRAIN = auto()
+    """Claim nothing more."""
+    RESUME = auto()
+    """Claim again."""
+    END = auto()
+    """Stop: it was asked to drain, and nothing is in flight."""
+    REBORN = auto()
+    """Drop everything and go on under a new id: somebody has declared this one dead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A move with its reason."""
+
+    duty: Duty
+    reason: str
+
+
+def decide(own: OwnRow | None, *, lifecycle: Lifecycle, in_flight: int, when_drained: WhenDrained) -> Decision:
+    """What follows from the last heartbeat.
+
+    Args:
+        own: our row; None when the database did not say.
+        lifecycle: where the worker stands; only a running or draining one has duties.
+        in_flight: tasks still owned.
+        when_drained: what a drain request means once nothing is in flight.
+    """
+    if own is None or lifecycle not in {Lifecycle.RUNNING, Lifecycle.DRAINING}:
+        return Decision(duty=Duty.STAY, reason="")
+    if own.lost:
+        return Decision(duty=Duty.REBORN, reason="declared dead by a peer or the operator")
+    wanted = wants_drain(own)
+    if wanted is None:
+        duty = Duty.RESUME if lifecycle is Lifecycle.DRAINING else Duty.STAY
+        return Decision(duty=duty, reason="the drain request has lapsed" if duty is Duty.RESUME else "")
+    if lifecycle is Lifecycle.RUNNING:
+        return Decision(duty=Duty.DRAIN, reason=wanted)
+    if in_flight == 0 and (own.deprecated or when_drained is WhenDrained.EXIT):
+        return Decision(duty=Duty.END, reason=wanted)
+    return Decision(duty=Duty.STAY, reason=wanted)
+
+
+def wants_drain(own: OwnRow | None) -> str | None:
+    """Why the worker shall claim nothing; None when it may."""
+    if own is None:
+        return None
+    if own.deprecated:
+        return "deprecated in pgflow.workers"
+    return None if own.drain is None else f"asked to drain: {own.drain.reason}"

@@ -1,0 +1,96 @@
+"""From what a handler raised to the failure that the database stores. Pure."""
+
+import asyncio
+import traceback
+from types import TracebackType
+
+from flowworker.database.records import Failed, FailureKind
+from flowworker.definition.child import ChildError
+from flowworker.definition.codec import InputError, OutputError
+from flowworker.definition.outcomes import Fail, Retry
+
+MESSAGE_LIMIT = 8_192
+"""Most characters of an error message that are stored."""
+
+STACKTRACE_LIMIT = 32_768
+"""Most characters of a stack trace that are stored; the end, nearest to the fault, is kept."""
+
+
+def describe_failure(error: BaseException, *, duration: float) -> Failed:
+    """What an exception that ended an attempt means."""
+    return Failed(
+        kind=_kind(error),
+        message=_message(error),
+        stacktrace=_stacktrace(error),
+        duration=duration,
+        retry_after=error.after if isinstance(error, Retry) else None,
+        final=isinstance(error, Fail),
+    )
+
+
+def timed_out(timeout: float, *, duration: float, where: str | None = None) -> Failed:
+    """An attempt that was still running at its deadline."""
+    message = f"Task timed out after {timeout:g}s"
+    return Failed(kind=FailureKind.TIMEOUT, message=message, stacktrace=where, duration=duration)
+
+
+def clean(text: str, limit: int, *, keep_end: bool = False) -> str:
+    """Text that PostgreSQL can store: no U+0000, no lone surrogates, at most `limit` characters."""
+    storable = text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+    if len(storable) <= limit:
+        return storable
+    return "…" + storable[1 - limit :] if keep_end else storable[: limit - 1] + "…"
+
+
+def _kind(error: BaseException) -> FailureKind:
+    match error:
+        case InputError():
+            return FailureKind.INPUT
+        case OutputError():
+            return FailureKind.OUTPUT
+        case SystemExit() | KeyboardInterrupt():
+            return FailureKind.EXIT
+        case _:
+            return FailureKind.EXCEPTION
+
+
+def _message(error: BaseException) -> str:
+    text = _text(error)
+    match error:
+        case InputError() | OutputError() | Retry() | Fail() | ChildError():
+            return clean(text, MESSAGE_LIMIT)
+        case SystemExit():
+            return clean(f"the handler tried to end the process: SystemExit({text})", MESSAGE_LIMIT)
+        case KeyboardInterrupt():
+            return "the handler raised KeyboardInterrupt"
+        case asyncio.CancelledError():
+            return clean(f"the handler's work was cancelled from within: CancelledError({text})", MESSAGE_LIMIT)
+        case _:
+            return clean(f"{type(error).__name__}: {text}" if text else type(error).__name__, MESSAGE_LIMIT)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as broken:  # noqa: BLE001 - a user's __str__ may raise anything
+        return f"<its text cannot be shown: {type(broken).__name__}>"
+
+
+def _stacktrace(error: BaseException) -> str | None:
+    if isinstance(error, ChildError):
+        return clean(error.stacktrace, STACKTRACE_LIMIT, keep_end=True)
+    if isinstance(error, InputError | OutputError | Fail | Retry) and error.__cause__ is None:
+        return None
+    try:
+        lines = traceback.format_exception(type(error), error, _users_part(error.__traceback__))
+    except Exception:  # noqa: BLE001 - see _text
+        return None
+    return clean("".join(lines), STACKTRACE_LIMIT, keep_end=True)
+
+
+def _users_part(trace: TracebackType | None) -> TracebackType | None:
+    """Skip our own frames at the top: the user's code begins where they end."""
+    at = trace
+    while at is not None and at.tb_frame.f_globals.get("__name__", "").startswith("flowworker."):
+        at = at.tb_next
+    return at if at is not None else trace

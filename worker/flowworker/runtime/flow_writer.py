@@ -1,0 +1,68 @@
+"""Writes one batch of results of a flow and remembers which runs it may have ended."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from flowworker.database import flow_results
+from flowworker.database.connection import Connection
+from flowworker.database.flow_results import Answer, Fence, failure_of, fence_of
+from flowworker.database.records import Completed, Failed, Receipt, RunEnd, Verdict
+from flowworker.database.verdicts import receipt_of_answer, receipt_of_row
+from flowworker.runtime.writing import Entry
+
+
+@dataclass(slots=True, kw_only=True)
+class FlowWriter:
+    """Used for one batch."""
+
+    connection: Connection
+    queue_name: str
+    worker_id: UUID
+    _touched: set[UUID] = field(default_factory=set[UUID])
+    _written_at: set[datetime] = field(default_factory=set[datetime])
+
+    async def write(self, entries: Sequence[Entry]) -> list[Receipt]:
+        """Write entries of one kind of outcome; receipts in the same order."""
+        fences = [fence_of(entry.result.task, self.worker_id) for entry in entries]
+        answers = await self._call(entries, fences)
+        receipts = {
+            n: receipt_of_answer(entries[n].result, entries[n].outcome, answer)
+            for n, answer in answers.items()
+            if answer.status is not None
+        }
+        unanswered = [n for n in range(len(entries)) if n not in receipts]
+        receipts.update(await self._look(entries, fences, unanswered))
+        self._written_at.update(answer.written_at for answer in answers.values())
+        ended = (Verdict.COMPLETED, Verdict.FAILED)
+        self._touched.update(fences[n].run_id for n, receipt in receipts.items() if receipt.verdict in ended)
+        return [receipts[n] for n in range(len(entries))]
+
+    async def ended_runs(self) -> list[RunEnd]:
+        """Runs that one of the writes brought to their end."""
+        if not self._touched:
+            return []
+        return await flow_results.ended_runs(self.connection, self._touched, self._written_at)
+
+    async def _call(self, entries: Sequence[Entry], fences: Sequence[Fence]) -> dict[int, Answer]:
+        outcomes = [entry.outcome for entry in entries]
+        outputs = [outcome.output for outcome in outcomes if isinstance(outcome, Completed)]
+        if outputs:
+            return await flow_results.complete(self.connection, self.worker_id, fences, outputs)
+        failures = [failure_of(outcome) for outcome in outcomes if isinstance(outcome, Failed)]
+        if failures:
+            return await flow_results.fail(self.connection, self.queue_name, fences, failures)
+        return await flow_results.release(self.connection, self.queue_name, fences, [0] * len(fences))
+
+    async def _look(
+        self, entries: Sequence[Entry], fences: Sequence[Fence], positions: Sequence[int]
+    ) -> dict[int, Receipt]:
+        if not positions:
+            return {}
+        rows = await flow_results.look(self.connection, [fences[n] for n in positions])
+        self._written_at.update(row.written_at for row in rows.values() if row.written_at is not None)
+        return {
+            n: receipt_of_row(entries[n].result, entries[n].outcome, rows.get(order), self.worker_id)
+            for order, n in enumerate(positions)
+        }

@@ -1,0 +1,113 @@
+"""What all workers of one process share: three connections, the pulse, the event stream."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from uuid import UUID, uuid4
+
+from flowworker.database.link import Link, Links
+from flowworker.redaction import redact
+from flowworker.runtime.heart import DatabaseHeart
+from flowworker.runtime.options import Identity
+from flowworker.runtime.pulse import Pulse
+from flowworker.telemetry.stream import EventStream
+
+logger = logging.getLogger(__name__)
+
+PULSE_TIMEOUT = 5.0
+"""Seconds after which a heartbeat without an answer gives its connection up."""
+
+ConnectionWatcher = Callable[[str, bool, str | None, float], None]
+"""Called on the main loop with the connection's name, whether it is up, the error, and how long it was down."""
+
+
+class Host:
+    """One per process, or one per database where a process serves several."""
+
+    def __init__(
+        self, dsn: str, *, direct_dsn: str | None = None, statement_cache: bool = True,
+        identity: Identity | None = None, events: EventStream | None = None,
+    ) -> None:  # fmt: skip
+        """Open nothing yet.
+
+        Args:
+            dsn: a PostgreSQL URI.
+            direct_dsn: for the pulse, where `dsn` goes through a transaction pooler.
+            statement_cache: False behind a transaction pooler.
+            identity: where the process runs.
+            events: told about everything; a new stream by default.
+        """
+        self.identity = identity or Identity()
+        self.events = events or EventStream()
+        self.boot_id: UUID = uuid4()
+        self._dsn = dsn
+        self._direct_dsn = direct_dsn or dsn
+        self._statement_cache = statement_cache
+        self._down_since: dict[str, float] = {}
+        self._watchers: dict[object, ConnectionWatcher] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._users = 0
+        self._links: Links | None = None
+        self.pulse = Pulse(lambda: DatabaseHeart(self.links.pulse), boot_id=self.boot_id, pod_uid=self.identity.pod_uid)
+
+    @property
+    def links(self) -> Links:
+        """The three connections; made with the first use on the event loop."""
+        if self._links is None:
+            self._links = Links(
+                claim=self._link("claim", self._dsn, 30.0),
+                finish=self._link("finish", self._dsn, 30.0),
+                pulse=self._link("pulse", self._direct_dsn, PULSE_TIMEOUT),
+            )
+        return self._links
+
+    async def enter(self) -> None:
+        """One more user; the first one starts the pulse."""
+        self._users += 1
+        if self._users == 1:
+            self._loop = asyncio.get_running_loop()
+            _ = self.links
+            await self.pulse.start()
+
+    async def leave(self) -> None:
+        """One user less; the last one ends the pulse and closes the connections."""
+        self._users -= 1
+        if self._users == 0:
+            await self.pulse.stop()
+            for link in (self.links.claim, self.links.finish):
+                await link.close()
+            await self.events.drain()
+
+    def watch_connections(self, watcher: ConnectionWatcher) -> Callable[[], None]:
+        """Be told when a connection goes down or comes back; the returned function ends that."""
+        place = object()
+        self._watchers[place] = watcher
+        return lambda: self._watchers.pop(place, None) and None
+
+    def _link(self, name: str, dsn: str, timeout: float) -> Link:
+        return Link(
+            dsn,
+            application_name=f"flowworker {name}",
+            statement_cache=self._statement_cache,
+            timeout=timeout,
+            on_state=lambda up, error: self._on_state(name, up, error),
+        )
+
+    def _on_state(self, name: str, up: bool, error: str | None) -> None:
+        """Called on the loop that uses the link: the main one, or the pulse's."""
+        if self._loop is None or self._loop.is_closed():
+            return
+        if threading.current_thread().name == "flowworker-pulse":
+            self._loop.call_soon_threadsafe(self._tell, name, up, error)
+        else:
+            self._tell(name, up, error)
+
+    def _tell(self, name: str, up: bool, error: str | None) -> None:
+        now = time.monotonic()
+        if up and name not in self._down_since:
+            return
+        since = self._down_since.pop(name, now) if up else self._down_since.setdefault(name, now)
+        for watcher in tuple(self._watchers.values()):
+            watcher(name, up, None if error is None else redact(error), now - since)

@@ -1,0 +1,152 @@
+"""The source of a plain pgmq queue: leases instead of claims, our own fenced finish, no pgflow anywhere."""
+
+from collections.abc import Collection, Sequence
+from uuid import UUID
+
+from flowworker.database import flow_tasks, queue_jobs
+from flowworker.database.capabilities import Capabilities, detect
+from flowworker.database.connection import Connection
+from flowworker.database.link import Links
+from flowworker.database.queue_jobs import JobFence, ReadJob
+from flowworker.database.records import ClaimedTask, Failed, FailureKind, Peer, SourceKind, TaskResult
+from flowworker.database.refusals import translated
+from flowworker.database.stranded import CRASH_BUDGET, crash_message, mark_lost
+from flowworker.definition.queue import Queue
+from flowworker.errors import UnknownQueueError, UnknownRunError
+from flowworker.runtime.queue_writer import QueueWriter
+from flowworker.runtime.source import Claim, Finish, Recovery
+from flowworker.runtime.writing import write_all
+
+
+class QueueSource:
+    """Jobs of one pgmq queue for one worker."""
+
+    def __init__(self, *, queue: Queue, worker_id: UUID, links: Links) -> None:
+        """Open nothing yet.
+
+        Args:
+            queue: the definition; its options apply to every job.
+            worker_id: written into the headers of ended jobs.
+            links: the connections of the process.
+        """
+        self._queue = queue
+        self._worker_id = worker_id
+        self._links = links
+        self._features: Capabilities | None = None
+
+    @property
+    def kind(self) -> SourceKind:
+        return SourceKind.QUEUE
+
+    @property
+    def slug(self) -> str:
+        return self._queue.name
+
+    @property
+    def queue_name(self) -> str:
+        return self._queue.name
+
+    async def prepare(self) -> None:
+        """Look at the catalogue, and check that the queue exists.
+
+        Raises:
+            UnknownQueueError: it does not.
+        """
+        await self._links.claim.run(self._prepare)
+
+    async def _prepare(self, connection: Connection) -> None:
+        with translated(f"serve queue {self.slug!r}"):
+            known = await queue_jobs.exists(connection, self.slug)
+        if not known:
+            raise UnknownQueueError(
+                f"the database has no queue {self.slug!r}; create it with SELECT pgmq.create('{self.slug}') "
+                "or `flowworker flows compile MODULE:OBJECT`"
+            )
+        self._features = await detect(connection)
+
+    async def claim(self, limit: int, held: Collection[int]) -> Claim:
+        """Lease at most `limit` jobs. See `Source.claim`.
+
+        A job whose workers died too often is failed here instead of being handed out. `held` is not needed: a lease
+        whose reply was lost simply runs out.
+        """
+        return await self._links.claim.run(lambda connection: self._claim(connection, limit))
+
+    async def _claim(self, connection: Connection, limit: int) -> Claim:
+        jobs = await queue_jobs.claim(connection, self.slug, limit)
+        doomed = [job for job in jobs if job.losses > CRASH_BUDGET]
+        if doomed:
+            await self._write(connection, [burial_of(job, self._queue) for job in doomed])
+        tasks = [claimed_task(job, self._queue) for job in jobs if job.losses <= CRASH_BUDGET]
+        return Claim(tasks=tasks, read=len(jobs), unstartable=len(doomed))
+
+    async def finish(self, results: Sequence[TaskResult]) -> Finish:
+        """Write results behind the fence. See `Source.finish`."""
+        return await self._links.finish.run(lambda connection: self._write(connection, results))
+
+    async def _write(self, connection: Connection, results: Sequence[TaskResult]) -> Finish:
+        if self._features is None:
+            self._features = await detect(connection)
+        writer = QueueWriter(
+            connection=connection,
+            queue_name=self.slug,
+            options=self._queue.options,
+            worker_id=self._worker_id,
+            has_last_read_at=self._features.last_read_at,
+        )
+        return Finish(receipts=await write_all(results, writer.write))
+
+    async def extend(self, tasks: Sequence[ClaimedTask]) -> Collection[int]:
+        """Prolong the leases of jobs still held. See `Source.extend`."""
+        if not tasks:
+            return ()
+        fences = [JobFence(msg_id=task.msg_id, read_count=task.read_count) for task in tasks]
+        return await self._links.pulse.run(lambda connection: queue_jobs.extend(connection, self.slug, fences))
+
+    async def next_due(self) -> float | None:
+        """Seconds until the earliest invisible job becomes visible."""
+        return await self._links.claim.run(lambda connection: flow_tasks.next_due(connection, self.slug))
+
+    async def flow_input(self, run_id: UUID) -> bytes:
+        """Always refused.
+
+        Raises:
+            UnknownRunError: a job belongs to no run.
+        """
+        raise UnknownRunError(f"queue {self.slug!r} has no runs, so none with id {run_id}")
+
+    async def recover(self, dead: Collection[Peer]) -> Recovery:
+        """Mark dead peers lost; their jobs come back by themselves when the leases run out."""
+        if not dead:
+            return Recovery()
+        lost = await self._links.claim.run(lambda connection: mark_lost(connection, self.slug, dead))
+        return Recovery(lost=lost, notes=[f"worker {worker_id} is lost: its heartbeat stopped" for worker_id in lost])
+
+
+def claimed_task(job: ReadJob, queue: Queue) -> ClaimedTask:
+    """A job in the runtime's words."""
+    return ClaimedTask(
+        msg_id=job.msg_id,
+        run_id=None,
+        step_slug=queue.name,
+        task_index=0,
+        attempt=job.attempt,
+        max_attempts=queue.options.max_attempts,
+        timeout=float(queue.options.timeout),
+        losses=job.losses,
+        read_count=job.read_count,
+        enqueued_at=job.enqueued_at,
+        visible_at=job.visible_at,
+        started_at=None,
+        input=job.payload,
+        flow_input=None,
+        headers=job.headers,
+    )
+
+
+def burial_of(job: ReadJob, queue: Queue) -> TaskResult:
+    """The result that ends a job whose workers died too often."""
+    outcome = Failed(
+        kind=FailureKind.EXIT, message=crash_message(job.losses), stacktrace=None, duration=0.0, final=True
+    )
+    return TaskResult(task=claimed_task(job, queue), outcome=outcome)

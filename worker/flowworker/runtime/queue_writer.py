@@ -1,0 +1,56 @@
+"""Writes one batch of results of a plain queue."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from flowworker.database import queue_jobs
+from flowworker.database.connection import Connection
+from flowworker.database.job_outcomes import Plan, plan_for, verdict_of_row, verdict_on
+from flowworker.database.queue_jobs import Ending, PutBack
+from flowworker.database.records import Receipt, Verdict
+from flowworker.definition.options import QueueOptions
+from flowworker.runtime.writing import Entry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueWriter:
+    """Used for one batch."""
+
+    connection: Connection
+    queue_name: str
+    options: QueueOptions
+    worker_id: UUID
+    has_last_read_at: bool
+
+    async def write(self, entries: Sequence[Entry]) -> list[Receipt]:
+        """Write entries; receipts in the same order."""
+        plans = [plan_for(entry.result.task, entry.outcome, self.options, self.worker_id) for entry in entries]
+        written = await self._apply(plans)
+        kept_out = [plan.fence.msg_id for plan in plans if plan.fence.msg_id not in written]
+        rows = await queue_jobs.look(self.connection, self.queue_name, kept_out) if kept_out else {}
+        receipts: list[Receipt] = []
+        for entry, plan in zip(entries, plans, strict=True):
+            if plan.fence.msg_id in written:
+                verdict = verdict_on(plan, entry.outcome)
+            else:
+                verdict = verdict_of_row(plan, entry.outcome, rows.get(plan.fence.msg_id), self.worker_id)
+            receipts.append(_receipt(entry, plan, verdict))
+        return receipts
+
+    async def _apply(self, plans: Sequence[Plan]) -> set[int]:
+        endings = [plan for plan in plans if isinstance(plan, Ending)]
+        back = [plan for plan in plans if isinstance(plan, PutBack)]
+        written: set[int] = set()
+        if endings:
+            written |= await queue_jobs.end(
+                self.connection, self.queue_name, endings, has_last_read_at=self.has_last_read_at
+            )
+        if back:
+            written |= await queue_jobs.put_back(self.connection, self.queue_name, back)
+        return written
+
+
+def _receipt(entry: Entry, plan: Plan, verdict: Verdict) -> Receipt:
+    retry_in = plan.delay if isinstance(plan, PutBack) and verdict is Verdict.RETRYING else None
+    return Receipt(result=entry.result, verdict=verdict, retry_in=retry_in)

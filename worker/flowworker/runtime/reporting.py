@@ -1,0 +1,90 @@
+"""What a worker reports to the database and shows of itself: values made of its parts."""
+
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import version
+
+from flowworker.database.heartbeat import LONGEST_ERROR, Report
+from flowworker.database.queue_jobs import LEASE
+from flowworker.database.records import SourceKind
+from flowworker.redaction import redact
+from flowworker.runtime.flow_source import GRACE
+from flowworker.runtime.host import Host
+from flowworker.runtime.lifecycle import Lifecycle
+from flowworker.runtime.options import WorkerOptions
+from flowworker.runtime.settlement import Tally
+from flowworker.runtime.shift import Shift
+from flowworker.runtime.state import WorkerState, active_task
+from flowworker.runtime.workload import Workload
+
+
+@cache
+def package_version() -> str:
+    """The version of this package."""
+    return version("flowworker")
+
+
+def make_report(shift: Shift, *, host: Host, options: WorkerOptions, tally: Tally, lifecycle: Lifecycle) -> Report:
+    """The row of one worker; made in the pulse's thread."""
+    identity, source, error = host.identity, shift.source, tally.last_error
+    return Report(
+        worker_id=shift.worker_id,
+        boot_id=host.boot_id,
+        kind=source.kind,
+        slug=source.slug,
+        queue_name=source.queue_name,
+        worker_name=options.worker_name,
+        version=package_version(),
+        state=reported_state(lifecycle, shift.holdings.in_flight),
+        in_flight=shift.holdings.in_flight,
+        slots=options.max_concurrency,
+        completed=tally.completed,
+        failed=tally.failed,
+        last_error=None if error is None else redact(error, limit=LONGEST_ERROR),
+        namespace=identity.namespace,
+        flowworker=identity.flowworker,
+        pod_name=identity.pod_name,
+        pod_uid=identity.pod_uid,
+        revision=identity.revision,
+    )
+
+
+def make_state(
+    shift: Shift, *, workload: Workload, host: Host, options: WorkerOptions, tally: Tally, lifecycle: Lifecycle,
+    reason: str, now: float,
+) -> WorkerState:  # fmt: skip
+    """Everything worth showing at monotonic `now`; safe in any thread."""
+    source, holdings = shift.source, shift.holdings
+    return WorkerState(
+        workload=workload,
+        kind=source.kind,
+        slug=source.slug,
+        queue_name=source.queue_name,
+        worker_id=shift.worker_id,
+        worker_name=options.worker_name,
+        lifecycle=lifecycle,
+        reason=reason,
+        drained=lifecycle is Lifecycle.DRAINING and holdings.in_flight == 0,
+        max_concurrency=options.max_concurrency,
+        batch_size=options.batch_size,
+        visibility_timeout=float(LEASE if source.kind is SourceKind.QUEUE else GRACE),
+        signal=shift.wakeup.state(),
+        active_tasks=tuple(active_task(holding, now) for holding in holdings.all()),
+        in_flight=holdings.in_flight,
+        free_slots=holdings.free,
+        unwritten_results=shift.completer.unwritten,
+        counters=replace(tally),
+        beat_age=host.pulse.beat_age,
+        loop_blocked_for=host.pulse.blocked_for,
+    )
+
+
+def reported_state(lifecycle: Lifecycle, in_flight: int) -> str:
+    """The life cycle in the words of flowworker.workers."""
+    match lifecycle:
+        case Lifecycle.CREATED:
+            return "starting"
+        case Lifecycle.DRAINING if in_flight == 0:
+            return "drained"
+        case _:
+            return lifecycle.value

@@ -1,0 +1,132 @@
+"""What follows from the database's answers: counters, events, freed holdings, an early poll."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import assert_never
+
+from flowworker.database.records import (
+    Completed,
+    Failed,
+    FailureKind,
+    Receipt,
+    Released,
+    RunEnd,
+    RunStatus,
+    Verdict,
+)
+from flowworker.runtime.holdings import Holding
+from flowworker.telemetry.events import (
+    Event,
+    RunCompleted,
+    RunFailed,
+    TaskFailed,
+    TaskReleased,
+    TaskStopped,
+    TaskSuperseded,
+    WorkerInfo,
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """Counters of a worker since its start."""
+
+    completed: int = 0
+    failed: int = 0
+    """Attempts that failed, whether another follows or not."""
+    released: int = 0
+    superseded: int = 0
+    last_error: str | None = None
+
+    def count(self, receipt: Receipt) -> None:
+        """Add one answer."""
+        match receipt.verdict:
+            case Verdict.COMPLETED:
+                self.completed += 1
+            case Verdict.RETRYING | Verdict.FAILED:
+                self.failed += 1
+                self.last_error = f"{receipt.result.task.step_slug}: {failure_of(receipt).message}"
+            case Verdict.RELEASED:
+                self.released += 1
+            case Verdict.SUPERSEDED:
+                self.superseded += 1
+            case _:
+                assert_never(receipt.verdict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consequences:
+    """Makes events of answers."""
+
+    worker: WorkerInfo
+    emit: Callable[[Event], None]
+
+    def of_receipt(self, holding: Holding, receipt: Receipt) -> None:
+        """Tell what became of one result."""
+        task, outcome = receipt.result.task, receipt.result.outcome
+        match receipt.verdict:
+            case Verdict.COMPLETED if isinstance(outcome, Completed):
+                self.emit(TaskStopped(worker=self.worker, task=task, duration=outcome.duration, output=outcome.output))
+            case Verdict.COMPLETED | Verdict.RETRYING | Verdict.FAILED:
+                failure = failure_of(receipt)
+                self.emit(
+                    TaskFailed(
+                        worker=self.worker,
+                        task=task,
+                        duration=failure.duration,
+                        failure=failure,
+                        retry_in=receipt.retry_in,
+                    )
+                )
+            case Verdict.RELEASED:
+                reason = outcome.reason if isinstance(outcome, Released) else "the database gave it back"
+                self.emit(TaskReleased(worker=self.worker, task=task, reason=reason))
+            case Verdict.SUPERSEDED:
+                self.superseded(holding, duration_of(receipt))
+            case _:
+                assert_never(receipt.verdict)
+
+    def superseded(self, holding: Holding, duration: float) -> None:
+        """Tell that a task was no longer ours."""
+        self.emit(TaskSuperseded(worker=self.worker, task=holding.task, duration=duration))
+
+    def of_run(self, end: RunEnd) -> None:
+        """Tell that a result ended its run."""
+        slug = self.worker.slug
+        match end.status:
+            case RunStatus.COMPLETED:
+                self.emit(RunCompleted(worker=self.worker, flow_slug=slug, run_id=end.run_id, duration=end.duration))
+            case RunStatus.FAILED:
+                self.emit(
+                    RunFailed(
+                        worker=self.worker,
+                        flow_slug=slug,
+                        run_id=end.run_id,
+                        duration=end.duration,
+                        error=end.error or "",
+                    )
+                )
+            case RunStatus.STARTED:
+                return
+            case _:
+                assert_never(end.status)
+
+
+def failure_of(receipt: Receipt) -> Failed:
+    """The failure behind an answer; the database may have refused an output that the handler returned."""
+    outcome = receipt.result.outcome
+    if isinstance(outcome, Failed):
+        return outcome
+    message = receipt.error or "the database refused the result"
+    return Failed(kind=FailureKind.OUTPUT, message=message, stacktrace=None, duration=duration_of(receipt))
+
+
+def duration_of(receipt: Receipt) -> float:
+    """Seconds the handler took; 0 for a task that went back."""
+    match receipt.result.outcome:
+        case Completed(duration=duration) | Failed(duration=duration):
+            return duration
+        case Released():
+            return 0.0
+        case _:
+            assert_never(receipt.result.outcome)

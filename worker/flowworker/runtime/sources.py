@@ -1,0 +1,48 @@
+"""From a definition to the source that serves it, and to a database that has it."""
+
+from typing import assert_never
+from uuid import UUID
+
+from flowworker.database.capabilities import detect
+from flowworker.database.compile import CompileMode, ensure_compiled, ensure_queue
+from flowworker.database.connection import Connection
+from flowworker.database.link import Links
+from flowworker.definition.flow import Flow
+from flowworker.definition.queue import Queue
+from flowworker.runtime.flow_source import FlowSource
+from flowworker.runtime.queue_source import QueueSource
+from flowworker.runtime.source import Source
+from flowworker.runtime.workload import Workload
+
+
+def make_source(workload: Workload, *, worker_id: UUID, links: Links) -> Source:
+    """The source of a flow or queue for one worker."""
+    match workload:
+        case Flow():
+            return FlowSource(flow=workload, worker_id=worker_id, links=links)
+        case Queue():
+            return QueueSource(queue=workload, worker_id=worker_id, links=links)
+        case _:
+            assert_never(workload)
+
+
+async def compile_workload(workload: Workload, *, links: Links, mode: CompileMode) -> None:
+    """Create a flow or queue that is missing, where the mode and the rights allow it; check one that is there.
+
+    Raises:
+        DataError: it is missing, or has another shape.
+        AccessError: the role may not create it.
+        DatabaseUnavailableError: try again later.
+    """
+
+    async def work(connection: Connection) -> None:
+        capabilities = await detect(connection)
+        match workload:
+            case Flow():
+                await ensure_compiled(connection, workload, capabilities, mode=mode)
+            case Queue():
+                await ensure_queue(connection, workload, capabilities, mode=mode)
+            case _:
+                assert_never(workload)
+
+    await links.claim.run(work)

@@ -1,0 +1,78 @@
+"""What a worker shows of itself: plain values, safe to read from any thread."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from flowworker.database.records import SourceKind
+from flowworker.runtime.holdings import Holding
+from flowworker.runtime.lifecycle import Lifecycle
+from flowworker.runtime.settlement import Tally
+from flowworker.runtime.wakeup import SignalState
+from flowworker.runtime.workload import Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActiveTask:
+    """One task that is held."""
+
+    run_id: UUID | None
+    step_slug: str
+    task_index: int
+    msg_id: int
+    attempt: int
+    held_for: float
+    """Seconds since it was claimed."""
+    time_left: float | None
+    """Seconds until its deadline, negative past it; None before its handler starts."""
+    lingering: bool
+    """Its attempt is over and its handler still runs."""
+    handle: object
+    """The asyncio task, thread or process of its handler."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerState:
+    """A worker at one moment."""
+
+    workload: Workload
+    """The flow or queue definition."""
+    kind: SourceKind
+    slug: str
+    queue_name: str
+    worker_id: UUID
+    worker_name: str
+    lifecycle: Lifecycle
+    reason: str
+    """Why it is in this state."""
+    drained: bool
+    max_concurrency: int
+    batch_size: int
+    visibility_timeout: float
+    """Seconds for which a claim or a lease hides a message; for a flow on top of each task's timeout."""
+    signal: SignalState
+    active_tasks: Sequence[ActiveTask]
+    in_flight: int
+    free_slots: int
+    unwritten_results: int
+    counters: Tally
+    beat_age: float
+    """Seconds since the last successful heartbeat."""
+    loop_blocked_for: float
+    """Seconds for which the event loop has not run; 0 when it runs."""
+
+
+def active_task(holding: Holding, now: float) -> ActiveTask:
+    """One holding as it is shown."""
+    task = holding.task
+    return ActiveTask(
+        run_id=task.run_id,
+        step_slug=task.step_slug,
+        task_index=task.task_index,
+        msg_id=task.msg_id,
+        attempt=task.attempt,
+        held_for=now - holding.claimed_at,
+        time_left=None if holding.deadline is None else holding.deadline - now,
+        lingering=holding.lingering,
+        handle=holding.handle,
+    )
