@@ -1,0 +1,138 @@
+"""What the contract suite needs of a database, once for PostgreSQL and once for memory."""
+
+from typing import Any, Protocol
+from uuid import UUID, uuid4
+
+import orjson
+from tests.integration.sources.world import World
+
+from flowworker.database.records import Peer, SourceKind
+from flowworker.definition.flow import Flow
+from flowworker.definition.queue import Queue
+from flowworker.runtime.source import Source
+from flowworker.testing.memory_source import MemoryStore, memory_source
+
+
+class Backend(Protocol):
+    """A database in which time can be moved on."""
+
+    async def add(self, workload: Flow | Queue) -> None: ...
+
+    async def source(self, workload: Flow | Queue, worker_id: UUID | None = None) -> Source: ...
+
+    async def start(self, slug: str, value: object = None, run_id: UUID | None = None) -> UUID: ...
+
+    async def send(self, queue: str, payload: object) -> int: ...
+
+    async def run(self, run_id: UUID) -> tuple[str, Any]: ...
+
+    async def tasks(self, run_id: UUID) -> list[tuple[str, int, str, int, str | None]]: ...
+
+    async def job(self, queue: str, msg_id: int) -> Any: ...
+
+    async def pass_time(self, slug: str, seconds: float) -> None: ...
+
+    async def peer(self, worker_id: UUID) -> Peer: ...
+
+    async def beat(self, worker_id: UUID, workload: Flow | Queue) -> None: ...
+
+
+class MemoryBackend:
+    """The in-memory twin under a clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self.store = MemoryStore(clock=lambda: self._seconds)
+
+    async def add(self, workload: Flow | Queue) -> None:
+        self.store.add(workload)
+
+    async def source(self, workload: Flow | Queue, worker_id: UUID | None = None) -> Source:
+        made = memory_source(workload, self.store, worker_id or uuid4())
+        await made.prepare()
+        return made
+
+    async def start(self, slug: str, value: object = None, run_id: UUID | None = None) -> UUID:
+        return self.store.start(slug, orjson.dumps(value), run_id)
+
+    async def send(self, queue: str, payload: object) -> int:
+        return self.store.send(queue, orjson.dumps(payload))
+
+    async def run(self, run_id: UUID) -> tuple[str, Any]:
+        run = self.store.run(run_id)
+        return run.status, run.output
+
+    async def tasks(self, run_id: UUID) -> list[tuple[str, int, str, int, str | None]]:
+        tasks = [
+            (task.step.definition.slug, task.index, str(task.status), task.attempts, task.error)
+            for task in self.store.run(run_id).tasks()
+        ]
+        return sorted(tasks, key=lambda task: task[:2])
+
+    async def job(self, queue: str, msg_id: int) -> Any:
+        headers = self.store.message(queue, msg_id).headers
+        return {} if headers is None else orjson.loads(headers)
+
+    async def pass_time(self, slug: str, seconds: float) -> None:
+        self._seconds += seconds
+
+    async def peer(self, worker_id: UUID) -> Peer:
+        return self.store.peer(worker_id)
+
+    async def beat(self, worker_id: UUID, workload: Flow | Queue) -> None:
+        self.store.beat(worker_id)
+
+
+class PostgresBackend:
+    """A real database, in which time passes by moving every message's visibility back."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def add(self, workload: Flow | Queue) -> None:
+        match workload:
+            case Flow():
+                await self._world.create(workload)
+            case Queue():
+                await self._world.owner.execute("SELECT pgmq.create($1)", workload.name)
+
+    async def source(self, workload: Flow | Queue, worker_id: UUID | None = None) -> Source:
+        match workload:
+            case Flow():
+                return await self._world.source(workload, worker_id=worker_id)
+            case Queue():
+                return await self._world.queue_source(workload, worker_id=worker_id)
+
+    async def start(self, slug: str, value: object = None, run_id: UUID | None = None) -> UUID:
+        return await self._world.start(slug, value, run_id)
+
+    async def send(self, queue: str, payload: object) -> int:
+        return await self._world.send(queue, payload)
+
+    async def run(self, run_id: UUID) -> tuple[str, Any]:
+        return await self._world.run(run_id)
+
+    async def tasks(self, run_id: UUID) -> list[tuple[str, int, str, int, str | None]]:
+        rows = await self._world.owner.fetch(
+            "SELECT step_slug, task_index, status, attempts_count, error_message FROM pgflow.step_tasks "
+            'WHERE run_id = $1 ORDER BY step_slug COLLATE "C", task_index',
+            run_id,
+        )
+        return [(row[0], row[1], row[2], row[3], row[4]) for row in rows]
+
+    async def job(self, queue: str, msg_id: int) -> Any:
+        archived = await self._world.archived(queue, msg_id)
+        return (await self._world.headers(queue, msg_id) or {}) if archived is None else archived
+
+    async def pass_time(self, slug: str, seconds: float) -> None:
+        await self._world.owner.execute(f"UPDATE pgmq.q_{slug} SET vt = vt - make_interval(secs => $1)", float(seconds))
+
+    async def peer(self, worker_id: UUID) -> Peer:
+        return await self._world.peer(worker_id)
+
+    async def beat(self, worker_id: UUID, workload: Flow | Queue) -> None:
+        match workload:
+            case Flow():
+                await self._world.beat(worker_id, slug=workload.slug)
+            case Queue():
+                await self._world.beat(worker_id, slug=workload.name, kind=SourceKind.QUEUE)

@@ -1,0 +1,214 @@
+"""Reports, heartbeats, drains and the end of workers."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from tests.conftest import Database
+from tests.integration.sources.world import World, report
+
+from flowworker.database.capabilities import detect
+from flowworker.database.connection import Connection
+from flowworker.database.heartbeat import LONGEST_ERROR, Drain, beat, mark_stopped, prune, register
+from flowworker.database.install import install
+from flowworker.database.packaged import Component
+from flowworker.database.records import SourceKind
+
+FLOW, QUEUE = SourceKind.FLOW, SourceKind.QUEUE
+
+
+@pytest.fixture
+async def pulse(world: World) -> AsyncIterator[Connection]:
+    connection = await world.database.connect_as_worker()
+    yield connection
+    await connection.close()
+
+
+async def test_one_statement_beats_for_all_workers_of_a_process(world: World, pulse: Connection) -> None:
+    boot = uuid4()
+    reports = [
+        report(uuid4(), kind=FLOW, slug="a", boot_id=boot, state="starting"),
+        report(uuid4(), kind=FLOW, slug="b", boot_id=boot),
+        report(uuid4(), kind=QUEUE, slug="c", boot_id=boot),
+    ]
+    await register(pulse, reports)
+    queries: list[str] = []
+    pulse.add_query_logger(lambda query: queries.append(query.query))
+    found = await beat(pulse, [report(r.worker_id, kind=r.kind, slug=r.slug, boot_id=boot) for r in reports])
+    await asyncio.sleep(0)
+    assert len(queries) == 1
+    assert [found.own[r.worker_id].state for r in reports] == ["running"] * 3
+    assert set(found.peers) == {(FLOW, "a"), (FLOW, "b"), (QUEUE, "c")}
+    registered = await world.owner.fetch("SELECT queue_name, function_name FROM pgflow.workers ORDER BY 1")
+    assert [tuple(row) for row in registered] == [("a", "py:test"), ("b", "py:test")]
+
+
+async def test_a_beat_writes_the_report(world: World, pulse: Connection) -> None:
+    worker_id = uuid4()
+    await register(pulse, [report(worker_id, kind=FLOW, slug="a", pod_name="p-1", revision="r", namespace="n")])
+    before = (await world.peer(worker_id)).beat
+    await beat(
+        pulse,
+        [
+            report(
+                worker_id, kind=FLOW, slug="a", state="draining", in_flight=3, slots=4, completed=5, failed=6,
+                last_error="x\0" * LONGEST_ERROR,
+            )
+        ],
+    )  # fmt: skip
+    row = await world.owner.fetchrow("SELECT * FROM flowworker.workers")
+    assert row is not None
+    assert (row["state"], row["in_flight"], row["slots"], row["completed"], row["failed"]) == ("draining", 3, 4, 5, 6)
+    assert (row["pod_name"], row["revision"], row["namespace"]) == ("p-1", "r", "n")
+    assert row["last_error"] == "x" * LONGEST_ERROR
+    assert row["reported_at"] > before
+
+
+async def test_peers_are_the_living_workers_of_the_same_flow_or_queue(world: World, pulse: Connection) -> None:
+    me, other, stopped, elsewhere, queue = (uuid4() for _ in range(5))
+    await register(pulse, [report(other, kind=FLOW, slug="a", pod_uid="pod")])
+    await register(pulse, [report(stopped, kind=FLOW, slug="a", state="stopped")])
+    await register(pulse, [report(elsewhere, kind=FLOW, slug="b"), report(queue, kind=QUEUE, slug="a")])
+    found = await register(pulse, [report(me, kind=FLOW, slug="a")])
+    (peer,) = found.peers[FLOW, "a"]
+    assert peer == await world.peer(other)
+    assert peer.pod_uid == "pod"
+
+
+async def test_every_beat_of_a_peer_looks_different(world: World, pulse: Connection) -> None:
+    me, other = uuid4(), uuid4()
+    await register(pulse, [report(other, kind=QUEUE, slug="a")])
+    first = await register(pulse, [report(me, kind=QUEUE, slug="a")])
+    still = await beat(pulse, [report(me, kind=QUEUE, slug="a")])
+    assert first.peers == still.peers
+    await world.beat(other, slug="a", kind=QUEUE)
+    assert (await beat(pulse, [report(me, kind=QUEUE, slug="a")])).peers != still.peers
+
+
+@pytest.mark.parametrize("state", ["lost", "stopped"])
+async def test_a_beat_never_revives(world: World, pulse: Connection, state: str) -> None:
+    worker_id = uuid4()
+    await register(pulse, [report(worker_id, kind=FLOW, slug="a")])
+    await world.owner.execute("UPDATE flowworker.workers SET state = $1", state)
+    before = await world.owner.fetchval("SELECT last_heartbeat_at FROM pgflow.workers")
+    found = await beat(pulse, [report(worker_id, kind=FLOW, slug="a")])
+    assert (found.own[worker_id].state, found.own[worker_id].lost) == (state, state == "lost")
+    assert await world.owner.fetchval("SELECT state FROM flowworker.workers") == state
+    assert await world.owner.fetchval("SELECT last_heartbeat_at FROM pgflow.workers") == before
+
+
+async def test_a_new_incarnation_takes_over_an_id_that_has_ended(world: World, pulse: Connection) -> None:
+    worker_id, boot = uuid4(), uuid4()
+    await register(pulse, [report(worker_id, kind=FLOW, slug="a")])
+    await world.owner.execute("UPDATE flowworker.workers SET state = 'lost'")
+    found = await register(pulse, [report(worker_id, kind=FLOW, slug="a", boot_id=boot)])
+    assert found.own[worker_id].state == "running"
+    assert (await world.peer(worker_id)).boot_id == boot
+
+
+async def test_rows_that_were_pruned_come_back_with_the_next_beat(world: World, pulse: Connection) -> None:
+    worker_id = uuid4()
+    await register(pulse, [report(worker_id, kind=FLOW, slug="a")])
+    await world.owner.execute("DELETE FROM flowworker.workers")
+    await world.owner.execute("DELETE FROM pgflow.workers")
+    assert (await beat(pulse, [report(worker_id, kind=FLOW, slug="a")])).own[worker_id].state == "running"
+    assert await world.owner.fetchval("SELECT count(*) FROM pgflow.workers") == 1
+
+
+async def test_a_predecessor_in_the_same_pod_is_dead_at_once(world: World, pulse: Connection) -> None:
+    same_pod, same_boot, other_pod, other_slug = (uuid4() for _ in range(4))
+    boot = uuid4()
+    await register(pulse, [report(same_pod, kind=FLOW, slug="a", pod_uid="pod")])
+    await register(pulse, [report(other_pod, kind=FLOW, slug="a", pod_uid="pod-2")])
+    await register(pulse, [report(other_slug, kind=FLOW, slug="b", pod_uid="pod")])
+    await register(pulse, [report(same_boot, kind=FLOW, slug="a", pod_uid="pod", boot_id=boot)])
+    await register(pulse, [report(uuid4(), kind=FLOW, slug="a", pod_uid="pod", boot_id=boot)])
+    states = {id_: (await world.peer(id_)).state for id_ in (same_pod, same_boot, other_pod, other_slug)}
+    assert states == {same_pod: "lost", same_boot: "running", other_pod: "running", other_slug: "running"}
+
+
+async def test_deprecation_by_a_foreign_tool_is_reported(world: World, pulse: Connection) -> None:
+    worker_id = uuid4()
+    await register(pulse, [report(worker_id, kind=FLOW, slug="a")])
+    await world.owner.execute("UPDATE pgflow.workers SET deprecated_at = now()")
+    assert (await beat(pulse, [report(worker_id, kind=FLOW, slug="a")])).own[worker_id].deprecated
+
+
+async def test_drains_name_a_worker_or_a_pod_and_lapse(world: World, pulse: Connection) -> None:
+    worker_id = uuid4()
+    mine = report(worker_id, kind=QUEUE, slug="a", pod_uid="pod")
+    assert (await register(pulse, [mine])).own[worker_id].drain is None
+    now = await world.now()
+    for target, minutes in (("pod", 1), (str(worker_id), 2), ("other", 9)):
+        await world.owner.execute(
+            "INSERT INTO flowworker.drains (target, until, reason) VALUES ($1, $2, $3)",
+            target, now + timedelta(minutes=minutes), f"for {target}",
+        )  # fmt: skip
+    expected = Drain(until=now + timedelta(minutes=2), reason=f"for {worker_id}")
+    assert (await beat(pulse, [mine])).own[worker_id].drain == expected
+    await world.owner.execute("UPDATE flowworker.drains SET until = clock_timestamp() WHERE target <> 'other'")
+    assert (await beat(pulse, [mine])).own[worker_id].drain is None
+
+
+async def test_a_drain_is_known_before_the_first_claim(world: World, pulse: Connection) -> None:
+    await world.owner.execute("INSERT INTO flowworker.drains VALUES ('pod', now() + interval '1 minute', 'shrink')")
+    worker_id = uuid4()
+    found = await register(pulse, [report(worker_id, kind=QUEUE, slug="a", pod_uid="pod")])
+    drain = found.own[worker_id].drain
+    assert drain is not None
+    assert drain.reason == "shrink"
+
+
+@pytest.mark.parametrize(
+    ("catalogue", "column"), [("0.8", "deprecated_at"), ("0.10", "stopped_at")], indirect=["catalogue"]
+)
+async def test_the_end_of_a_worker_is_written_where_the_core_has_a_place(catalogue: Database, column: str) -> None:
+    connection = await catalogue.connect_as_worker()
+    worker_id = uuid4()
+    await register(connection, [report(worker_id, kind=FLOW, slug="a", in_flight=2)])
+    await mark_stopped(connection, [worker_id], await detect(connection))
+    row = await connection.fetchrow("SELECT state, in_flight FROM flowworker.workers")
+    assert row is not None
+    assert tuple(row) == ("stopped", 0)
+    assert await connection.fetchval(f"SELECT {column} IS NOT NULL FROM pgflow.workers")
+    await connection.close()
+
+
+async def test_a_database_with_queues_only_needs_no_pgflow(empty_database: Database) -> None:
+    owner = await empty_database.connect()
+    await owner.execute("CREATE SCHEMA pgmq")
+    await install(owner, only=Component.FLOWWORKER)
+    worker_id = uuid4()
+    found = await register(owner, [report(worker_id, kind=QUEUE, slug="a")])
+    assert found.own[worker_id].state == "running"
+    await mark_stopped(owner, [worker_id], await detect(owner))
+    assert await owner.fetchval("SELECT state FROM flowworker.workers") == "stopped"
+    await owner.close()
+
+
+async def test_prune_forgets_what_nobody_asks_about(world: World, pulse: Connection) -> None:
+    ages = {"running": (6, 8), "stopped": (0.5, 2), "lost": (0.5, 2)}
+    for state, days in ages.items():
+        for age in days:
+            worker_id = uuid4()
+            await register(pulse, [report(worker_id, kind=QUEUE, slug="a", state=state)])
+            await world.owner.execute(
+                "UPDATE flowworker.workers SET reported_at = reported_at - $2::interval WHERE worker_id = $1",
+                worker_id, timedelta(days=age),
+            )  # fmt: skip
+    await world.owner.execute("INSERT INTO flowworker.drains VALUES ('old', now() - interval '2 days', 'x')")
+    await world.owner.execute("INSERT INTO flowworker.drains VALUES ('new', now() - interval '1 hour', 'x')")
+    assert await prune(pulse) == (3, 1)
+    assert await prune(pulse) == (0, 0)
+
+
+async def test_beats_of_two_processes_at_once_do_not_deadlock(world: World) -> None:
+    ids = [uuid4() for _ in range(20)]
+    connections = [await world.database.connect_as_worker() for _ in range(2)]
+    reports = [report(id_, kind=FLOW, slug="a") for id_ in ids]
+    for _ in range(20):
+        await asyncio.gather(beat(connections[0], reports), beat(connections[1], reports[::-1]))
+    for connection in connections:
+        await connection.close()

@@ -1,0 +1,146 @@
+"""A connection that comes back."""
+
+import asyncio
+
+import asyncpg
+import pytest
+from tests.conftest import Database
+
+from flowworker.database.connection import Connection
+from flowworker.database.link import Link, StateCallback
+from flowworker.errors import AuthenticationError, DatabaseUnavailableError
+
+KILL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'linked'"
+
+
+async def pid(connection: Connection) -> int:
+    return connection.get_server_pid()
+
+
+async def sleep(connection: Connection) -> None:
+    await connection.execute("SELECT pg_sleep(60)")
+
+
+def a_link(
+    database: Database, *, timeout: float = 30.0, statement_cache: bool = True, on_state: StateCallback | None = None
+) -> Link:
+    return Link(
+        database.worker_dsn,
+        application_name="linked",
+        timeout=timeout,
+        statement_cache=statement_cache,
+        on_state=on_state,
+    )
+
+
+async def test_nothing_is_opened_before_the_first_use(database: Database, owner: Connection) -> None:
+    link = a_link(database)
+    count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'linked'"
+    assert await owner.fetchval(count) == 0
+    first, second = await link.run(pid), await link.run(pid)
+    assert first == second
+    await link.close()
+    await link.close()
+
+
+async def test_a_killed_connection_is_reported_and_replaced(database: Database, owner: Connection) -> None:
+    states: list[tuple[bool, str | None]] = []
+
+    def note(up: bool, error: str | None) -> None:
+        states.append((up, error))
+
+    link = a_link(database, on_state=note)
+    first = await link.run(pid)
+    await owner.execute(KILL)
+    with pytest.raises(DatabaseUnavailableError):
+        await link.run(lambda connection: connection.fetchval("SELECT 1"))
+    assert await link.run(pid) != first
+    assert [up for up, _ in states] == [True, False, True]
+    assert states[1][1]
+    await link.close()
+
+
+async def test_work_that_takes_too_long_costs_its_connection(database: Database) -> None:
+    link = a_link(database, timeout=0.2)
+    first = await link.run(pid)
+    with pytest.raises(DatabaseUnavailableError):
+        await link.run(sleep)
+    assert await link.run(pid) != first
+    await link.close()
+
+
+async def test_cancelled_work_leaves_no_half_done_transaction_behind(database: Database) -> None:
+    link = a_link(database)
+    first = await link.run(pid)
+    running = asyncio.create_task(link.run(sleep))
+    await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert await link.run(pid) != first
+    await link.close()
+
+
+async def test_mistakes_pass_through_and_keep_the_connection(database: Database) -> None:
+    link = a_link(database)
+    first = await link.run(pid)
+    with pytest.raises(asyncpg.UndefinedTableError):
+        await link.run(lambda connection: connection.execute("SELECT * FROM nowhere"))
+    with pytest.raises(asyncpg.exceptions.PostgresSyntaxError):
+        await link.run(lambda connection: connection.execute("SELEKT"))
+    with pytest.raises(asyncpg.DataError, match="invalid input"):
+        await link.run(lambda connection: connection.fetch("SELECT $1::integer", "text"))
+    assert await link.run(pid) == first
+    await link.close()
+
+
+async def test_work_is_done_one_piece_at_a_time(database: Database) -> None:
+    link = a_link(database)
+    busy = 0
+
+    async def work(connection: Connection) -> None:
+        nonlocal busy
+        busy += 1
+        assert busy == 1
+        await connection.fetchval("SELECT pg_sleep(0.01)")
+        busy -= 1
+
+    await asyncio.gather(*(link.run(work) for _ in range(5)))
+    await link.close()
+
+
+async def test_a_database_that_is_not_there_is_reported_once(unused_tcp_port: int) -> None:
+    states: list[bool] = []
+    link = Link(
+        f"postgresql://x@127.0.0.1:{unused_tcp_port}/x",
+        application_name="linked",
+        on_state=lambda up, _: states.append(up),
+    )
+    for _ in range(2):
+        with pytest.raises(DatabaseUnavailableError):
+            await link.run(pid)
+    assert states == [False]
+
+
+async def test_a_wrong_user_is_no_outage(database: Database) -> None:
+    link = Link(database.server.dsn(database.name, "nobody_here"), application_name="linked")
+    with pytest.raises(AuthenticationError):
+        await link.run(pid)
+
+
+async def test_a_read_only_database_is_an_outage(database: Database) -> None:
+    link = a_link(database)
+
+    async def write(connection: Connection) -> None:
+        await connection.execute("SET default_transaction_read_only = on")
+        await connection.execute("DELETE FROM flowworker.drains")
+
+    with pytest.raises(DatabaseUnavailableError):
+        await link.run(write)
+    await link.close()
+
+
+async def test_work_without_the_statement_cache(database: Database) -> None:
+    link = a_link(database, statement_cache=False)
+    assert await link.run(lambda connection: connection.fetchval("SELECT $1::integer", 5)) == 5
+    await link.close()

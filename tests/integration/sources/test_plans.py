@@ -1,0 +1,145 @@
+"""Hot statements stay cheap on big tables: no sequential scan of a table that grows."""
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import uuid4
+
+import orjson
+import pytest
+from tests.integration.sources.flows import one_step
+from tests.integration.sources.world import World
+
+from flowworker.database.connection import Connection
+from flowworker.database.identifiers import archive_table, queue_table
+from flowworker.database.statements import fill
+
+MESSAGES = 20_000
+GROWING = ("q_one_step", "a_one_step", "step_tasks", "step_states", "runs")
+
+FILL = f"""
+    INSERT INTO pgflow.runs (flow_slug, input, remaining_steps, run_id)
+    SELECT 'one_step', '{{}}', 1, md5('run' || n)::uuid FROM generate_series(1, {MESSAGES}) n;
+    INSERT INTO pgflow.step_states (flow_slug, run_id, step_slug, remaining_deps, initial_tasks, remaining_tasks,
+                                    status, started_at)
+    SELECT 'one_step', md5('run' || n)::uuid, 'only', 0, 1, 1, 'started', now() FROM generate_series(1, {MESSAGES}) n;
+    SELECT pgmq.send_batch('one_step', array_agg(jsonb_build_object('step_slug', 'only', 'run_id', md5('run' || n))))
+    FROM generate_series(1, {MESSAGES}) n;
+    INSERT INTO pgflow.step_tasks (flow_slug, run_id, step_slug, task_index, message_id, status, attempts_count,
+                                   started_at, last_worker_id)
+    SELECT 'one_step', md5('run' || n)::uuid, 'only', 0, n,
+           CASE WHEN n <= 50 THEN 'started' ELSE 'queued' END, (n <= 50)::integer,
+           CASE WHEN n <= 50 THEN now() END, CASE WHEN n <= 50 THEN $1::uuid END
+    FROM generate_series(1, {MESSAGES}) n;
+    UPDATE pgmq.q_one_step SET vt = now() + interval '1 hour' WHERE msg_id <= 50;
+    INSERT INTO pgmq.a_one_step SELECT * FROM jsonb_populate_recordset(NULL::pgmq.a_one_step, (
+        SELECT jsonb_agg(jsonb_build_object('msg_id', n + 1000000, 'read_ct', 1, 'enqueued_at', now(), 'vt', now(),
+                                            'archived_at', now())) FROM generate_series(1, {MESSAGES}) n));
+"""
+
+Q, A = queue_table("one_step"), archive_table("one_step")
+
+
+@pytest.fixture
+async def big(world: World) -> World:
+    """A flow with many messages, tasks and archived messages."""
+    await world.create(one_step)
+    worker_id = uuid4()
+    await world.register(worker_id, slug="one_step")
+    for statement in FILL.split(";\n"):
+        if statement.strip():
+            arguments = [worker_id] if "$1" in statement else []
+            await world.owner.execute(statement, *arguments)
+    await world.owner.execute("ANALYZE")
+    return world
+
+
+async def scans_of(connection: Connection, statement: str, arguments: list[Any]) -> set[str]:
+    """Growing tables that the plan scans sequentially."""
+    plan = orjson.loads((await connection.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *arguments)).encode())
+    return set(re.findall(r'"Seq Scan"[^{}]*"Relation Name":"(\w+)"', orjson.dumps(plan).decode())) & set(GROWING)
+
+
+async def fences(connection: Connection) -> tuple[list[Any], ...]:
+    rows = await connection.fetch("SELECT * FROM pgflow.step_tasks WHERE status = 'started' LIMIT 10")
+    return (
+        [row["run_id"] for row in rows],
+        [row["step_slug"] for row in rows],
+        [row["task_index"] for row in rows],
+        [row["attempts_count"] for row in rows],
+        [row["started_at"] for row in rows],
+    )
+
+
+Arguments = Callable[[Connection], Awaitable[list[Any]]]
+
+
+async def completing(connection: Connection) -> list[Any]:
+    return [uuid4(), *await fences(connection), [b"1"] * 10]
+
+
+async def failing(connection: Connection) -> list[Any]:
+    return ["one_step", [uuid4()] * 10, *await fences(connection), ["e"] * 10, [False] * 10, [None] * 10]
+
+
+async def releasing(connection: Connection) -> list[Any]:
+    return [[uuid4()] * 10, *await fences(connection), [0] * 10, "channel"]
+
+
+async def extending(connection: Connection) -> list[Any]:
+    return [uuid4(), list(range(1, 11)), *await fences(connection), 10.0]
+
+
+async def looking(connection: Connection) -> list[Any]:
+    return list((await fences(connection))[:3])
+
+
+async def ended(connection: Connection) -> list[Any]:
+    return [(await fences(connection))[0], [await connection.fetchval("SELECT now()")]]
+
+
+def given(*arguments: Any) -> Arguments:
+    async def make(_: Connection) -> list[Any]:
+        return list(arguments)
+
+    return make
+
+
+NAMES = {
+    "queue_table": Q,
+    "archive_table": A,
+    "columns": "q.msg_id, q.read_ct, q.enqueued_at, q.vt, q.message",
+    "plain_columns": "msg_id, read_ct, enqueued_at, vt, message",
+}
+
+
+HOT: dict[str, Arguments] = {
+    "flow/owned": given(uuid4(), "one_step"),
+    "flow/complete": completing,
+    "flow/fail": failing,
+    "flow/release": releasing,
+    "flow/extend": extending,
+    "flow/look": looking,
+    "flow/ended_runs": ended,
+    "flow/leftovers": given("one_step", [1, 2, 3]),
+    "flow/next_due": given(),
+    "recovery/stranded": given("one_step", uuid4(), 60.0, 200),
+    "recovery/ghosts": given("one_step", 200),
+    "queue/archive": given([1, 2], [1, 1], [b"{}", b"{}"]),
+    "queue/put_back": given([1, 2], [1, 1], [b"{}", b"{}"], [0.0, 0.0], "channel"),
+    "queue/extend": given([1, 2], [1, 1], 15.0),
+    "queue/look": given([1, 2]),
+}
+
+
+async def test_no_hot_statement_scans_a_growing_table(big: World) -> None:
+    scans = {
+        name: await scans_of(big.owner, fill(name, **NAMES), await arguments(big.owner))
+        for name, arguments in HOT.items()
+    }
+    assert {name: tables for name, tables in scans.items() if tables} == {}
+
+
+async def test_the_check_itself_sees_a_scan(big: World) -> None:
+    statement = "SELECT * FROM pgmq.q_one_step WHERE read_ct = 7"
+    assert await scans_of(big.owner, statement, []) == {"q_one_step"}

@@ -1,0 +1,342 @@
+"""Jobs of a plain pgmq queue."""
+
+import asyncio
+from uuid import UUID, uuid4
+
+import pytest
+from tests.conftest import Database
+from tests.integration.sources.world import RELEASED, World, claim_all, completed, failed, finish_one
+
+from flowworker.database.connection import Connection
+from flowworker.database.identifiers import insert_channel
+from flowworker.database.link import Link, Links
+from flowworker.database.queue_jobs import LEASE
+from flowworker.database.records import Completed, SourceKind, TaskResult, Verdict
+from flowworker.database.stranded import CRASH_BUDGET
+from flowworker.definition.queue import Queue
+from flowworker.errors import UnknownQueueError, UnknownRunError
+from flowworker.runtime.queue_source import QueueSource
+
+mail = Queue("mail", max_attempts=3, base_delay=2, timeout=20)
+
+
+async def test_a_claimed_job_carries_payload_and_figures(world: World) -> None:
+    source = await world.queue_source(mail)
+    msg_id = await world.send("mail", {"to": "ann"}, {"trace": 1})
+    (job,) = await claim_all(source)
+    assert (job.msg_id, job.run_id, job.step_slug, job.task_index) == (msg_id, None, "mail", 0)
+    assert (job.attempt, job.max_attempts, job.timeout, job.losses, job.read_count) == (1, 3, 20.0, 0, 1)
+    assert (job.input, job.flow_input, job.headers, job.started_at) == (b'{"to": "ann"}', None, b'{"trace": 1}', None)
+
+
+async def test_a_job_is_leased_for_a_short_time_whatever_its_timeout(world: World) -> None:
+    source = await world.queue_source(mail)
+    msg_id = await world.send("mail", 1)
+    await claim_all(source)
+    assert await world.seconds_until_visible("mail", msg_id) == pytest.approx(LEASE, abs=1)
+
+
+@pytest.mark.parametrize("output", [None, False, 0, "", {"a": [1]}])
+async def test_a_done_job_moves_to_the_archive_with_its_result(world: World, output: object) -> None:
+    worker_id = uuid4()
+    source = await world.queue_source(mail, worker_id=worker_id)
+    msg_id = await world.send("mail", 1, {"trace": 1})
+    (job,) = await claim_all(source)
+    assert (await finish_one(source, job, completed(output))).verdict is Verdict.COMPLETED
+    headers = await world.archived("mail", msg_id)
+    assert headers == {
+        "trace": 1,
+        "flowworker": {
+            "status": "done", "result": output, "attempt": 1, "duration_ms": 10.0, "worker_id": str(worker_id),
+        },
+    }  # fmt: skip
+    row = await world.owner.fetchrow("SELECT * FROM pgmq.a_mail")
+    assert row is not None
+    assert (row["msg_id"], row["read_ct"], row["message"]) == (msg_id, 1, b"1")
+    assert row["last_read_at"] is not None
+    assert await world.owner.fetchval("SELECT count(*) FROM pgmq.q_mail") == 0
+
+
+async def test_a_failed_attempt_is_counted_and_waits_for_its_backoff(world: World) -> None:
+    source = await world.queue_source(mail)
+    msg_id = await world.send("mail", 1)
+    for attempt in (1, 2):
+        (job,) = await claim_all(source)
+        assert (job.attempt, job.losses) == (attempt, 0)
+        receipt = await finish_one(source, job, failed("no luck"))
+        assert (receipt.verdict, receipt.retry_in) == (Verdict.RETRYING, 2 * 2**attempt)
+        assert await world.seconds_until_visible("mail", msg_id) == pytest.approx(2 * 2**attempt, abs=1)
+        ours = (await world.headers("mail", msg_id))["flowworker"]
+        assert (ours["failures"], ours["error"]) == (attempt, "no luck")
+        await world.make_visible("mail")
+
+
+async def test_the_last_attempt_archives_error_and_stack_trace(world: World) -> None:
+    worker_id = uuid4()
+    source = await world.queue_source(Queue("mail", max_attempts=1), worker_id=worker_id)
+    msg_id = await world.send("mail", 1)
+    (job,) = await claim_all(source)
+    assert (await finish_one(source, job, failed("boom \0"))).verdict is Verdict.FAILED
+    assert (await world.archived("mail", msg_id))["flowworker"] == {
+        "status": "failed", "error": "boom \N{REPLACEMENT CHARACTER}", "stacktrace": "Traceback …", "attempt": 1,
+        "failures": 1, "duration_ms": 10.0, "worker_id": str(worker_id),
+    }  # fmt: skip
+
+
+async def test_a_handler_chooses_the_delay_or_the_end(world: World) -> None:
+    source = await world.queue_source(mail)
+    later, never = await world.send("mail", 1), await world.send("mail", 2)
+    first, second = await claim_all(source)
+    finish = await source.finish(
+        [
+            TaskResult(task=first, outcome=failed(retry_after=0.5)),
+            TaskResult(task=second, outcome=failed(final=True)),
+        ]
+    )
+    assert [(r.verdict, r.retry_in) for r in finish.receipts] == [(Verdict.RETRYING, 0.5), (Verdict.FAILED, None)]
+    assert await world.seconds_until_visible("mail", later) <= 0.5
+    assert (await world.archived("mail", never))["flowworker"]["status"] == "failed"
+
+
+async def test_a_released_job_is_startable_at_once_its_attempt_not_charged_and_sleepers_wake(world: World) -> None:
+    source, other = await world.queue_source(mail), await world.queue_source(mail)
+    await world.send("mail", 1)
+    heard = await world.heard(insert_channel("mail"))
+    for releases in range(6):
+        (job,) = await claim_all(source if releases % 2 else other)
+        assert (job.attempt, job.losses) == (1, 0)
+        receipt = await finish_one(source if releases % 2 else other, job, RELEASED)
+        assert receipt.verdict is Verdict.RELEASED
+    async with asyncio.timeout(5):
+        assert await heard.get() == insert_channel("mail")
+
+
+@pytest.mark.parametrize("outcome", [completed(1), failed(), failed(final=True), RELEASED])
+async def test_a_result_is_refused_once_somebody_has_read_the_job_again(world: World, outcome: Completed) -> None:
+    source, other = await world.queue_source(mail), await world.queue_source(mail)
+    msg_id = await world.send("mail", 1)
+    (stale,) = await claim_all(source)
+    await world.make_visible("mail")
+    (current,) = await claim_all(other)
+    assert (current.attempt, current.losses) == (1, 1)
+    before = await world.owner.fetchrow("SELECT * FROM pgmq.q_mail")
+    assert (await finish_one(source, stale, outcome)).verdict is Verdict.SUPERSEDED
+    assert await world.owner.fetchrow("SELECT * FROM pgmq.q_mail") == before
+    assert (await finish_one(other, current, completed(2))).verdict is Verdict.COMPLETED
+    assert (await world.archived("mail", msg_id))["flowworker"]["result"] == 2
+
+
+async def test_a_lapsed_lease_that_nobody_took_still_lets_the_job_finish(world: World) -> None:
+    source = await world.queue_source(mail)
+    await world.send("mail", 1)
+    (job,) = await claim_all(source)
+    await world.make_visible("mail")
+    assert list(await source.extend([job])) == []
+    assert await world.seconds_until_visible("mail", job.msg_id) == pytest.approx(LEASE, abs=1)
+    assert (await finish_one(source, job, completed())).verdict is Verdict.COMPLETED
+
+
+async def test_extend_names_the_jobs_that_were_lost(world: World) -> None:
+    source, other = await world.queue_source(mail), await world.queue_source(mail)
+    for n in range(3):
+        await world.send("mail", n)
+    taken, kept, done = await claim_all(source)
+    await world.owner.execute("UPDATE pgmq.q_mail SET vt = clock_timestamp() WHERE msg_id = $1", taken.msg_id)
+    await claim_all(other)
+    await finish_one(source, done, completed())
+    assert set(await source.extend([taken, kept, done])) == {taken.msg_id, done.msg_id}
+    assert await source.extend([]) == ()
+
+
+async def test_extend_never_waits_for_a_job_that_is_being_finished(world: World) -> None:
+    source = await world.queue_source(mail)
+    await world.send("mail", 1)
+    (job,) = await claim_all(source)
+    async with world.owner.transaction():
+        await world.owner.execute("SELECT FROM pgmq.q_mail FOR UPDATE")
+        async with asyncio.timeout(5):
+            assert list(await source.extend([job])) == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "verdict"),
+    [
+        (completed(1), Verdict.COMPLETED),
+        (failed(), Verdict.RETRYING),
+        (failed(final=True), Verdict.FAILED),
+        (RELEASED, Verdict.RELEASED),
+    ],
+    ids=["completed", "retry", "final", "released"],
+)
+async def test_repeating_a_write_whose_reply_was_lost_reports_what_was_written(
+    world: World, outcome: Completed, verdict: Verdict
+) -> None:
+    source = await world.queue_source(mail)
+    await world.send("mail", 1)
+    (job,) = await claim_all(source)
+    results = [TaskResult(task=job, outcome=outcome)]
+    verdicts = [(await source.finish(results)).receipts[0].verdict for _ in range(2)]
+    assert verdicts == [verdict, verdict]
+
+
+async def test_a_job_that_keeps_killing_workers_fails_at_the_crash_budget(world: World) -> None:
+    source = await world.queue_source(mail)
+    msg_id = await world.send("mail", 1)
+    for losses in range(CRASH_BUDGET + 1):
+        (job,) = await claim_all(source)
+        assert (job.losses, job.attempt) == (losses, 1)
+        await world.make_visible("mail")
+    claim = await source.claim(10, ())
+    assert (claim.tasks, claim.read, claim.unstartable) == ([], 1, 1)
+    ours = (await world.archived("mail", msg_id))["flowworker"]
+    assert (ours["status"], ours["error"].split(";")[0]) == ("failed", "4 workers died while they ran this task")
+
+
+async def test_failures_and_releases_are_no_losses(world: World) -> None:
+    source = await world.queue_source(mail)
+    await world.send("mail", 1)
+    for outcome in (RELEASED, failed(retry_after=0), RELEASED, failed(retry_after=0), RELEASED):
+        (job,) = await claim_all(source)
+        await finish_one(source, job, outcome)
+    (job,) = await claim_all(source)
+    assert (job.attempt, job.losses) == (3, 0)
+
+
+@pytest.mark.parametrize("output", [b'"\\u0000"', b"{broken"])
+async def test_a_result_the_database_refuses_fails_that_attempt_alone(world: World, output: bytes) -> None:
+    source = await world.queue_source(mail)
+    good, bad = await world.send("mail", 1), await world.send("mail", 2)
+    first, second = await claim_all(source)
+    finish = await source.finish(
+        [
+            TaskResult(task=first, outcome=completed()),
+            TaskResult(task=second, outcome=Completed(output=output, duration=0.1)),
+        ]
+    )
+    assert [receipt.verdict for receipt in finish.receipts] == [Verdict.COMPLETED, Verdict.RETRYING]
+    assert await world.archived("mail", good) is not None
+    assert "the database refused the output" in (await world.headers("mail", bad))["flowworker"]["error"]
+
+
+@pytest.mark.parametrize("headers", [[1], "text", 7, {"flowworker": "text"}, {"flowworker": {"failures": "many"}}])
+async def test_odd_headers_do_no_harm(world: World, headers: object) -> None:
+    source = await world.queue_source(mail)
+    msg_id = await world.send("mail", 1, headers)
+    (job,) = await claim_all(source)
+    assert job.attempt == 1
+    await finish_one(source, job, failed(retry_after=0))
+    (job,) = await claim_all(source)
+    assert job.attempt == 2
+    await finish_one(source, job, completed())
+    assert (await world.archived("mail", msg_id))["flowworker"]["status"] == "done"
+
+
+async def test_a_message_without_a_body_is_json_null(world: World) -> None:
+    source = await world.queue_source(mail)
+    await world.owner.execute("INSERT INTO pgmq.q_mail (vt) VALUES (now())")
+    (job,) = await claim_all(source)
+    assert job.input == b"null"
+
+
+async def test_a_queue_name_with_capitals_works(world: World) -> None:
+    source = await world.queue_source(Queue("Mixed_Case"))
+    await world.send("Mixed_Case", 1)
+    (job,) = await claim_all(source)
+    assert (await finish_one(source, job, completed())).verdict is Verdict.COMPLETED
+
+
+async def test_an_unknown_queue_is_refused_with_the_command_that_helps(world: World) -> None:
+    source = QueueSource(queue=mail, worker_id=uuid4(), links=world.links())
+    with pytest.raises(UnknownQueueError, match=r"pgmq\.create"):
+        await source.prepare()
+
+
+async def test_a_queue_says_what_it_serves_and_knows_no_runs(world: World) -> None:
+    source = await world.queue_source(mail)
+    assert (source.kind, source.slug, source.queue_name) == (SourceKind.QUEUE, "mail", "mail")
+    with pytest.raises(UnknownRunError):
+        await source.flow_input(UUID(int=0))
+
+
+async def test_next_due_is_the_earliest_lease_or_backoff(world: World) -> None:
+    source = await world.queue_source(mail)
+    assert await source.next_due() is None
+    await world.send("mail", 1)
+    (job,) = await claim_all(source)
+    assert await source.next_due() == pytest.approx(LEASE, abs=1)
+    await finish_one(source, job, failed(retry_after=3))
+    assert await source.next_due() == pytest.approx(3, abs=1)
+
+
+async def test_recovery_of_a_queue_marks_the_dead_and_leaves_the_jobs_to_their_leases(world: World) -> None:
+    source = await world.queue_source(mail)
+    dead_id = uuid4()
+    await world.register(dead_id, slug="mail", kind=SourceKind.QUEUE)
+    peer = await world.peer(dead_id)
+    assert list((await source.recover([peer])).lost) == [dead_id]
+    assert list((await source.recover([peer])).lost) == []
+    assert (await source.recover([])).released == 0
+
+
+async def test_jobs_are_each_claimed_once_by_many_workers_side_by_side(world: World) -> None:
+    sources = [await world.queue_source(mail) for _ in range(3)]
+    sent = {await world.send("mail", n) for n in range(60)}
+    seen: list[int] = []
+
+    async def work(source: QueueSource) -> None:
+        while tasks := await claim_all(source, limit=5):
+            seen.extend(task.msg_id for task in tasks)
+            finish = await source.finish([TaskResult(task=task, outcome=completed()) for task in tasks])
+            assert {receipt.verdict for receipt in finish.receipts} == {Verdict.COMPLETED}
+
+    await asyncio.gather(*(work(source) for source in sources))
+    assert (len(seen), set(seen)) == (60, sent)
+
+
+@pytest.fixture
+async def queues_only(empty_database: Database) -> Database:
+    """A database with pgmq's objects in the shape of 1.5, and nothing else of upstream's."""
+    owner = await empty_database.connect()
+    await make_pgmq_1_5(owner)
+    await owner.close()
+    return empty_database
+
+
+async def make_pgmq_1_5(owner: Connection) -> None:
+    await owner.execute(
+        """
+        CREATE SCHEMA pgmq;
+        CREATE TABLE pgmq.meta (queue_name text);
+        INSERT INTO pgmq.meta VALUES ('mail');
+        CREATE TABLE pgmq.q_mail (
+            msg_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, read_ct integer NOT NULL DEFAULT 0,
+            enqueued_at timestamptz NOT NULL DEFAULT now(), vt timestamptz NOT NULL DEFAULT now(),
+            message jsonb, headers jsonb
+        );
+        CREATE TABLE pgmq.a_mail (
+            msg_id bigint PRIMARY KEY, read_ct integer NOT NULL, enqueued_at timestamptz NOT NULL,
+            archived_at timestamptz NOT NULL DEFAULT now(), vt timestamptz NOT NULL, message jsonb, headers jsonb
+        );
+        CREATE TYPE pgmq.message_record AS (
+            msg_id bigint, read_ct integer, enqueued_at timestamptz, vt timestamptz, message jsonb, headers jsonb
+        );
+        CREATE FUNCTION pgmq.read(queue_name text, vt integer, qty integer) RETURNS SETOF pgmq.message_record
+        LANGUAGE sql AS $$
+            UPDATE pgmq.q_mail SET read_ct = read_ct + 1, vt = clock_timestamp() + make_interval(secs => $2)
+            WHERE msg_id IN (SELECT msg_id FROM pgmq.q_mail WHERE vt <= clock_timestamp() ORDER BY msg_id LIMIT $3
+                             FOR UPDATE SKIP LOCKED)
+            RETURNING msg_id, read_ct, enqueued_at, vt, message, headers
+        $$;
+        INSERT INTO pgmq.q_mail (message) VALUES ('1');
+        """
+    )
+
+
+async def test_an_old_pgmq_without_pgflow_and_without_last_read_at_is_enough(queues_only: Database) -> None:
+    link = Link(queues_only.dsn, application_name="queues_only")
+    source = QueueSource(queue=mail, worker_id=uuid4(), links=Links(claim=link, finish=link, pulse=link))
+    await source.prepare()
+    (job,) = await claim_all(source)
+    assert await source.extend([job]) == []
+    assert (await finish_one(source, job, completed())).verdict is Verdict.COMPLETED
+    await link.close()

@@ -1,0 +1,286 @@
+"""The source of a flow in memory."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import assert_never
+from uuid import UUID
+
+from flowworker.database.flow_results import TaskNow
+from flowworker.database.headers import losses_of
+from flowworker.database.leftovers import Leftover, treat
+from flowworker.database.records import (
+    ClaimedTask,
+    Completed,
+    Failed,
+    FailureKind,
+    Outcome,
+    Peer,
+    Receipt,
+    Released,
+    RunEnd,
+    RunStatus,
+    SourceKind,
+    TaskResult,
+    Verdict,
+)
+from flowworker.database.stranded import Bury, GiveBack, fate_of
+from flowworker.database.verdicts import receipt_of_row
+from flowworker.definition.flow import Flow
+from flowworker.runtime.flow_source import EXTENSION_MARGIN, GRACE
+from flowworker.runtime.source import Claim, Finish, Recovery
+from flowworker.testing import memory_runs
+from flowworker.testing.memory_queue import Message, MessageQueue
+from flowworker.testing.memory_runs import Run, State, Task
+from flowworker.testing.memory_store import MemoryStore, as_json
+
+READ_VISIBILITY = 5.0
+
+
+class MemoryFlowSource:
+    """Tasks of one flow for one worker."""
+
+    def __init__(self, *, flow: Flow, worker_id: UUID, store: MemoryStore) -> None:
+        """Serve a flow that the store knows."""
+        self._flow = flow
+        self._worker_id = worker_id
+        self._store = store
+
+    @property
+    def kind(self) -> SourceKind:
+        return SourceKind.FLOW
+
+    @property
+    def slug(self) -> str:
+        return self._flow.slug
+
+    @property
+    def queue_name(self) -> str:
+        return self._flow.slug
+
+    @property
+    def _queue(self) -> MessageQueue:
+        return self._store.queue(self.slug)
+
+    async def prepare(self) -> None:
+        """Check that the store knows the flow.
+
+        Raises:
+            UnknownQueueError: it does not.
+        """
+        self._store.queue(self.slug)
+
+    async def claim(self, limit: int, held: Collection[int]) -> Claim:
+        """Take at most `limit` tasks. See `Source.claim`."""
+        messages = self._queue.read(limit, now=self._store.now().seconds, visibility=READ_VISIBILITY)
+        by_message = {task.msg_id: task for run in self._runs() for task in run.tasks()}
+        tasks: list[ClaimedTask] = []
+        for message in messages:
+            task = by_message.get(message.msg_id)
+            if task is not None and self._startable(task):
+                tasks.append(self._start(task, message))
+            else:
+                self._treat(task, message)
+        kept = {*held, *(task.msg_id for task in tasks)}
+        returned = [task for task in self._owned() if task.msg_id not in kept]
+        for task in returned:
+            memory_runs.release(task, at=self._store.now())
+        unstartable = len(messages) - len(tasks)
+        return Claim(tasks=tasks, read=len(messages), unstartable=unstartable, returned=len(returned))
+
+    async def finish(self, results: Sequence[TaskResult]) -> Finish:
+        """Write results behind the fence. See `Source.finish`."""
+        receipts: dict[int, Receipt] = {}
+        for kind in (Completed, Failed, Released):
+            batch = {n: result for n, result in enumerate(results) if type(result.outcome) is kind}
+            receipts.update(self._finish_batch(batch))
+        in_order = [receipts[position] for position in range(len(results))]
+        return Finish(receipts=in_order, ended_runs=self._ended_runs(in_order))
+
+    async def extend(self, tasks: Sequence[ClaimedTask]) -> Collection[int]:
+        """Prolong the visibility of tasks that run on. See `Source.extend`."""
+        now = self._store.now().seconds
+        lost: list[int] = []
+        for claimed in tasks:
+            if self._fenced(claimed) is None:
+                lost.append(claimed.msg_id)
+            elif self._queue.messages[claimed.msg_id].visible_at < now + EXTENSION_MARGIN:
+                self._queue.hide(claimed.msg_id, until=now + 2 * EXTENSION_MARGIN)
+        return lost
+
+    async def next_due(self) -> float | None:
+        """Seconds until the earliest invisible message becomes visible."""
+        return self._queue.next_due(now=self._store.now().seconds)
+
+    async def flow_input(self, run_id: UUID) -> bytes:
+        """The run's input as JSON.
+
+        Raises:
+            UnknownRunError: there is no such run.
+        """
+        return as_json(self._store.run(run_id).input)
+
+    async def recover(self, dead: Collection[Peer]) -> Recovery:
+        """Give back what the dead and nobody hold. See `Source.recover`."""
+        lost = [peer.worker_id for peer in dead if self._store.mark_lost(peer)]
+        released = failed = 0
+        for task in [task for run in self._runs() for task in run.tasks()]:
+            if _is_running(task) and task.worker_id != self._worker_id and self._store.is_lost(task.worker_id):
+                buried = self._recover(task)
+                failed, released = failed + buried, released + (not buried)
+        return Recovery(released=released, failed=failed, lost=lost)
+
+    def _runs(self) -> list[Run]:
+        return [run for run in self._store.runs.values() if run.flow.slug == self.slug]
+
+    def _owned(self) -> list[Task]:
+        tasks = (task for run in self._runs() for task in run.tasks())
+        return [task for task in tasks if _is_running(task) and task.worker_id == self._worker_id]
+
+    def _startable(self, task: Task) -> bool:
+        living = task.run.status is RunStatus.STARTED and task.status is State.QUEUED
+        return living and task.step.definition.slug in self._flow.steps
+
+    def _start(self, task: Task, message: Message) -> ClaimedTask:
+        at, step = self._store.now(), task.step.definition
+        task.status, task.attempts = State.STARTED, task.attempts + 1
+        task.worker_id, task.started_at = self._worker_id, at.stamp
+        timeout = memory_runs.timeout(step, task.run.flow)
+        message.visible_at = at.seconds + timeout + GRACE
+        return ClaimedTask(
+            msg_id=message.msg_id,
+            run_id=task.run.run_id,
+            step_slug=step.slug,
+            task_index=task.index,
+            attempt=task.attempts,
+            max_attempts=memory_runs.max_attempts(step, task.run.flow),
+            timeout=float(timeout),
+            losses=losses_of(message.headers),
+            read_count=message.read_count,
+            enqueued_at=self._store.timestamp(message.enqueued_at),
+            visible_at=self._store.timestamp(message.visible_at),
+            started_at=self._store.timestamp(at.stamp),
+            input=as_json(memory_runs.input_of(task)),
+            flow_input=None if task.step.is_map else as_json(task.run.input),
+            headers=message.headers,
+        )
+
+    def _treat(self, task: Task | None, message: Message) -> None:
+        now = self._store.now().seconds
+        started_at = None if task is None else task.started_at
+        leftover = Leftover(
+            msg_id=message.msg_id,
+            read_count=message.read_count,
+            task_status=None if task is None else task.status,
+            run_status=None if task is None else task.run.status,
+            running_for=None if started_at is None else now - started_at,
+            timeout=None if task is None else float(memory_runs.timeout(task.step.definition, task.run.flow)),
+        )
+        treatment = treat(leftover, grace=GRACE)
+        if treatment.archive:
+            self._queue.move_to_archive([message.msg_id])
+        elif treatment.delay is not None:
+            message.visible_at = now + treatment.delay
+
+    def _find(self, claimed: ClaimedTask) -> Task | None:
+        run = None if claimed.run_id is None else self._store.runs.get(claimed.run_id)
+        return None if run is None else run.steps[claimed.step_slug].tasks[claimed.task_index]
+
+    def _fenced(self, claimed: ClaimedTask) -> Task | None:
+        task = self._find(claimed)
+        if task is None:
+            return None
+        same = task.worker_id == self._worker_id and task.attempts == claimed.attempt and task.started_at is not None
+        if not (_is_running(task) and same):
+            return None
+        return task if self._store.timestamp(task.started_at or 0.0) == claimed.started_at else None
+
+    def _finish_batch(self, batch: Mapping[int, TaskResult]) -> dict[int, Receipt]:
+        """As one statement does it: the fence of all first, then one after the other in the order of their tasks."""
+        fenced = {n: task for n, result in batch.items() if (task := self._fenced(result.task)) is not None}
+        receipts = {
+            n: self._apply(fenced[n], batch[n], batch[n].outcome)
+            for n in sorted(fenced, key=lambda n: _place(batch[n].task))
+        }
+        for n in batch.keys() - fenced.keys():
+            known = self._find(batch[n].task)
+            row = None if known is None else self._row(known)
+            receipts[n] = receipt_of_row(batch[n], batch[n].outcome, row, self._worker_id)
+        return receipts
+
+    def _row(self, task: Task) -> TaskNow:
+        return TaskNow(
+            status=task.status,
+            error=task.error,
+            attempt=task.attempts,
+            worker_id=task.worker_id,
+            started_at=None if task.started_at is None else self._store.timestamp(task.started_at),
+            written_at=None if task.ended_at is None else self._store.timestamp(task.ended_at),
+        )
+
+    def _ended_runs(self, receipts: Sequence[Receipt]) -> list[RunEnd]:
+        """Runs that ended at the very moment at which one of these tasks did."""
+        ended: dict[UUID, RunEnd] = {}
+        for receipt in receipts:
+            task = self._find(receipt.result.task)
+            written = receipt.verdict in (Verdict.COMPLETED, Verdict.FAILED)
+            if written and task is not None and task.ended_at == task.run.ended_at:
+                ended[task.run.run_id] = _run_end(task.run)
+        return list(ended.values())
+
+    def _apply(self, task: Task, result: TaskResult, outcome: Outcome) -> Receipt:
+        at = self._store.now()
+        match outcome:
+            case Completed(output=output):
+                try:
+                    value = json.loads(output, parse_constant=_refuse)
+                except ValueError as error:
+                    message = f"the database refused the output: {error}"
+                    lower = Failed(kind=FailureKind.OUTPUT, message=message, stacktrace=None, duration=0.0)
+                    return self._apply(task, result, lower)
+                if not _is_running(task):
+                    return Receipt(result=result, verdict=Verdict.SUPERSEDED)
+                memory_runs.complete(task, value, at=at)
+                violated = task.status is State.FAILED
+                verdict = Verdict.FAILED if violated else Verdict.COMPLETED
+                return Receipt(result=result, verdict=verdict, error=task.error if violated else None)
+            case Failed():
+                delay = memory_runs.fail(
+                    task, outcome.message, at=at, final=outcome.final, retry_after=outcome.retry_after
+                )
+                verdict = Verdict.FAILED if delay is None else Verdict.RETRYING
+                error = outcome.message if outcome is not result.outcome else None
+                return Receipt(result=result, verdict=verdict, retry_in=delay, error=error)
+            case Released():
+                memory_runs.release(task, at=at)
+                return Receipt(result=result, verdict=Verdict.RELEASED)
+            case _:
+                assert_never(outcome)
+
+    def _recover(self, task: Task) -> bool:
+        """Give back or bury one task; returns whether it was buried."""
+        message = self._queue.messages[task.msg_id]
+        match fate_of(losses_of(message.headers)):
+            case GiveBack(losses=losses):
+                message.note({"losses": losses})
+                memory_runs.release(task, at=self._store.now())
+                return False
+            case Bury(error=error):
+                memory_runs.fail(task, error, at=self._store.now(), final=True)
+                return True
+
+
+def _place(task: ClaimedTask) -> tuple[str, str, int]:
+    return str(task.run_id), task.step_slug, task.task_index
+
+
+def _is_running(task: Task) -> bool:
+    return task.status is State.STARTED and task.run.status is RunStatus.STARTED
+
+
+def _run_end(run: Run) -> RunEnd:
+    duration = (run.ended_at or run.started_at) - run.started_at
+    return RunEnd(run_id=run.run_id, status=run.status, duration=duration, error=run.error)
+
+
+def _refuse(constant: str) -> object:
+    raise ValueError(f"{constant} is no JSON")

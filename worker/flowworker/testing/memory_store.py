@@ -1,0 +1,143 @@
+"""A database in memory: flows with their runs, queues with their jobs, and the workers that serve them."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from flowworker.database.records import Peer
+from flowworker.definition.flow import Flow
+from flowworker.definition.queue import Queue
+from flowworker.errors import UnknownFlowError, UnknownQueueError, UnknownRunError
+from flowworker.testing.memory_queue import Message, MessageQueue
+from flowworker.testing.memory_runs import Instant, Run, start_run
+
+EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+"""Second 0 of every clock."""
+
+TICK = 1e-6
+"""Seconds by which stamps go on with every call, however still the clock stands: started_at is part of the fence."""
+
+
+@dataclass(slots=True, kw_only=True)
+class WorkerRow:
+    """What the store knows about a worker."""
+
+    state: str = "running"
+    beat: float
+
+
+@dataclass(slots=True)
+class MemoryStore:
+    """Plays the database for any number of memory sources on one event loop."""
+
+    clock: Callable[[], float] = time.monotonic
+    """Seconds; only differences matter."""
+    new_id: Callable[[], UUID] = uuid4
+    flows: dict[str, Flow] = field(default_factory=dict[str, Flow])
+    queues: dict[str, MessageQueue] = field(default_factory=dict[str, MessageQueue])
+    """By name: those of flows and those of jobs."""
+    runs: dict[UUID, Run] = field(default_factory=dict[UUID, Run])
+    workers: dict[UUID, WorkerRow] = field(default_factory=dict[UUID, WorkerRow])
+    _latest: float = float("-inf")
+
+    def now(self) -> Instant:
+        """This moment; no two share a stamp."""
+        seconds = self.clock()
+        self._latest = max(seconds, self._latest + TICK)
+        return Instant(seconds=seconds, stamp=self._latest)
+
+    def add(self, workload: Flow | Queue) -> None:
+        """Create a flow, or a queue of jobs; does nothing when it exists."""
+        match workload:
+            case Flow():
+                self.flows.setdefault(workload.slug, workload)
+                self.queues.setdefault(workload.slug, MessageQueue())
+            case Queue():
+                self.queues.setdefault(workload.name, MessageQueue())
+
+    def start(self, flow_slug: str, value: bytes, run_id: UUID | None = None) -> UUID:
+        """Start a run with an input in JSON, and return its id; an id that exists is left as it is.
+
+        Raises:
+            UnknownFlowError: no such flow was added.
+            DataError: a root map needs a list.
+        """
+        if flow_slug not in self.flows:
+            raise UnknownFlowError(f"no flow {flow_slug!r} was added to this store")
+        run_id = run_id or self.new_id()
+        if run_id not in self.runs:
+            flow, queue = self.flows[flow_slug], self.queues[flow_slug]
+            self.runs[run_id] = start_run(flow, queue, run_id, json.loads(value), at=self.now())
+        return run_id
+
+    def send(self, queue_name: str, payload: bytes, *, delay: float = 0.0, headers: bytes | None = None) -> int:
+        """Send a job with a payload in JSON, visible after `delay` seconds, and return its id.
+
+        Raises:
+            UnknownQueueError: no such queue was added.
+        """
+        return self.queue(queue_name).send(payload, now=self.now().seconds, delay=delay, headers=headers)
+
+    def queue(self, name: str) -> MessageQueue:
+        """Messages and archive of a queue.
+
+        Raises:
+            UnknownQueueError: no such queue was added.
+        """
+        if name not in self.queues:
+            raise UnknownQueueError(f"no queue {name!r} was added to this store")
+        return self.queues[name]
+
+    def message(self, queue_name: str, msg_id: int) -> Message:
+        """A message, in the queue or in its archive."""
+        queue = self.queue(queue_name)
+        return queue.messages.get(msg_id) or queue.archive[msg_id]
+
+    def run(self, run_id: UUID) -> Run:
+        """A run as it stands.
+
+        Raises:
+            UnknownRunError: there is no such run.
+        """
+        if run_id not in self.runs:
+            raise UnknownRunError(f"this store has no run {run_id}")
+        return self.runs[run_id]
+
+    def beat(self, worker_id: UUID) -> None:
+        """Register a worker or note its heartbeat; a worker that is lost stays lost."""
+        row = self.workers.setdefault(worker_id, WorkerRow(beat=self.now().stamp))
+        if row.state == "running":
+            row.beat = self.now().stamp
+
+    def peer(self, worker_id: UUID) -> Peer:
+        """A worker as an observer sees it."""
+        row = self.workers[worker_id]
+        return Peer(
+            worker_id=worker_id, boot_id=worker_id, pod_uid=None, state=row.state, beat=self.timestamp(row.beat)
+        )
+
+    def mark_lost(self, peer: Peer) -> bool:
+        """Mark a worker lost whose beat is still the one that was seen; returns whether it was."""
+        row = self.workers.get(peer.worker_id)
+        if row is None or row.state != "running" or self.timestamp(row.beat) != peer.beat:
+            return False
+        row.state = "lost"
+        return True
+
+    def is_lost(self, worker_id: UUID | None) -> bool:
+        """Whether what this worker holds may be taken; nobody counts as dead."""
+        row = None if worker_id is None else self.workers.get(worker_id)
+        return worker_id is None or (row is not None and row.state != "running")
+
+    def timestamp(self, seconds: float) -> datetime:
+        """The clock's seconds as a point in time."""
+        return EPOCH + timedelta(seconds=seconds)
+
+
+def as_json(value: Any) -> bytes:
+    """JSON the way jsonb prints it."""
+    return json.dumps(value, ensure_ascii=False).encode()
