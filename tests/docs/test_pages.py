@@ -1,0 +1,42 @@
+"""Every page of the documentation does what it says."""
+
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.conftest import Database
+from tests.docs.fences import fences
+from tests.docs.page_runner import REPOSITORY, PageRunner
+
+GENERATED = REPOSITORY / "docs" / "reference"
+PAGES = [
+    REPOSITORY / "README.md",
+    *(page for page in sorted((REPOSITORY / "docs").rglob("*.md")) if GENERATED not in page.parents),
+]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """An empty folder that PostgreSQL's own user may enter, as pytest's are not."""
+    with tempfile.TemporaryDirectory(prefix="flowworker-page-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_every_block_of_the_page_works(page: Path, database: Database, folder: Path) -> None:
+    runner = PageRunner(name=str(page.relative_to(REPOSITORY)), folder=folder, dsn=database.dsn)
+    try:
+        for fence in fences(page.read_text()):
+            runner.run(fence)
+    finally:
+        runner.close()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_every_link_of_the_page_leads_to_a_file(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?://|#|mailto:)([^)#]+)(?:#[^)]*)?\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []

@@ -1,0 +1,159 @@
+"""A worker without its loops: claims, runs handlers through the real executor, finishes, and lets no one wait.
+
+Handlers run for real. Everything between them is virtual: when nothing runs and nothing can be claimed, the clock
+jumps to the moment at which the next task is due. A test with backoffs of minutes takes milliseconds, and every run of
+it starts each attempt at the same virtual second.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+import orjson
+
+from flowworker.database.records import ClaimedTask, Receipt, Released, TaskResult, Verdict
+from flowworker.definition.flow import Flow
+from flowworker.errors import InternalError
+from flowworker.runtime.children import Children
+from flowworker.runtime.executor import Executor
+from flowworker.runtime.flow_inputs import RunInputs
+from flowworker.runtime.holdings import Holding, Holdings
+from flowworker.runtime.source import Source
+from flowworker.runtime.workload import Workload, router_of
+from flowworker.testing.results import Attempt, attempt_of
+
+
+class VirtualClock:
+    """Seconds that pass only when they are told to."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def __call__(self) -> float:
+        """Seconds since the start."""
+        return self._now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self._now += seconds
+
+
+class Engine:
+    """Runs everything that a source has to give."""
+
+    def __init__(
+        self, workload: Workload, source: Source, clock: VirtualClock, *, max_concurrency: int, timeout: float | None
+    ) -> None:
+        """Belong to the running event loop.
+
+        Args:
+            workload: what the source serves.
+            source: where tasks come from; its clock is `clock`.
+            clock: virtual time.
+            max_concurrency: handlers at once.
+            timeout: seconds of real time for each attempt; None takes the flow's or queue's.
+        """
+        self._source = source
+        self._clock = clock
+        self._timeout = timeout
+        self._holdings = Holdings(max_concurrency)
+        self._children = Children()
+        self._executor = Executor(
+            router=router_of(workload),
+            holdings=self._holdings,
+            children=self._children,
+            worker_name="test",
+            inputs=RunInputs(source.flow_input, _decoder(workload)),
+            on_start=_nothing,
+            on_result=self._take,
+            on_superseded=self._drop,
+            on_vacated=_nothing,
+            clock=time.monotonic,
+        )
+        self._results: list[tuple[Holding, TaskResult]] = []
+        self._something = asyncio.Event()
+        self._launches = count()
+        self._launched: dict[int, tuple[int, float]] = {}
+        """By message, for the attempt under way: its number in the order of launches, and virtual seconds."""
+        self._attempts: dict[int, Attempt] = {}
+
+    async def run(self) -> list[Attempt]:
+        """Work until there is nothing left to do.
+
+        Returns:
+            All attempts in the order in which they started.
+
+        Raises:
+            InternalError: handlers that ignore their timeout have taken every slot.
+        """
+        try:
+            while await self._turn():
+                pass
+        finally:
+            await self._children.close()
+        return [self._attempts[launch] for launch in sorted(self._attempts)]
+
+    async def _turn(self) -> bool:
+        if await self._claim() or await self._finish():
+            return True
+        due = await self._source.next_due()
+        if due is None:
+            return False
+        self._clock.advance(due)
+        return True
+
+    async def _claim(self) -> bool:
+        if self._holdings.exhausted:
+            raise InternalError("handlers that ignore their timeout have taken every slot")
+        if not (free := self._holdings.free):
+            return False
+        claim = await self._source.claim(free, self._holdings.message_ids())
+        for task in claim.tasks:
+            self._launch(task)
+        return bool(claim.tasks)
+
+    def _launch(self, task: ClaimedTask) -> None:
+        task = task if self._timeout is None else replace(task, timeout=self._timeout)
+        self._launched[task.msg_id] = next(self._launches), self._clock()
+        self._executor.launch(self._holdings.add(task, time.monotonic()))
+
+    async def _finish(self) -> bool:
+        """Write what has ended; wait for it while handlers run."""
+        if not self._results and not self._holdings.in_flight:
+            return False
+        await self._something.wait()
+        self._something.clear()
+        results, self._results = self._results, []
+        finish = await self._source.finish([result for _, result in results])
+        for (holding, _), receipt in zip(results, finish.receipts, strict=True):
+            self._settle(holding, receipt)
+        for end in finish.ended_runs:
+            for holding in self._holdings.of_run(end.run_id):
+                self._executor.supersede(holding, "its run has ended")
+        return True
+
+    def _settle(self, holding: Holding, receipt: Receipt) -> None:
+        self._holdings.disown(holding)
+        launch, started_at = self._launched[holding.task.msg_id]
+        self._attempts[launch] = attempt_of(receipt, started_at)
+
+    def _take(self, holding: Holding, result: TaskResult) -> None:
+        self._results.append((holding, result))
+        self._something.set()
+
+    def _drop(self, holding: Holding, _duration: float) -> None:
+        """A handler whose run has ended was stopped."""
+        result = TaskResult(task=holding.task, outcome=Released(reason="its run has ended"))
+        self._settle(holding, Receipt(result=result, verdict=Verdict.SUPERSEDED))
+        self._something.set()
+
+
+def _decoder(workload: Workload) -> Callable[[bytes], Any]:
+    return workload.decode_input if isinstance(workload, Flow) else orjson.loads
+
+
+def _nothing(*_arguments: object) -> None:
+    """For what only a real worker does."""
