@@ -56,9 +56,11 @@ types: setup  ## Type check (pyright, strict)
 
 generate: setup  ## Write the generated files
 	$(BIN)/python tools/generate_reference.py
+	$(BIN)/python tools/generate_crd.py
 
 verify: setup  ## Fail when a generated file differs from its source
 	$(BIN)/python tools/generate_reference.py --check
+	$(BIN)/python tools/generate_crd.py --check
 
 lock: setup  ## Resolve the hash-locked requirements anew
 	$(BIN)/python tools/lock.py

@@ -1,0 +1,73 @@
+"""The events of a plan: changes of size, drains, steps of a rollout and changes of conditions, each told once."""
+
+from collections.abc import Iterable
+
+from flowworker_operator.api.conditions import ConditionType
+from flowworker_operator.api.status import Condition, FlowWorkerStatus
+from flowworker_operator.domain.plan import Event, Plan
+from flowworker_operator.domain.snapshot import Snapshot
+
+_TOLD = frozenset(
+    {
+        ConditionType.READY, ConditionType.PROGRESSING, ConditionType.DATABASE_REACHABLE, ConditionType.SCHEMA_READY,
+        ConditionType.SCALE_IGNORED, ConditionType.DRAINS_IN_TIME,
+    }
+)  # fmt: skip
+_BAD_WHEN_TRUE = frozenset({ConditionType.SCALE_IGNORED})
+
+
+def announcements(snapshot: Snapshot, plan: Plan, status: FlowWorkerStatus, before: int) -> tuple[Event, ...]:
+    """What to tell about a plan.
+
+    Args:
+        snapshot: what the plan was made from.
+        plan: the changes.
+        status: after the plan.
+        before: workers wanted until now.
+    """
+    return (*_scaled(status, before), *_draining(snapshot, plan), *_rollout(plan), *_conditions(snapshot, status))
+
+
+def _scaled(status: FlowWorkerStatus, before: int) -> Iterable[Event]:
+    scaling = status.scaling
+    if scaling is not None and scaling.desired != before:
+        reason = "ScaledUp" if scaling.desired > before else "ScaledDown"
+        message = f"from {before} to {scaling.desired} workers ({scaling.reason}): {scaling.message}"
+        yield Event(type="Normal", reason=reason, message=message)
+
+
+def _draining(snapshot: Snapshot, plan: Plan) -> Iterable[Event]:
+    leased = {pod.uid for revision in snapshot.revisions for pod in revision.pods if pod.lease is not None}
+    new = [drain for drain in plan.drain if drain.uid not in leased]
+    if new:
+        pods = ", ".join(sorted(drain.pod for drain in new))
+        yield Event(type="Normal", reason="Draining", message=f"{pods}: {new[0].reason}")
+
+
+def _rollout(plan: Plan) -> Iterable[Event]:
+    for creation in plan.create:
+        yield Event(type="Normal", reason="RevisionCreated", message=f"{creation.name}: {creation.reason}")
+    for proof in plan.prove:
+        yield Event(type="Normal", reason="RevisionProven", message=f"{proof.name}: {proof.reason}")
+    for repair in plan.repair:
+        yield Event(type="Normal", reason="RevisionRepaired", message=f"{repair.name}: {repair.reason}")
+    for deletion in plan.delete:
+        yield Event(type="Normal", reason="RevisionDeleted", message=f"{deletion.name}: {deletion.reason}")
+
+
+def _conditions(snapshot: Snapshot, status: FlowWorkerStatus) -> Iterable[Event]:
+    before = {condition.type: (condition.status, condition.reason) for condition in snapshot.status.conditions}
+    for now in status.conditions:
+        if now.type in _TOLD and _news(now, before.get(now.type)):
+            kind = "Warning" if _bad(now) else "Normal"
+            yield Event(type=kind, reason=now.reason, message=f"{now.type} is {now.status}: {now.message}")
+
+
+def _news(now: Condition, before: tuple[str, str] | None) -> bool:
+    """A first status that is good or unknown is no news."""
+    return (before is not None or _bad(now)) and (now.status, now.reason) != before
+
+
+def _bad(condition: Condition) -> bool:
+    wrong = "True" if condition.type in _BAD_WHEN_TRUE else "False"
+    return condition.status == wrong

@@ -1,0 +1,284 @@
+"""The conditions of a FlowWorker, from what was seen and decided."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from flowworker_operator.api.conditions import FATAL, ConditionType, Reason
+from flowworker_operator.api.spec import ScalingMode
+from flowworker_operator.api.status import LONGEST_MESSAGE, Condition
+from flowworker_operator.domain.grace import grace_seconds
+from flowworker_operator.domain.health import revision_fault
+from flowworker_operator.domain.rollout import overdue
+from flowworker_operator.domain.scaling import Decision, fresh
+from flowworker_operator.domain.snapshot import Claim, Fault, RevisionState, Snapshot
+
+UNREACHABLE_AFTER = 10.0
+"""Seconds without a reading after which an error of the connection is more than a hiccup."""
+
+START_TIME = timedelta(seconds=60)
+"""How long pods of a proven revision may be not ready before this is called a fault."""
+
+Truth = Literal["True", "False", "Unknown"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What was decided, for the conditions to tell."""
+
+    snapshot: Snapshot
+    decision: Decision
+    owner: Claim
+    revisions: Sequence[RevisionState]
+    """As they will be known after this plan: with the proof that was found."""
+
+    @property
+    def owned(self) -> bool:
+        """Whether this FlowWorker may run workers."""
+        return self.owner == self.snapshot.claim
+
+    @property
+    def current(self) -> RevisionState | None:
+        """The revision asked for."""
+        return next((item for item in self.revisions if item.revision == self.snapshot.target), None)
+
+    @property
+    def older(self) -> list[RevisionState]:
+        """Other revisions that still have or want pods."""
+        others = (item for item in self.revisions if item.revision != self.snapshot.target)
+        return [item for item in others if item.replicas or item.pods]
+
+    @property
+    def fault(self) -> Fault | None:
+        """What is wrong with the revision asked for."""
+        if self.snapshot.refusal is not None or self.current is None:
+            return self.snapshot.refusal
+        return revision_fault(self.current, self.snapshot.spec.kind, self.snapshot.spec.slug)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A condition without its times."""
+
+    type: ConditionType
+    status: Truth
+    reason: Reason
+    message: str
+
+
+def conditions(facts: Facts) -> tuple[Condition, ...]:
+    """All conditions, with the time of their last transition."""
+    ready, progressing = _ready(facts), _progressing(facts)
+    findings = [
+        ready,
+        progressing,
+        *_stalled(ready, progressing),
+        _database_reachable(facts.snapshot),
+        _schema_ready(facts.snapshot),
+        _scaling_active(facts),
+        _scaling_limited(facts.decision),
+        _scale_ignored(facts.snapshot),
+        _drains_in_time(facts),
+    ]
+    return tuple(_dated(finding, facts.snapshot) for finding in findings)
+
+
+def frozen(snapshot: Snapshot) -> bool:
+    """Whether the mode forbids to change anything."""
+    return snapshot.spec.scaling.mode in (ScalingMode.PAUSED, ScalingMode.DRY_RUN)
+
+
+def _ready(facts: Facts) -> Finding:
+    fault = _owned_elsewhere(facts) or facts.snapshot.refusal or _database_fault(facts.snapshot)
+    if fault is not None:
+        return Finding(type=ConditionType.READY, status="False", reason=fault.reason, message=fault.message)
+    if facts.current is None or not facts.current.proven:
+        return _ready_unproven(facts)
+    if facts.older:
+        return Finding(type=ConditionType.READY, status="False", reason=Reason.ROLLING_OUT, message=_replaced(facts))
+    return _ready_proven(facts, facts.current)
+
+
+def _ready_unproven(facts: Facts) -> Finding:
+    fault = facts.fault
+    if fault is not None:
+        return Finding(type=ConditionType.READY, status="False", reason=fault.reason, message=fault.message)
+    status, reason, message = _progress(facts)
+    truth: Truth = "Unknown" if status == "Unknown" else "False"
+    return Finding(type=ConditionType.READY, status=truth, reason=reason, message=message)
+
+
+def _ready_proven(facts: Facts, current: RevisionState) -> Finding:
+    ready = sum(pod.ready for pod in current.live)
+    fault = facts.fault or _silent(current, facts.snapshot)
+    if fault is not None and ready == 0 and current.replicas > 0:
+        return Finding(type=ConditionType.READY, status="False", reason=fault.reason, message=fault.message)
+    if current.replicas == 0 and not current.live:
+        message = "no worker runs, because there is nothing to do"
+        return Finding(type=ConditionType.READY, status="True", reason=Reason.IDLE, message=message)
+    message = f"{ready} of {current.replicas} workers are ready"
+    message = message if fault is None else f"{message}; {fault.message}"
+    return Finding(type=ConditionType.READY, status="True", reason=Reason.RUNNING, message=message)
+
+
+def _silent(current: RevisionState, snapshot: Snapshot) -> Fault | None:
+    """Pods that had time enough and are not ready for no reason that could be found."""
+    if not current.live or any(snapshot.at.wall - pod.created_at < START_TIME for pod in current.live):
+        return None
+    names = ", ".join(pod.name for pod in current.live[:3] if not pod.ready)
+    return Fault(reason=Reason.NOT_READY, message=f"not ready for no known reason: {names}; see their logs")
+
+
+def _progressing(facts: Facts) -> Finding:
+    status, reason, message = _progress(facts)
+    return Finding(type=ConditionType.PROGRESSING, status=status, reason=reason, message=message)
+
+
+def _progress(facts: Facts) -> tuple[Truth, Reason, str]:
+    current = facts.current
+    fault = _owned_elsewhere(facts) or facts.snapshot.refusal
+    if fault is not None:
+        return "False", fault.reason, fault.message
+    if current is None and frozen(facts.snapshot):
+        return "Unknown", Reason.SUSPENDED, f"mode {facts.snapshot.spec.scaling.mode}: nothing is started"
+    if current is None:
+        return "True", Reason.PROVING, _proving(facts)
+    if not current.proven:
+        return _proof_progress(facts, current)
+    if facts.older:
+        return "True", Reason.ROLLING_OUT, _replaced(facts)
+    return "True", Reason.COMPLETE, f"every worker runs revision {current.revision}"
+
+
+def _proof_progress(facts: Facts, current: RevisionState) -> tuple[Truth, Reason, str]:
+    if not overdue(current, facts.snapshot):
+        return "True", Reason.PROVING, _proving(facts)
+    seconds = facts.snapshot.spec.rollout.progress_deadline_seconds
+    fault = facts.fault
+    if fault is None:
+        message = f"revision {current.revision} did not prove itself within {seconds} s; see the logs of its pod"
+        return "False", Reason.DEADLINE_EXCEEDED, message
+    return (
+        "False",
+        fault.reason,
+        f"revision {current.revision} did not prove itself within {seconds} s: {fault.message}",
+    )
+
+
+def _proving(facts: Facts) -> str:
+    fault = facts.fault
+    waiting = f"waiting for the first pod of revision {facts.snapshot.target} to report"
+    return waiting if fault is None else f"{waiting}: {fault.message}"
+
+
+def _replaced(facts: Facts) -> str:
+    left = sum(len(item.live) for item in facts.older)
+    return f"{left} workers of older revisions are still to be replaced by revision {facts.snapshot.target}"
+
+
+def _stalled(ready: Finding, progressing: Finding) -> Iterable[Finding]:
+    for finding in (progressing, ready):
+        if finding.status == "False" and (finding is progressing or finding.reason in FATAL):
+            yield Finding(type=ConditionType.STALLED, status="True", reason=finding.reason, message=finding.message)
+            return
+
+
+def _owned_elsewhere(facts: Facts) -> Fault | None:
+    if facts.owned:
+        return None
+    spec, owner = facts.snapshot.spec, facts.owner
+    message = (
+        f"{spec.kind} {spec.slug!r} of this database is run by the older FlowWorker {owner.namespace}/{owner.name}"
+    )
+    return Fault(reason=Reason.OWNED_ELSEWHERE, message=message)
+
+
+def _database_fault(snapshot: Snapshot) -> Fault | None:
+    """A fault of the database that is certain: definite errors at once, a silent server after some seconds."""
+    database = snapshot.database
+    fault = database.fault
+    hiccup = database.age is not None and database.age <= UNREACHABLE_AFTER
+    if fault is not None and not (fault.reason is Reason.DATABASE_UNREACHABLE and hiccup):
+        return fault
+    return database.schema_fault
+
+
+def _database_reachable(snapshot: Snapshot) -> Finding:
+    fault = _database_fault(snapshot)
+    kind = ConditionType.DATABASE_REACHABLE
+    if fault is not None and fault is not snapshot.database.schema_fault:
+        return Finding(type=kind, status="False", reason=fault.reason, message=fault.message)
+    if snapshot.database.age is None and snapshot.database.schema_fault is None:
+        return Finding(type=kind, status="Unknown", reason=Reason.UNKNOWN, message="the database is being asked")
+    return Finding(type=kind, status="True", reason=Reason.REACHABLE, message="the database answers")
+
+
+def _schema_ready(snapshot: Snapshot) -> Finding:
+    database, kind = snapshot.database, ConditionType.SCHEMA_READY
+    if database.schema_fault is not None:
+        fault = database.schema_fault
+        return Finding(type=kind, status="False", reason=fault.reason, message=fault.message)
+    if database.age is None:
+        return Finding(type=kind, status="Unknown", reason=Reason.UNKNOWN, message="the database has not been read")
+    return Finding(type=kind, status="True", reason=Reason.SUPPORTED, message="the database has what is needed")
+
+
+def _scaling_active(facts: Facts) -> Finding:
+    kind, mode = ConditionType.SCALING_ACTIVE, facts.snapshot.spec.scaling.mode
+    if not facts.owned:
+        message = "another FlowWorker runs the workers"
+        return Finding(type=kind, status="False", reason=Reason.OWNED_ELSEWHERE, message=message)
+    if frozen(facts.snapshot):
+        reason = Reason.PAUSED if mode is ScalingMode.PAUSED else Reason.DRY_RUN
+        return Finding(type=kind, status="False", reason=reason, message=f"mode {mode}: replicas are left alone")
+    if mode is ScalingMode.EXTERNAL:
+        return Finding(type=kind, status="True", reason=Reason.EXTERNAL, message="spec.replicas decides")
+    if fresh(facts.snapshot.database) is None:
+        message = "the amount of work is unknown, so the number of workers is kept"
+        return Finding(type=kind, status="False", reason=Reason.UNKNOWN, message=message)
+    return Finding(type=kind, status="True", reason=Reason.SCALING, message="the number of workers follows the work")
+
+
+def _scaling_limited(decision: Decision) -> Finding:
+    kind = ConditionType.SCALING_LIMITED
+    if decision.limited is not None:
+        return Finding(type=kind, status="True", reason=Reason.MAX_REPLICAS, message=decision.limited)
+    return Finding(type=kind, status="False", reason=Reason.WITHIN_LIMITS, message="maxReplicas is not reached")
+
+
+def _scale_ignored(snapshot: Snapshot) -> Finding:
+    kind, mode, replicas = ConditionType.SCALE_IGNORED, snapshot.spec.scaling.mode, snapshot.spec.replicas
+    if mode is not ScalingMode.EXTERNAL and replicas != 1:
+        message = f"spec.replicas is {replicas}, but only mode External follows it and the mode is {mode}"
+        return Finding(type=kind, status="True", reason=Reason.NOT_EXTERNAL, message=message)
+    return Finding(type=kind, status="False", reason=Reason.NOTHING_IGNORED, message="spec.replicas is not ignored")
+
+
+def _drains_in_time(facts: Facts) -> Finding:
+    kind, longest = ConditionType.DRAINS_IN_TIME, facts.snapshot.database.longest_timeout
+    if longest is None:
+        message = "the timeouts of the tasks are not known yet"
+        return Finding(type=kind, status="Unknown", reason=Reason.UNKNOWN, message=message)
+    existing = None if facts.current is None else facts.current.grace
+    grace = grace_seconds(facts.snapshot.spec, longest) if existing is None else existing
+    if grace < longest:
+        message = f"pods are given {grace} s to stop, a task may take {longest} s; what is unfinished is done elsewhere"
+        return Finding(type=kind, status="False", reason=Reason.GRACE_TOO_SHORT, message=message)
+    message = "pods are given enough time to stop"
+    return Finding(type=kind, status="True", reason=Reason.GRACE_SUFFICIENT, message=message)
+
+
+def _dated(finding: Finding, snapshot: Snapshot) -> Condition:
+    before = next((one for one in snapshot.status.conditions if one.type == finding.type), None)
+    since = snapshot.at.wall.replace(microsecond=0)
+    if before is not None and before.status == finding.status:
+        since = before.last_transition_time
+    return Condition(
+        type=finding.type,
+        status=finding.status,
+        observed_generation=snapshot.generation,
+        last_transition_time=since,
+        reason=finding.reason,
+        message=finding.message[:LONGEST_MESSAGE],
+    )

@@ -1,0 +1,102 @@
+"""Shrinking one Deployment without hurting a task: drain, mark, then lower replicas.
+
+A victim is asked to drain by a lease and stays ready while it finishes. Only when it has drained (or its time is up) is
+it marked with a deletion cost, and only when the marks are seen are the replicas lowered: the ReplicaSet then removes
+exactly the marked pods. It removes pods that are not ready before any others whatever their cost, so nothing is
+lowered while a pod that should stay is not ready.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from flowworker_operator.domain.snapshot import PodState, RevisionState, WorkerState
+
+LEASE_SECONDS = 30.0
+"""How long a drain stays in force without being renewed."""
+
+_OVER = frozenset({WorkerState.DRAINED, WorkerState.STOPPED, WorkerState.LOST})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resize:
+    """What to do to one Deployment and its pods to get to the wanted number."""
+
+    replicas: int | None = None
+    """New value; None leaves it."""
+    drain: tuple[PodState, ...] = ()
+    """Pods whose drain is to be written or renewed."""
+    release: tuple[PodState, ...] = ()
+    """Pods that may go on working."""
+    mark: tuple[PodState, ...] = ()
+    unmark: tuple[PodState, ...] = ()
+
+
+def resize(revision: RevisionState, wanted: int, *, drain_timeout: float, informed: bool) -> Resize:
+    """One step from the replicas there are to the replicas wanted.
+
+    Args:
+        revision: the Deployment with its pods.
+        wanted: replicas to end with.
+        drain_timeout: seconds after which a victim is not waited for.
+        informed: the reports and leases are fresh; without them only growth is safe.
+    """
+    if not informed:
+        return Resize(replicas=wanted if wanted > revision.replicas else None)
+    leaving = _leaving(revision)
+    staying = [pod for pod in revision.live if pod not in leaving]
+    absent = max(0, revision.replicas - len(staying))
+    excess = max(0, revision.replicas - wanted)
+    chosen = victims(staying, max(0, excess - absent))
+    gone = [pod for pod in chosen if _may_go(pod, drain_timeout)]
+    kept = [pod for pod in staying if pod not in chosen]
+    return Resize(
+        replicas=_replicas(revision, wanted, absent=absent, staying=staying, gone=gone),
+        drain=(*chosen, *leaving),
+        release=tuple(pod for pod in kept if pod.lease is not None),
+        mark=tuple(pod for pod in gone if not pod.marked),
+        unmark=tuple(pod for pod in staying if pod.marked and pod not in gone),
+    )
+
+
+def victims(pods: Iterable[PodState], count: int) -> tuple[PodState, ...]:
+    """Which pods should go, best choice first."""
+    return tuple(sorted(pods, key=_reluctance)[:count])
+
+
+def _reluctance(pod: PodState) -> tuple[bool, bool, bool, float, float, str]:
+    report = pod.report
+    return (
+        report is not None and report.on_last_attempt,
+        pod.ready,
+        pod.lease is None,  # stay with a choice once made
+        float("inf") if report is None else report.in_flight,
+        -pod.created_at.timestamp(),
+        pod.name,
+    )
+
+
+def _leaving(revision: RevisionState) -> tuple[PodState, ...]:
+    """Marked pods that the ReplicaSet has been told to remove and still has to."""
+    surplus = max(0, len(revision.live) - revision.replicas)
+    return tuple(pod for pod in sorted(revision.live, key=_reluctance) if pod.marked)[:surplus]
+
+
+def _may_go(pod: PodState, drain_timeout: float) -> bool:
+    if pod.report is None and not pod.ready:
+        return True  # it has never registered, so it holds nothing
+    if pod.lease is None:
+        return False  # it may still claim
+    return pod.lease.age >= drain_timeout or (pod.report is not None and pod.report.state in _OVER)
+
+
+def _replicas(
+    revision: RevisionState, wanted: int, *, absent: int, staying: list[PodState], gone: list[PodState]
+) -> int | None:
+    if wanted > revision.replicas:
+        return wanted
+    excess = revision.replicas - wanted
+    if absent > 0 and excess > 0:
+        return revision.replicas - min(absent, excess)  # pods that do not exist need no drain
+    marked = [pod for pod in gone if pod.marked]
+    unready = [pod for pod in staying if not pod.ready and pod not in marked]
+    return revision.replicas - len(marked) if marked and not unready else None

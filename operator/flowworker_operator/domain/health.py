@@ -1,0 +1,104 @@
+"""What is wrong with a pod or a revision, in words a user can act on.
+
+The checks are small functions from a container or a pod to a fault or nothing, asked in the order in which one fault
+hides another: a pod that cannot be scheduled has no image to pull, one without image has no exit code.
+"""
+
+from collections.abc import Callable, Iterable
+
+from flowworker.errors import ExitCode
+from flowworker.redaction import redact
+from flowworker_operator.api.conditions import Reason
+from flowworker_operator.api.status import LONGEST_ERROR
+from flowworker_operator.domain.snapshot import ContainerState, Fault, PodState, RevisionState
+
+_IMAGE_TROUBLE = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
+)
+_CONFIG_TROUBLE = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+
+_EXIT_REASONS = {
+    ExitCode.USAGE: Reason.BAD_SETTINGS,
+    ExitCode.HANDLER: Reason.BAD_HANDLER,
+    ExitCode.UNAVAILABLE: Reason.DATABASE_UNREACHABLE,
+    ExitCode.ACCESS: Reason.DATABASE_REFUSED,
+    ExitCode.INTERNAL: Reason.CRASH_LOOP,
+}
+"""What the exit codes of a worker mean; DATA has several meanings and is read from the message."""
+
+
+def revision_fault(revision: RevisionState, kind: str, slug: str) -> Fault | None:
+    """The first fault found: of the Deployment, else of its newest pod that has one."""
+    if revision.refusal is not None and len(revision.live) < revision.replicas:
+        return _refused(revision.refusal)
+    newest_first = sorted(revision.live, key=lambda pod: pod.created_at, reverse=True)
+    return next((fault for pod in newest_first if (fault := pod_fault(pod, kind, slug))), None)
+
+
+def pod_fault(pod: PodState, kind: str, slug: str) -> Fault | None:
+    """What keeps a pod from working; None when nothing is known to."""
+    if pod.unschedulable is not None:
+        return _fault(Reason.UNSCHEDULABLE, f"pod {pod.name} cannot be scheduled", pod.unschedulable)
+    report = pod.report
+    if report is not None and (report.kind, report.slug) != (kind, slug):
+        what = f"the handler serves {report.kind} {report.slug!r}, but the spec says {kind} {slug!r}"
+        return _fault(Reason.BAD_HANDLER, what, "change handler, or flow or queue")
+    return None if pod.ready else _container_fault(pod)
+
+
+def _container_fault(pod: PodState) -> Fault | None:
+    checks: Iterable[Callable[[str, ContainerState], Fault | None]] = (_image, _configuration, _ended)
+    found = (check(pod.name, container) for container in pod.containers for check in checks)
+    return next((fault for fault in found if fault), None)
+
+
+def _image(pod: str, container: ContainerState) -> Fault | None:
+    if container.waiting_reason not in _IMAGE_TROUBLE:
+        return None
+    return _fault(Reason.IMAGE_PULL, f"pod {pod} cannot get its image", container.waiting_message)
+
+
+def _configuration(pod: str, container: ContainerState) -> Fault | None:
+    if container.waiting_reason not in _CONFIG_TROUBLE:
+        return None
+    message = container.waiting_message
+    missing = "secret" in message.lower() or "key" in message.lower()
+    reason = Reason.BAD_SECRET if missing else Reason.TEMPLATE_REFUSED
+    return _fault(reason, f"container {container.name} of pod {pod} cannot be created", message)
+
+
+def _ended(pod: str, container: ContainerState) -> Fault | None:
+    if container.exit_code in (None, 0):
+        return None
+    where = f"container {container.name} of pod {pod}"
+    if container.ended_reason == "OOMKilled":
+        advice = "raise resources.limits.memory or lower worker.maxConcurrency"
+        return _fault(Reason.OUT_OF_MEMORY, f"{where} used more memory than its limit", advice)
+    words = container.ended_message or container.ended_reason
+    return _fault(_exit_reason(container), f"{where} ended with code {container.exit_code}", words)
+
+
+def _exit_reason(container: ContainerState) -> Reason:
+    code = container.exit_code
+    if code == ExitCode.DATA:
+        return _data_reason(container.ended_message)
+    return next((reason for known, reason in _EXIT_REASONS.items() if known == code), Reason.CRASH_LOOP)
+
+
+def _data_reason(message: str) -> Reason:
+    if "differs from the flow" in message:
+        return Reason.SHAPE_MISMATCH
+    missing = "has no flow" in message or "has no queue" in message or "db install" in message
+    return Reason.SCHEMA_MISSING if missing else Reason.SCHEMA_UNSUPPORTED
+
+
+def _refused(message: str) -> Fault:
+    lowered = message.lower()
+    quota = "exceeded quota" in lowered or "limitrange" in lowered or "must specify" in lowered
+    reason = Reason.QUOTA if quota else Reason.TEMPLATE_REFUSED
+    return _fault(reason, "the API server refuses to create pods", message)
+
+
+def _fault(reason: Reason, what: str, words: str) -> Fault:
+    detail = redact(words.strip(), limit=LONGEST_ERROR)
+    return Fault(reason=reason, message=f"{what}: {detail}" if detail else what)

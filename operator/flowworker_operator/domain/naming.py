@@ -1,0 +1,69 @@
+"""Names, labels and hashes of what the operator creates.
+
+A Deployment's name is short enough that its ReplicaSets and pods, whose names Kubernetes makes longer, stay within the
+63 characters of a host name. A name that has to be cut gets a digest, so that two FlowWorkers never meet.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+MANAGER = "flowworker-operator"
+"""Field manager of every write."""
+
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+NAME_LABEL = "flowworker.dev/name"
+REVISION_LABEL = "flowworker.dev/revision"
+PROVEN_ANNOTATION = "flowworker.dev/proven"
+SLUG_ANNOTATIONS = {"flow": "flowworker.dev/flow", "queue": "flowworker.dev/queue"}
+DELETION_COST_ANNOTATION = "controller.kubernetes.io/pod-deletion-cost"
+DELETION_COST = "-1000"
+"""Far below the default of 0; recognisable as ours."""
+
+LONGEST_LABEL = 63
+REVISION_LENGTH = 8
+REPLICA_SET_SUFFIX = len("-0123456789")
+POD_SUFFIX = len("-01234")
+LONGEST_BASE = LONGEST_LABEL - POD_SUFFIX - REPLICA_SET_SUFFIX - REVISION_LENGTH - 1
+
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+
+
+def revision_hash(content: Mapping[str, Any]) -> str:
+    """Hash of a pod template; the order of keys does not matter."""
+    return _digest(orjson.dumps(content, option=orjson.OPT_SORT_KEYS))
+
+
+def deployment_name(flowworker: str, revision: str) -> str:
+    """Name of the Deployment of a revision."""
+    return f"{base_name(flowworker)}-{revision}"
+
+
+def base_name(flowworker: str) -> str:
+    """The FlowWorker's name, or a short form of it that no other FlowWorker has."""
+    if len(flowworker) <= LONGEST_BASE and _LABEL.fullmatch(flowworker):
+        return flowworker
+    head = flowworker.replace(".", "-")[: LONGEST_BASE - REVISION_LENGTH - 1].rstrip("-")
+    return f"{head}-{_digest(flowworker.encode())}"
+
+
+def own_labels(flowworker: str) -> dict[str, str]:
+    """Labels of everything that belongs to a FlowWorker."""
+    return {MANAGED_BY_LABEL: MANAGER, NAME_LABEL: flowworker}
+
+
+def revision_labels(flowworker: str, revision: str) -> dict[str, str]:
+    """Labels of everything that belongs to one revision."""
+    return {**own_labels(flowworker), REVISION_LABEL: revision}
+
+
+def selector(flowworker: str) -> str:
+    """Label selector of all pods of a FlowWorker, as text."""
+    return f"{NAME_LABEL}={flowworker}"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:REVISION_LENGTH]

@@ -1,0 +1,184 @@
+"""From a snapshot to a plan: what one FlowWorker needs now. The same snapshot always gives the same plan."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from flowworker_operator.api.conditions import Reason
+from flowworker_operator.domain import plan as steps
+from flowworker_operator.domain.announcements import announcements
+from flowworker_operator.domain.conditions import Facts, frozen
+from flowworker_operator.domain.drain import LEASE_SECONDS, Resize, resize
+from flowworker_operator.domain.grace import drain_seconds, grace_seconds
+from flowworker_operator.domain.naming import DELETION_COST, deployment_name
+from flowworker_operator.domain.ownership import owner
+from flowworker_operator.domain.plan import Plan
+from flowworker_operator.domain.reporting import due, status_of
+from flowworker_operator.domain.rollout import PROOF_REPLICAS, Allocation, allocate, established, proof
+from flowworker_operator.domain.scaling import Decision, Outcome, Situation, decide, fresh
+from flowworker_operator.domain.snapshot import RevisionState, Snapshot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Resized:
+    revision: RevisionState
+    resize: Resize
+
+
+def make_plan(snapshot: Snapshot) -> Plan:
+    """Everything to change for one FlowWorker now; nothing for one that is being deleted."""
+    if snapshot.deleting:
+        return Plan(memory=snapshot.memory)
+    outcome = _decide(snapshot)
+    facts = _facts(snapshot, outcome.decision)
+    plan = Plan() if frozen(snapshot) else _changes(facts)
+    status = status_of(facts)
+    return replace(
+        plan,
+        set_replicas=_set_replicas(snapshot, outcome),
+        status=status if due(snapshot, status) else None,
+        events=announcements(snapshot, plan, status, outcome.before if facts.owned else facts.decision.desired),
+        memory=outcome.memory,
+    )
+
+
+def _decide(snapshot: Snapshot) -> Outcome:
+    shown = snapshot.status.scaling
+    situation = Situation(
+        running=established(snapshot.revisions),
+        shown=None if shown is None else shown.desired,
+        shown_mode=None if shown is None else shown.mode,
+    )
+    return decide(
+        snapshot.spec,
+        snapshot.database,
+        situation,
+        snapshot.memory,
+        replicas_set=snapshot.replicas_set,
+        tick=snapshot.at.tick,
+    )
+
+
+def _facts(snapshot: Snapshot, decision: Decision) -> Facts:
+    first = owner(snapshot.claim, snapshot.rivals)
+    if first != snapshot.claim:
+        message = f"{first.namespace}/{first.name} runs this {snapshot.spec.kind}"
+        decision = Decision(desired=0, reason=Reason.OWNED_ELSEWHERE, message=message)
+    revisions = snapshot.revisions if frozen(snapshot) else tuple(_with_proof(snapshot))
+    return Facts(snapshot=snapshot, decision=decision, owner=first, revisions=revisions)
+
+
+def _with_proof(snapshot: Snapshot) -> Iterable[RevisionState]:
+    spec = snapshot.spec
+    for revision in snapshot.revisions:
+        proven = revision.revision == snapshot.target and proof(revision, spec.kind, spec.slug) is not None
+        yield replace(revision, proven=revision.proven or proven)
+
+
+def _changes(facts: Facts) -> Plan:
+    snapshot, decision = facts.snapshot, facts.decision
+    allocation = _allocation(facts)
+    resized = [_Resized(revision=item, resize=_resize(item, allocation, facts)) for item in facts.revisions]
+    why = f"{decision.desired} wanted: {decision.message}"
+    return Plan(
+        drain=tuple(_drains(resized, why)),
+        release=tuple(_releases(resized, why)),
+        mark=tuple(_marks(resized)),
+        prove=tuple(_proofs(snapshot, facts.revisions)),
+        create=tuple(_creations(facts)),
+        repair=tuple(_repairs(snapshot)),
+        scale=tuple(_scalings(resized, why)),
+        delete=tuple(_deletions(allocation)),
+        budget=_budget(facts),
+    )
+
+
+def _allocation(facts: Facts) -> Allocation:
+    if not facts.owned:
+        return Allocation(replicas={item.name: 0 for item in facts.revisions})
+    return allocate(facts.revisions, facts.snapshot.target, facts.decision.desired)
+
+
+def _resize(revision: RevisionState, allocation: Allocation, facts: Facts) -> Resize:
+    wanted = allocation.replicas[revision.name]
+    if not revision.proven:
+        # Its pod never did any work worth waiting for, or is superseded: SIGTERM is enough.
+        return Resize(replicas=wanted if wanted != revision.replicas else None)
+    database = facts.snapshot.database
+    patience = drain_seconds(facts.snapshot.spec, database.longest_timeout)
+    return resize(revision, wanted, drain_timeout=patience, informed=fresh(database) is not None)
+
+
+def _drains(resized: Sequence[_Resized], why: str) -> Iterable[steps.Drain]:
+    for item in resized:
+        for pod in item.resize.drain:
+            yield steps.Drain(pod=pod.name, uid=pod.uid, seconds=LEASE_SECONDS, reason=why)
+
+
+def _releases(resized: Sequence[_Resized], why: str) -> Iterable[steps.Release]:
+    for item in resized:
+        for pod in item.resize.release:
+            yield steps.Release(pod=pod.name, uid=pod.uid, reason=why)
+
+
+def _marks(resized: Sequence[_Resized]) -> Iterable[steps.Mark]:
+    for item in resized:
+        for pod in item.resize.mark:
+            yield steps.Mark(pod=pod.name, uid=pod.uid, cost=DELETION_COST, reason="it has drained and goes next")
+        for pod in item.resize.unmark:
+            yield steps.Mark(pod=pod.name, uid=pod.uid, cost=None, reason="it stays")
+
+
+def _proofs(snapshot: Snapshot, revisions: Sequence[RevisionState]) -> Iterable[steps.Prove]:
+    for before, after in zip(snapshot.revisions, revisions, strict=True):
+        if after.proven and not before.proven:
+            yield steps.Prove(name=after.name, reason=f"a pod of revision {after.revision} is ready and reports")
+
+
+def _creations(facts: Facts) -> Iterable[steps.Create]:
+    snapshot = facts.snapshot
+    if facts.owned and snapshot.current is None:
+        yield steps.Create(
+            name=deployment_name(snapshot.claim.name, snapshot.target),
+            revision=snapshot.target,
+            replicas=PROOF_REPLICAS,
+            grace=grace_seconds(snapshot.spec, snapshot.database.longest_timeout),
+            reason=f"revision {snapshot.target} has to prove itself",
+        )
+
+
+def _repairs(snapshot: Snapshot) -> Iterable[steps.Repair]:
+    current = snapshot.current
+    if current is not None and current.drifted:
+        grace = current.grace
+        if grace is None:
+            grace = grace_seconds(snapshot.spec, snapshot.database.longest_timeout)
+        yield steps.Repair(name=current.name, grace=grace, reason="it was changed by somebody else")
+
+
+def _scalings(resized: Sequence[_Resized], why: str) -> Iterable[steps.Scale]:
+    for item in resized:
+        count, revision = item.resize.replicas, item.revision
+        if count is not None:
+            version = revision.resource_version
+            yield steps.Scale(name=revision.name, resource_version=version, replicas=count, reason=why)
+
+
+def _deletions(allocation: Allocation) -> Iterable[steps.Delete]:
+    for revision in allocation.obsolete:
+        version = revision.resource_version
+        yield steps.Delete(name=revision.name, resource_version=version, reason="a newer revision took over")
+
+
+def _budget(facts: Facts) -> steps.Budget | None:
+    budget = facts.snapshot.budget
+    if facts.snapshot.spec.scaling.max_replicas > 1 and facts.owned:
+        reason = "it was changed by somebody else" if budget.exists else "several workers may run"
+        return steps.Budget(action="apply", reason=reason) if budget.drifted or not budget.exists else None
+    return steps.Budget(action="delete", reason="at most one worker runs") if budget.exists else None
+
+
+def _set_replicas(snapshot: Snapshot, outcome: Outcome) -> steps.SetReplicas | None:
+    if outcome.seed is None:
+        return None
+    reason = f"the mode is now {snapshot.spec.scaling.mode}"
+    return steps.SetReplicas(replicas=outcome.seed, reason=reason)

@@ -1,0 +1,124 @@
+"""The status of a FlowWorker, and when it is worth writing."""
+
+from datetime import datetime
+
+from flowworker_operator.api.status import (
+    LONGEST_ERROR,
+    LONGEST_MESSAGE,
+    MOST_LISTED_WORKERS,
+    FlowWorkerStatus,
+    Queue,
+    Revision,
+    ScalingStatus,
+    WorkerEntry,
+    Workers,
+)
+from flowworker_operator.domain.conditions import Facts, conditions
+from flowworker_operator.domain.naming import selector
+from flowworker_operator.domain.snapshot import Demand, PodState, Snapshot, WorkerState
+
+WRITE_EVERY = 10.0
+"""Seconds between two writes of mere observations. A change of a condition, of the revision or of the number of workers
+wanted is written at once: people wait for the first two, and the last is what a restarted operator goes on from."""
+
+_LEAVING = frozenset({WorkerState.DRAINING, WorkerState.DRAINED, WorkerState.STOPPING})
+
+
+def status_of(facts: Facts) -> FlowWorkerStatus:
+    """The status that tells what was seen and decided."""
+    snapshot = facts.snapshot
+    pods = [pod for revision in facts.revisions for pod in revision.live]
+    return FlowWorkerStatus(
+        observed_generation=snapshot.generation,
+        replicas=len(pods),
+        ready_replicas=sum(pod.ready for pod in pods),
+        selector=selector(snapshot.claim.name),
+        revision=Revision(current=snapshot.target, proven=facts.current is not None and facts.current.proven),
+        queue=_queue(snapshot),
+        workers=_workers(pods),
+        scaling=_scaling(facts),
+        conditions=conditions(facts),
+    )
+
+
+def due(snapshot: Snapshot, status: FlowWorkerStatus) -> bool:
+    """Whether to write a status now, later or not at all."""
+    if status == snapshot.status:
+        return False
+    if _headline(status) != _headline(snapshot.status):
+        return True
+    return snapshot.status_written_at is None or snapshot.at.tick - snapshot.status_written_at >= WRITE_EVERY
+
+
+def _headline(status: FlowWorkerStatus) -> tuple[object, ...]:
+    scaling = None if status.scaling is None else (status.scaling.mode, status.scaling.desired)
+    verdicts = [(one.type, one.status, one.reason) for one in status.conditions]
+    return status.observed_generation, status.revision, scaling, verdicts
+
+
+def _queue(snapshot: Snapshot) -> Queue | None:
+    """The last reading; its time is that of the last change, so that an idle queue is no reason to write."""
+    before, demand = snapshot.status.queue, snapshot.database.demand
+    if demand is None:
+        return before
+    now = snapshot.at.wall.replace(microsecond=0)
+    queue = _reading(demand, now if before is None else before.observed_at)
+    return queue if queue == before else queue.model_copy(update={"observed_at": now})
+
+
+def _reading(demand: Demand, observed_at: datetime) -> Queue:
+    oldest = demand.oldest_startable_at
+    return Queue(
+        depth=demand.depth,
+        startable=demand.startable,
+        in_flight=demand.in_flight,
+        delayed=demand.delayed,
+        stalled=demand.stalled,
+        oldest_startable_at=None if oldest is None else oldest.replace(microsecond=0),
+        observed_at=observed_at,
+    )
+
+
+def _workers(pods: list[PodState]) -> Workers:
+    states = [pod.report.state for pod in pods if pod.report is not None]
+    return Workers(
+        total=len(pods),
+        running=sum(state is WorkerState.RUNNING for state in states),
+        draining=sum(state in _LEAVING for state in states),
+        lost=sum(state is WorkerState.LOST for state in states),
+        list_=tuple(_entry(pod) for pod in sorted(pods, key=_attention)[:MOST_LISTED_WORKERS]),
+    )
+
+
+def _attention(pod: PodState) -> tuple[bool, bool, bool, str]:
+    report = pod.report
+    lost = report is not None and report.state is WorkerState.LOST
+    troubled = report is not None and report.last_error is not None
+    return not lost, pod.ready, not troubled, pod.name
+
+
+def _entry(pod: PodState) -> WorkerEntry:
+    report = pod.report
+    if report is None:
+        return WorkerEntry(pod=pod.name, state="unknown")
+    error = report.last_error
+    return WorkerEntry(
+        pod=pod.name,
+        state=report.state.value,
+        in_flight=report.in_flight,
+        last_error=None if error is None else error[:LONGEST_ERROR],
+    )
+
+
+def _scaling(facts: Facts) -> ScalingStatus:
+    before, decision = facts.snapshot.status.scaling, facts.decision
+    changed = facts.snapshot.at.wall.replace(microsecond=0)
+    if before is not None and before.desired == decision.desired:
+        changed = before.last_scale_time
+    return ScalingStatus(
+        desired=decision.desired,
+        reason=decision.reason,
+        message=decision.message[:LONGEST_MESSAGE],
+        mode=facts.snapshot.spec.scaling.mode,
+        last_scale_time=changed,
+    )

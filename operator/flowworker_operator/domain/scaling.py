@@ -1,0 +1,199 @@
+"""How many workers: from one reading of the database and the memory of the windows to a number with its reason.
+
+Growth is immediate and in one step. Shrinking waits for the window, going to zero for the idle time. What is not known
+never shrinks anything. The limits of the spec hold whatever happens.
+"""
+
+from dataclasses import dataclass, replace
+
+from flowworker_operator.api.conditions import Reason
+from flowworker_operator.api.spec import FlowWorkerSpec, ScalingMode
+from flowworker_operator.domain.memory import Memory, remember, seeded, trusted
+from flowworker_operator.domain.snapshot import DatabaseState, Demand
+
+STALE_AFTER = 15.0
+"""Seconds after which a reading is too old to decide on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """How many workers, and why."""
+
+    desired: int
+    reason: Reason
+    message: str
+    limited: str | None = None
+    """How the limits of the spec changed the answer; None when they did not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """What there is before the decision."""
+
+    running: int
+    """Workers that are there, without what a rollout adds for a while."""
+    shown: int | None
+    """The last decision that reached the status."""
+    shown_mode: ScalingMode | None
+    """Its mode."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A decision and what to remember of it."""
+
+    decision: Decision
+    memory: Memory
+    before: int
+    """Workers wanted until now."""
+    seed: int | None = None
+    """Value to write to `spec.replicas`, on entering or leaving External."""
+
+
+def decide(
+    spec: FlowWorkerSpec,
+    database: DatabaseState,
+    situation: Situation,
+    memory: Memory | None,
+    *,
+    replicas_set: bool,
+    tick: float,
+) -> Outcome:
+    """Decide how many workers should run.
+
+    Args:
+        spec: of the FlowWorker.
+        database: the last reading and its age.
+        situation: what runs, and what the status says.
+        memory: of the last decision; None after a start of the operator.
+        replicas_set: somebody has written `spec.replicas`.
+        tick: now, in seconds of a monotonic clock.
+    """
+    resumed = _resume(spec.scaling.mode, situation, memory, tick)
+    seed = _reset(spec, situation, replicas_set=replicas_set)
+    match spec.scaling.mode:
+        case ScalingMode.AUTO | ScalingMode.DRY_RUN:
+            decision, after = _automatic(spec, database, resumed, tick)
+        case ScalingMode.EXTERNAL:
+            # The default says nothing. As long as nobody has written the number, what runs is what is asked for.
+            untouched = spec.replicas == 1 and not replicas_set
+            asked = clamp(spec, max(1, resumed.held)) if untouched else spec.replicas
+            seed = asked if asked != spec.replicas else None
+            decision = _external(spec, asked)
+            after = _follow(resumed, decision.desired, tick, spec)
+        case ScalingMode.PAUSED:
+            decision = _paused(situation.running)
+            after = seeded(spec.scaling.mode, situation.running, tick)
+    return Outcome(decision=decision, memory=after, before=resumed.held, seed=seed)
+
+
+def needed(spec: FlowWorkerSpec, demand: Demand) -> int:
+    """Workers that the tasks need, without limits: room for all, and slots for what runs."""
+    for_all = _divide_up(demand.startable + demand.in_flight, spec.tasks_per_replica)
+    return max(for_all, _divide_up(demand.in_flight, spec.worker.max_concurrency))
+
+
+def fresh(database: DatabaseState) -> Demand | None:
+    """The last reading, unless it is too old to decide on."""
+    return database.demand if database.age is not None and database.age <= STALE_AFTER else None
+
+
+def clamp(spec: FlowWorkerSpec, count: int) -> int:
+    """Within the limits of the spec."""
+    return min(max(count, spec.scaling.min_replicas), spec.scaling.max_replicas)
+
+
+def _resume(mode: ScalingMode, situation: Situation, memory: Memory | None, tick: float) -> Memory:
+    if memory is None:
+        return seeded(mode, max(situation.running, situation.shown or 0), tick)
+    if memory.mode is not mode and ScalingMode.DRY_RUN in (memory.mode, mode):
+        # A dry run's numbers were never put into practice, so what runs counts.
+        return seeded(mode, situation.running, tick)
+    if not trusted(memory, tick):
+        return seeded(mode, max(situation.running, memory.held), tick)
+    return replace(memory, mode=mode)
+
+
+def _automatic(spec: FlowWorkerSpec, database: DatabaseState, memory: Memory, tick: float) -> tuple[Decision, Memory]:
+    demand = fresh(database)
+    if demand is None:
+        desired = clamp(spec, memory.held)
+        return _unknown(database, desired), _follow(memory, desired, tick, spec)
+    wanted = needed(spec, demand)
+    idle = demand.startable + demand.in_flight == 0
+    answer = _not_yet_zero(spec, demand, memory, clamp(spec, wanted), tick)
+    highest = memory.highest(tick - spec.scaling.scale_down_window_seconds)
+    # The window holds back shrinking; it is no reason to grow, and does not outlast an idle time.
+    held_back = min(memory.held, highest) if answer > 0 else 0
+    desired = clamp(spec, max(answer, held_back))
+    decision = Decision(
+        desired=desired,
+        reason=_reason(spec, wanted, answer, desired),
+        message=_numbers(spec, demand, desired, answer),
+        limited=_limit(spec, wanted),
+    )
+    horizon = tick - spec.scaling.scale_down_window_seconds
+    return decision, remember(memory, held=desired, answer=answer, idle=idle, tick=tick, horizon=horizon)
+
+
+def _not_yet_zero(spec: FlowWorkerSpec, demand: Demand, memory: Memory, answer: int, tick: float) -> int:
+    """Keep one worker until there was nothing to do for long enough and nothing is due soon."""
+    if answer > 0 or memory.held == 0:
+        return answer
+    patience = spec.scaling.idle_seconds_before_zero
+    since = tick if memory.idle_since is None else memory.idle_since
+    due_soon = demand.due_in is not None and demand.due_in <= patience
+    return 1 if due_soon or tick - since < patience else 0
+
+
+def _reset(spec: FlowWorkerSpec, situation: Situation, *, replicas_set: bool) -> int | None:
+    """The default for `spec.replicas` after External, until the status says that External was left."""
+    left = situation.shown_mode is ScalingMode.EXTERNAL or not replicas_set
+    return 1 if left and spec.replicas != 1 else None
+
+
+def _follow(memory: Memory, count: int, tick: float, spec: FlowWorkerSpec) -> Memory:
+    """Remember a number that was not our answer as if it had been needed."""
+    horizon = tick - spec.scaling.scale_down_window_seconds
+    return remember(memory, held=count, answer=count, idle=False, tick=tick, horizon=horizon)
+
+
+def _external(spec: FlowWorkerSpec, asked: int) -> Decision:
+    return Decision(
+        desired=clamp(spec, asked),
+        reason=Reason.EXTERNAL,
+        message=f"spec.replicas asks for {asked}",
+        limited=_limit(spec, asked),
+    )
+
+
+def _paused(running: int) -> Decision:
+    return Decision(desired=running, reason=Reason.PAUSED, message=f"paused with {running}")
+
+
+def _unknown(database: DatabaseState, desired: int) -> Decision:
+    why = "the database has not been read yet" if database.age is None else "the last reading is too old"
+    return Decision(desired=desired, reason=Reason.UNKNOWN, message=f"keeping {desired}: {why}")
+
+
+def _reason(spec: FlowWorkerSpec, wanted: int, answer: int, desired: int) -> Reason:
+    if desired > answer:
+        return Reason.WINDOW
+    if wanted > 0:
+        return Reason.BACKLOG
+    return Reason.IDLE if desired == spec.scaling.min_replicas else Reason.COOLING_DOWN
+
+
+def _numbers(spec: FlowWorkerSpec, demand: Demand, desired: int, answer: int) -> str:
+    text = f"{demand.startable} startable + {demand.in_flight} in flight at {spec.tasks_per_replica} per replica"
+    window = spec.scaling.scale_down_window_seconds
+    return text if desired <= answer else f"{text} need {answer}; {desired} were needed in the last {window} s"
+
+
+def _limit(spec: FlowWorkerSpec, wanted: int) -> str | None:
+    most = spec.scaling.max_replicas
+    return f"{wanted} workers are wanted, maxReplicas is {most}" if wanted > most else None
+
+
+def _divide_up(count: int, size: int) -> int:
+    return -(-count // size)

@@ -1,0 +1,199 @@
+"""What a decision is made from: one FlowWorker, its pods and its database at one moment. Gathered elsewhere."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from flowworker_operator.api.conditions import Reason
+from flowworker_operator.api.spec import FlowWorkerSpec
+from flowworker_operator.api.status import FlowWorkerStatus
+from flowworker_operator.domain.memory import Memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """Now, on two clocks."""
+
+    wall: datetime
+    """With time zone; for stamps and for ages of what the API server has stamped."""
+    tick: float
+    """Seconds of a monotonic clock; for windows, which a jump of the wall clock must not shorten."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Something that does not work, in words a user can act on."""
+
+    reason: Reason
+    message: str
+
+
+class WorkerState(StrEnum):
+    """States a worker reports, and `lost`, which others report about it."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    DRAINING = "draining"
+    DRAINED = "drained"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The last word of the worker in a pod."""
+
+    state: WorkerState
+    kind: str
+    slug: str
+    in_flight: int
+    on_last_attempt: bool = False
+    """It runs a task that would fail for good if it were interrupted."""
+    last_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """A drain in force that the operator asked for; drains asked for by others are none of its business."""
+
+    age: float
+    """Seconds since it was first asked for without a break."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerState:
+    """What kubelet tells about one container; empty strings where it tells nothing."""
+
+    name: str
+    restarts: int = 0
+    waiting_reason: str = ""
+    waiting_message: str = ""
+    ended_reason: str = ""
+    """Of the current state, or else of the last one."""
+    ended_message: str = ""
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodState:
+    """One pod."""
+
+    name: str
+    uid: str
+    created_at: datetime
+    ready: bool = False
+    ending: bool = False
+    """Being deleted, or over: it is no capacity any more."""
+    marked: bool = False
+    """Has the deletion cost that this operator sets."""
+    unschedulable: str | None = None
+    containers: tuple[ContainerState, ...] = ()
+    """Init containers first: what they fail at hides the rest."""
+    report: Report | None = None
+    lease: Lease | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevisionState:
+    """One Deployment of the FlowWorker with its pods."""
+
+    name: str
+    """Of the Deployment."""
+    revision: str
+    resource_version: str
+    created_at: datetime
+    replicas: int
+    """Asked for in its spec."""
+    proven: bool = False
+    drifted: bool = False
+    """Differs from what the spec renders; only known of the revision asked for."""
+    grace: int | None = None
+    """Seconds its pods may take to stop; fixed when it was created."""
+    refusal: str | None = None
+    """Why its pods are not created, in the API server's words."""
+    pods: tuple[PodState, ...] = ()
+
+    @property
+    def live(self) -> tuple[PodState, ...]:
+        """Pods that are not about to end."""
+        return tuple(pod for pod in self.pods if not pod.ending)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """One reading of the database; counts are capped by the probe."""
+
+    startable: int = 0
+    in_flight: int = 0
+    stalled: int = 0
+    delayed: int = 0
+    depth: int = 0
+    oldest_startable_at: datetime | None = None
+    due_in: float | None = None
+    """Seconds until the first delayed task is due."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseState:
+    """The database as last seen."""
+
+    demand: Demand | None = None
+    """The last good reading; None before the first."""
+    age: float | None = None
+    """Seconds since that reading."""
+    fault: Fault | None = None
+    """Why the last attempt to read failed: secret, connection, access."""
+    schema_fault: Fault | None = None
+    longest_timeout: int | None = None
+    """Longest effective timeout of the flow or queue, in seconds; None while unknown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A FlowWorker that serves the same flow or queue of the same database."""
+
+    namespace: str
+    name: str
+    uid: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetState:
+    """The PodDisruptionBudget."""
+
+    exists: bool = False
+    drifted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Everything one plan is made from."""
+
+    at: Moment
+    claim: Claim
+    """Who this FlowWorker is."""
+    generation: int
+    spec: FlowWorkerSpec
+    replicas_set: bool = False
+    """Somebody other than the operator and the schema's default has written `spec.replicas`."""
+    deleting: bool = False
+    refusal: Fault | None = None
+    """Why the last write of a child was refused."""
+    status: FlowWorkerStatus = field(default_factory=FlowWorkerStatus)
+    status_written_at: float | None = None
+    """Tick of the last status write of this process."""
+    database: DatabaseState = field(default_factory=DatabaseState)
+    rivals: tuple[Claim, ...] = ()
+    target: str
+    """Hash of the pod template that the spec renders."""
+    revisions: tuple[RevisionState, ...] = ()
+    budget: BudgetState = field(default_factory=BudgetState)
+    memory: Memory | None = None
+    """What the plan before remembered; None after a start of the operator."""
+
+    @property
+    def current(self) -> RevisionState | None:
+        """The revision the spec asks for, if its Deployment exists."""
+        return next((revision for revision in self.revisions if revision.revision == self.target), None)

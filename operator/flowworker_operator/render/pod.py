@@ -1,0 +1,87 @@
+"""The pod template of a revision, and the hash that names it."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from flowworker_operator.api.spec import FlowWorkerSpec
+from flowworker_operator.domain.naming import (
+    DELETION_COST_ANNOTATION,
+    SLUG_ANNOTATIONS,
+    own_labels,
+    revision_hash,
+    revision_labels,
+)
+from flowworker_operator.render.container import COMPILER, SCRATCH, WORKER, compile_container, worker_container
+from flowworker_operator.render.environment import revision_variable
+from flowworker_operator.render.secrets import DATABASE, DIRECT, OWNER
+
+
+def revision_of(name: str, spec: FlowWorkerSpec) -> str:
+    """Hash of what the spec makes of a pod; the computed grace period is not part of it."""
+    return revision_hash(_template(name, spec))
+
+
+def pod_template(name: str, spec: FlowWorkerSpec, *, revision: str, grace: int) -> dict[str, Any]:
+    """The complete pod template of a revision.
+
+    Args:
+        name: of the FlowWorker.
+        spec: of the FlowWorker.
+        revision: its hash, from `revision_of`.
+        grace: termination grace period in seconds.
+    """
+    template = _template(name, spec)
+    template["metadata"]["labels"] |= revision_labels(name, revision)
+    worker = next(one for one in template["spec"]["containers"] if one["name"] == WORKER)
+    worker["env"] = [revision_variable(revision), *worker["env"]]
+    return {**template, "spec": {**template["spec"], "terminationGracePeriodSeconds": grace}}
+
+
+def _template(name: str, spec: FlowWorkerSpec) -> dict[str, Any]:
+    given = spec.template.pod_spec()
+    metadata = spec.template.metadata
+    annotations = {key: value for key, value in (metadata.annotations or {}).items() if key != DELETION_COST_ANNOTATION}
+    return {
+        "metadata": {
+            "labels": {**(metadata.labels or {}), **own_labels(name)},
+            "annotations": {**annotations, SLUG_ANNOTATIONS[spec.kind]: spec.slug},
+        },
+        "spec": _pod_spec(spec, given),
+    }
+
+
+def _pod_spec(spec: FlowWorkerSpec, given: Mapping[str, Any]) -> dict[str, Any]:
+    containers: list[dict[str, Any]] = [dict(container) for container in given.get("containers", ())]
+    nothing: dict[str, Any] = {}
+    fragment = next((one for one in containers if one["name"] == WORKER), nothing)
+    others = [one for one in containers if one["name"] != WORKER]
+    init = [one for one in given.get("initContainers", ()) if one.get("name") != COMPILER]
+    if spec.database.owner_secret_ref is not None:
+        init = [compile_container(spec, fragment), *init]
+    return {
+        "automountServiceAccountToken": False,
+        **given,
+        **({"initContainers": init} if init else {}),
+        "containers": [worker_container(spec, fragment), *others],
+        # Variables of services, such as one named flowworker, would look like settings.
+        "enableServiceLinks": False,
+        "restartPolicy": "Always",
+        "securityContext": _security_context(given.get("securityContext")),
+        "volumes": _volumes(spec, given.get("volumes")),
+    }
+
+
+def _security_context(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}, **(given or {})}
+
+
+def _volumes(spec: FlowWorkerSpec, given: Iterable[Mapping[str, Any]] | None) -> list[dict[str, Any]]:
+    secrets = (
+        (DATABASE, spec.database.secret_ref),
+        (DIRECT, spec.database.direct_secret_ref),
+        (OWNER, spec.database.owner_secret_ref),
+    )
+    ours = [mount.volume(reference) for mount, reference in secrets if reference is not None]
+    ours.append({"name": SCRATCH["name"], "emptyDir": {}})
+    taken = {volume["name"] for volume in ours}
+    return [*ours, *(dict(volume) for volume in given or () if volume.get("name") not in taken)]

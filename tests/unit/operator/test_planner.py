@@ -1,0 +1,325 @@
+"""What is planned in one situation after another."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from tests.unit.operator.samples import (
+    ME,
+    NAME,
+    NOW,
+    TICK,
+    condition,
+    drained,
+    event_reasons,
+    held,
+    later,
+    make_spec,
+    planned,
+    pod,
+    report,
+    revision,
+    snapshot,
+    stored,
+)
+
+from flowworker_operator.api.conditions import Reason
+from flowworker_operator.domain.planner import make_plan
+from flowworker_operator.domain.snapshot import BudgetState, Claim, DatabaseState, Demand, Fault, Moment, WorkerState
+
+UNREACHABLE = Fault(reason=Reason.DATABASE_UNREACHABLE, message="no answer from db:5432")
+
+
+def test_a_new_resource_gets_one_pod_to_prove_itself_even_with_nothing_to_do() -> None:
+    plan = planned(budget=BudgetState())
+    (create,) = plan.create
+    assert (create.name, create.replicas, create.grace) == (NAME, 1, 75)
+    assert plan.budget is not None
+    assert plan.budget.action == "apply"
+    assert (condition(plan, "Ready").status, condition(plan, "Ready").reason) == ("False", "Proving")
+
+
+def test_a_pod_that_is_ready_and_reports_proves_its_revision_and_the_rest_follow() -> None:
+    plan = planned(revision(pod("a"), proven=False), demand=Demand(startable=60))
+    assert [prove.name for prove in plan.prove] == [NAME]
+    assert [scale.replicas for scale in plan.scale] == [3]
+    assert condition(plan, "Ready").status == "True"
+
+
+@pytest.mark.parametrize(
+    "candidate",
+    [
+        pod("a", ready=False),
+        pod("a", report=None),
+        pod("a", report=report(slug="other")),
+        pod("a", report=report(WorkerState.STARTING)),
+        pod("a", ending=True),
+    ],
+    ids=["not ready", "silent", "another flow", "starting", "ending"],
+)
+def test_anything_less_is_no_proof(candidate: object) -> None:
+    plan = planned(revision(candidate, proven=False))  # type: ignore[arg-type]
+    assert (plan.prove, plan.scale) == ((), ())
+
+
+def test_a_converged_resource_needs_nothing_and_writes_nothing() -> None:
+    first = snapshot(revision(pod("a"), pod("b")), demand=Demand(in_flight=20))
+    plan = make_plan(first)
+    assert plan.status is not None
+    second = later(first, plan)
+    for _ in range(5):
+        plan = make_plan(second)
+        assert plan.empty
+        second = later(second, plan, seconds=20)
+
+
+def test_a_proof_pod_with_nothing_to_do_is_drained_before_it_goes() -> None:
+    first = held(snapshot(revision(pod("a"), proven=False)), 0)
+    plan = make_plan(first)
+    assert [drain.pod for drain in plan.drain] == ["a"]
+    assert plan.scale == ()
+    plan = make_plan(held(snapshot(revision(drained("a"))), 0))
+    assert [(mark.pod, mark.cost) for mark in plan.mark] == [("a", "-1000")]
+    assert plan.scale == ()
+    plan = make_plan(held(snapshot(revision(drained("a", marked=True))), 0))
+    assert [(scale.replicas, scale.resource_version) for scale in plan.scale] == [(0, "7")]
+
+
+def test_load_that_returns_takes_the_drain_and_the_cost_back() -> None:
+    plan = planned(revision(drained("a", marked=True), pod("b")), demand=Demand(startable=40))
+    assert [release.pod for release in plan.release] == ["a"]
+    assert [(mark.pod, mark.cost) for mark in plan.mark] == [("a", None)]
+    assert (plan.drain, plan.scale) == ((), ())
+
+
+def test_an_unreachable_database_freezes_everything_and_says_so() -> None:
+    database = DatabaseState(demand=Demand(), age=60, fault=UNREACHABLE, longest_timeout=60)
+    plan = planned(revision(drained("a", marked=True), pod("b")), database=database)
+    assert (plan.scale, plan.drain, plan.mark) == ((), (), ())
+    assert condition(plan, "DatabaseReachable").message == UNREACHABLE.message
+    assert condition(plan, "Ready").reason == "DatabaseUnreachable"
+    assert condition(plan, "ScalingActive").reason == "Unknown"
+
+
+def test_one_failed_reading_is_a_hiccup() -> None:
+    database = DatabaseState(demand=Demand(), age=5, fault=UNREACHABLE, longest_timeout=60)
+    assert condition(planned(revision(pod("a")), database=database), "DatabaseReachable").status == "True"
+
+
+@pytest.mark.parametrize("reason", [Reason.BAD_SECRET, Reason.DATABASE_REFUSED])
+def test_a_definite_error_is_told_at_once(reason: Reason) -> None:
+    fault = Fault(reason=reason, message="no key uri in secret postgres-app")
+    plan = planned(revision(pod("a")), database=DatabaseState(demand=Demand(), age=1, fault=fault))
+    assert condition(plan, "Ready").reason == reason
+    assert condition(plan, "Ready").message == fault.message
+
+
+def test_outage_and_return_are_two_events() -> None:
+    quiet = held(snapshot(revision(pod("a")), demand=Demand(in_flight=1)), 1)
+    quiet = later(quiet, make_plan(quiet))
+    down = replace(quiet, database=DatabaseState(demand=Demand(in_flight=1), age=60, fault=UNREACHABLE))
+    plan = make_plan(down)
+    warnings = [event.reason for event in plan.events if event.type == "Warning"]
+    assert "DatabaseUnreachable" in warnings
+    still_down = later(down, plan)
+    assert make_plan(still_down).events == ()
+    up = replace(still_down, database=quiet.database)
+    assert "Reachable" in event_reasons(make_plan(up))
+
+
+@pytest.mark.parametrize("mode", ["Paused", "DryRun"])
+def test_paused_and_dry_run_change_nothing_but_the_status(mode: str) -> None:
+    spec = make_spec(scaling={"mode": mode})
+    plan = planned(revision(pod("a")), spec=spec, demand=Demand(startable=100), target="bbbb", budget=BudgetState())
+    assert plan == replace(plan, drain=(), mark=(), create=(), scale=(), delete=(), prove=(), budget=None)
+    assert condition(plan, "ScalingActive").status == "False"
+
+
+def test_a_resource_that_starts_paused_is_neither_ready_nor_broken() -> None:
+    plan = planned(spec=make_spec(scaling={"mode": "Paused"}))
+    assert (condition(plan, "Ready").status, condition(plan, "Ready").reason) == ("Unknown", "Suspended")
+    assert plan.create == ()
+
+
+def test_a_restart_in_the_middle_of_a_rollout_does_not_take_the_surge_for_demand() -> None:
+    old = revision(*[pod(f"o{index}", report=report(in_flight=5)) for index in range(4)])
+    new = revision(pod("n"), name="report-bbbb", revision="bbbb", created_at=NOW)
+    plan = planned(old, new, target="bbbb", demand=Demand(in_flight=20))
+    assert plan.status is not None
+    assert plan.status.scaling is not None
+    assert plan.status.scaling.desired == 4
+
+
+def test_a_dry_run_shows_what_it_would_do() -> None:
+    plan = planned(revision(pod("a")), spec=make_spec(scaling={"mode": "DryRun"}), demand=Demand(startable=100))
+    assert plan.status is not None
+    assert plan.status.scaling is not None
+    assert (plan.status.scaling.desired, plan.status.scaling.reason) == (5, "Backlog")
+
+
+def test_leaving_a_dry_run_starts_from_what_runs() -> None:
+    dry = held(snapshot(revision(pod("a"), pod("b")), spec=make_spec(scaling={"mode": "DryRun"})), 9)
+    plan = make_plan(replace(dry, spec=make_spec()))
+    assert plan.scale == ()
+
+
+def test_external_is_seeded_with_what_runs_and_left_with_the_default() -> None:
+    external = make_spec(scaling={"mode": "External"})
+    plan = make_plan(replace(held(snapshot(revision(pod("a"), pod("b"), pod("c"))), 3), spec=external))
+    assert plan.set_replicas is not None
+    assert plan.set_replicas.replicas == 3
+    seeded = external.model_copy(update={"replicas": 3})
+    back = make_spec().model_copy(update={"replicas": 3})
+    left = make_plan(replace(held(snapshot(revision(pod("a")), spec=seeded), 3), spec=back))
+    assert left.set_replicas is not None
+    assert left.set_replicas.replicas == 1
+
+
+def test_external_is_not_seeded_when_somebody_has_set_the_number() -> None:
+    spec = make_spec(scaling={"mode": "External"}, replicas=1)
+    before = replace(held(snapshot(revision(pod("a"), pod("b"))), 2), spec=spec, replicas_set=True)
+    assert make_plan(before).set_replicas is None
+
+
+def test_a_seed_that_was_not_seen_yet_is_written_again_and_nothing_shrinks_meanwhile() -> None:
+    spec = make_spec(scaling={"mode": "External"})
+    first = replace(held(snapshot(revision(pod("a"), pod("b"), pod("c"))), 3), spec=spec)
+    second = make_plan(later(first, make_plan(first)))
+    assert second.set_replicas is not None
+    assert (second.set_replicas.replicas, second.drain) == (3, ())
+
+
+def test_the_default_is_written_until_the_status_says_that_external_was_left() -> None:
+    """Also when the number was written by somebody else (`kubectl scale`), and across a restart."""
+    scaled = make_spec(scaling={"mode": "External"}, replicas=2)
+    first = replace(held(snapshot(revision(pod("a"), pod("b"))), 2), spec=scaled, replicas_set=True)
+    shown = stored(make_plan(first).status)
+    left = replace(first, spec=make_spec(replicas=2), status=shown, memory=None)
+    plan = make_plan(left)
+    assert plan.set_replicas is not None
+    assert plan.set_replicas.replicas == 1
+    assert make_plan(replace(left, status=stored(plan.status))).set_replicas is None
+
+
+def test_a_number_outside_external_is_reported_as_ignored() -> None:
+    ignored = condition(planned(revision(pod("a")), spec=make_spec(replicas=4), replicas_set=True), "ScaleIgnored")
+    assert (ignored.status, ignored.reason) == ("True", "NotExternal")
+
+
+def test_the_younger_of_two_resources_for_one_flow_runs_nothing_and_names_the_older() -> None:
+    older = Claim(namespace="shop", name="first", uid="0", created_at=NOW - timedelta(days=9))
+    plan = planned(revision(pod("a")), rivals=(older,), demand=Demand(startable=50))
+    assert [drain.pod for drain in plan.drain] == ["a"]
+    assert planned(rivals=(older,)).create == ()
+    ready = condition(plan, "Ready")
+    assert ready.reason == "OwnedElsewhere"
+    assert "shop/first" in ready.message
+    assert condition(plan, "Stalled").status == "True"
+
+
+def test_the_older_of_two_resources_is_not_disturbed() -> None:
+    younger = Claim(namespace="shop", name="second", uid="9", created_at=NOW)
+    plan = planned(revision(pod("a")), rivals=(younger,), demand=Demand(in_flight=1))
+    assert condition(plan, "Ready").status == "True"
+
+
+def test_a_resource_that_is_being_deleted_is_left_to_garbage_collection() -> None:
+    assert planned(revision(pod("a")), deleting=True).empty
+
+
+def test_drift_is_repaired_with_the_grace_period_the_revision_has() -> None:
+    (repair,) = planned(revision(pod("a"), drifted=True, grace=33)).repair
+    assert (repair.name, repair.grace) == (NAME, 33)
+
+
+def test_a_budget_comes_back_and_goes_with_the_second_worker() -> None:
+    assert planned(revision(pod("a")), budget=BudgetState(exists=True, drifted=True)).budget is not None
+    alone = planned(revision(pod("a")), spec=make_spec(scaling={"maxReplicas": 1}))
+    assert alone.budget is not None
+    assert alone.budget.action == "delete"
+
+
+def test_an_unproven_revision_that_is_superseded_goes_at_once_and_is_deleted_when_empty() -> None:
+    failing = revision(pod("x", ready=False, report=None), name="report-bbbb", revision="bbbb", proven=False)
+    plan = planned(revision(pod("a")), failing, demand=Demand(in_flight=1))
+    assert [(scale.name, scale.replicas) for scale in plan.scale] == [("report-bbbb", 0)]
+    empty = replace(failing, replicas=0, pods=())
+    assert [one.name for one in planned(revision(pod("a")), empty).delete] == ["report-bbbb"]
+
+
+def test_an_old_revision_serves_alone_while_the_new_one_proves_itself() -> None:
+    new = revision(pod("n", ready=False, report=None), name="report-bbbb", revision="bbbb", proven=False)
+    plan = planned(revision(pod("a")), new, target="bbbb", demand=Demand(startable=80))
+    assert [(scale.name, scale.replicas) for scale in plan.scale] == [(NAME, 4)]
+
+
+def test_a_proven_revision_takes_over_pod_by_pod() -> None:
+    old = revision(*[pod(f"o{index}", report=report(in_flight=5)) for index in range(4)])
+    new = revision(pod("n"), name="report-bbbb", revision="bbbb", created_at=NOW)
+    plan = planned(old, new, target="bbbb", demand=Demand(in_flight=40, startable=40))
+    assert len(plan.drain) == 1
+    assert plan.scale == ()
+    assert condition(plan, "Ready").reason == "RollingOut"
+
+
+def test_a_revision_that_misses_its_deadline_says_why_and_stays_for_inspection() -> None:
+    late = pod("n", ready=False, report=None, created_at=NOW - timedelta(seconds=601))
+    new = revision(late, name="report-bbbb", revision="bbbb", proven=False)
+    plan = planned(revision(pod("a")), new, target="bbbb", demand=Demand(in_flight=1))
+    assert condition(plan, "Progressing").reason == condition(plan, "Ready").reason == "DeadlineExceeded"
+    assert condition(plan, "Stalled").status == "True"
+    assert (plan.scale, plan.delete) == ((), ())
+
+
+def test_what_the_api_server_refuses_reaches_the_conditions() -> None:
+    fault = Fault(reason=Reason.TEMPLATE_REFUSED, message="spec.template.spec.containers[0].ports: invalid")
+    plan = planned(refusal=fault)
+    assert {condition(plan, kind).message for kind in ("Ready", "Progressing", "Stalled")} == {fault.message}
+
+
+def test_numbers_are_written_at_most_every_ten_seconds() -> None:
+    first = held(snapshot(revision(pod("a")), demand=Demand(in_flight=1)), 1)
+    second = later(first, make_plan(first))
+    busier = replace(second, database=replace(second.database, demand=Demand(in_flight=2)))
+    assert make_plan(busier).status is None
+    much_later = replace(busier, at=Moment(wall=NOW, tick=TICK + 10))
+    assert make_plan(much_later).status is not None
+
+
+def test_conditions_are_written_at_once() -> None:
+    first = held(snapshot(revision(pod("a")), demand=Demand(in_flight=1)), 1)
+    second = later(first, make_plan(first), seconds=1)
+    fault = Fault(reason=Reason.BAD_SECRET, message="secret postgres-app is gone")
+    assert make_plan(replace(second, database=replace(second.database, fault=fault))).status is not None
+
+
+def test_a_change_of_size_is_told_once() -> None:
+    first = held(snapshot(revision(pod("a")), demand=Demand(startable=100)), 1)
+    plan = make_plan(first)
+    assert event_reasons(plan) == ["ScaledUp"]
+    assert "from 1 to 5 workers (Backlog)" in plan.events[0].message
+    assert event_reasons(make_plan(later(first, plan))) == []
+
+
+def test_a_drain_is_told_once() -> None:
+    asked = planned(
+        revision(pod("a"), pod("b")), spec=make_spec(scaling={"maxReplicas": 1}), demand=Demand(in_flight=1)
+    )
+    assert "Draining" in event_reasons(asked)
+    going_on = revision(drained("a"), pod("b"))
+    again = planned(going_on, spec=make_spec(scaling={"maxReplicas": 1}), demand=Demand(in_flight=1))
+    assert "Draining" not in event_reasons(again)
+
+
+def test_a_transition_keeps_its_time_until_the_next_one() -> None:
+    first = held(snapshot(revision(pod("a")), demand=Demand(in_flight=1)), 1)
+    plan = make_plan(first)
+    since = condition(plan, "Ready").last_transition_time
+    moved = replace(later(first, plan, seconds=30), generation=2)
+    assert condition(make_plan(moved), "Ready").last_transition_time == since
+
+
+def test_a_grace_period_below_the_timeout_is_reported() -> None:
+    plan = planned(revision(pod("a"), grace=20))
+    assert condition(plan, "DrainsInTime").reason == "GraceTooShort"
+    assert ME.name in str(plan.status)
