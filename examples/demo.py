@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from examples.demo_flows import Mail, Site, mail, site_report
 from examples.demo_view import Row, Tally, live_view, table
 from examples.local import try_database
-from flowworker import Client, WorkerPool
+from flowworker import Client, EventStream, WorkerPool
 from flowworker.database.jobs_admin import Job, JobState
 from flowworker.database.records import RunStatus, SourceKind
 from flowworker.database.runs import RunSummary
-from flowworker.telemetry.stream import EventStream
 
 PAGES = 5
 """Elements of each run's map."""

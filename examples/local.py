@@ -9,12 +9,11 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from flowworker import Client, Flow, Queue, Worker
+from flowworker import Client, EventStream, Flow, Queue, Worker
 from flowworker.database.connection import connect
 from flowworker.database.install import install
 from flowworker.database.local_server import DEVELOPMENT_SETTINGS, LocalServer
 from flowworker.telemetry.events import TaskStopped
-from flowworker.telemetry.stream import EventStream
 
 DSN_VARIABLE = "FLOWWORKER_DATABASE_URL"
 

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from flowworker.runtime.pool import Restart, WorkerPool
     from flowworker.runtime.worker import Worker
     from flowworker.runtime.workload import JobRun
+    from flowworker.telemetry.stream import EventStream
 
 __all__ = [
     "Client",
     "DefinitionError",
+    "EventStream",
     "Fail",
     "Flow",
     "FlowWorkerError",
@@ -42,6 +44,7 @@ __all__ = [
 _HOMES = {
     "Client": "flowworker.client",
     "DefinitionError": "flowworker.errors",
+    "EventStream": "flowworker.telemetry.stream",
     "Fail": "flowworker.definition.outcomes",
     "Flow": "flowworker.definition.flow",
     "FlowWorkerError": "flowworker.errors",

@@ -25,11 +25,13 @@ class Plain:
         self.function = function
         self.mode = mode
         self.needs_flow_input = False
+        self.wants_context = True
 
     def decode(self, input: bytes, flow_input: bytes | None) -> Arguments:  # noqa: A002
         return Arguments(values={})
 
-    def call(self, arguments: Arguments, context: TaskContext) -> Any:
+    def call(self, arguments: Arguments, context: TaskContext | None) -> Any:
+        assert context is not None
         return self.function(context)
 
     def encode(self, output: object) -> bytes:

@@ -27,6 +27,13 @@ async def slept(wakeup: Wakeup, *, found: bool = False) -> float:
     return now() - began
 
 
+async def begin_to_listen(wakeup: Wakeup) -> None:
+    """It polls at once, and once more when the throttle of an announcement that it missed must be over."""
+    wakeup.listen_state(listening=True, degraded=None)
+    assert await slept(wakeup) == 0
+    assert TRAILING_DELAY[0] <= await slept(wakeup) <= TRAILING_DELAY[1]
+
+
 @given(seed=st.integers(), empties=st.integers(min_value=1, max_value=50))
 def test_polling_backs_off_between_its_bounds_with_decorrelated_jitter(seed: int, empties: int) -> None:
     cadence = Adaptive(1.0, 5.0, random.Random(seed).uniform)
@@ -67,8 +74,7 @@ async def test_a_nudge_while_awake_is_not_lost() -> None:
 
 async def test_a_due_message_shortens_the_pause_once() -> None:
     wakeup = make_wakeup(fallback=30.0)
-    wakeup.listen_state(listening=True, degraded=None)
-    assert await slept(wakeup) == 0
+    await begin_to_listen(wakeup)
     wakeup.due_in(4.0)
     wakeup.due_in(9.0)
     assert await slept(wakeup) == pytest.approx(4.0)
@@ -77,21 +83,35 @@ async def test_a_due_message_shortens_the_pause_once() -> None:
 
 async def test_a_due_message_learnt_of_while_asleep_shortens_the_pause() -> None:
     wakeup = make_wakeup(fallback=30.0)
-    wakeup.listen_state(listening=True, degraded=None)
-    await slept(wakeup)
+    await begin_to_listen(wakeup)
     asyncio.get_running_loop().call_later(2.0, wakeup.due_in, 3.0)
     assert await slept(wakeup) == pytest.approx(5.0)
 
 
 async def test_an_announcement_is_followed_by_a_trailing_poll() -> None:
     wakeup = make_wakeup(fallback=30.0)
-    wakeup.listen_state(listening=True, degraded=None)
-    await slept(wakeup)
+    await begin_to_listen(wakeup)
     asyncio.get_running_loop().call_later(7.0, wakeup.announced)
     assert await slept(wakeup) == pytest.approx(7.0)
     trailing = await slept(wakeup, found=True)
     assert TRAILING_DELAY[0] <= trailing <= TRAILING_DELAY[1]
     assert await slept(wakeup) == pytest.approx(30.0)
+
+
+async def test_the_trailing_poll_follows_the_latest_announcement() -> None:
+    wakeup = make_wakeup(fallback=30.0)
+    await begin_to_listen(wakeup)
+    loop = asyncio.get_running_loop()
+    began = now()
+    for at in (1.0, 1.25):  # the second comes when the throttle of the first is over, and throttles in its turn
+        loop.call_later(at, wakeup.announced)
+    polls: list[float] = []
+    while not polls or polls[-1] < 20:
+        await slept(wakeup)
+        polls.append(now() - began)
+    assert polls[:2] == pytest.approx([1.0, 1.25])
+    assert 1.25 + TRAILING_DELAY[0] <= polls[2] <= 1.25 + TRAILING_DELAY[1]
+    assert polls[3] == pytest.approx(polls[2] + 30.0)
 
 
 async def test_without_announcements_notify_polls_and_says_why() -> None:

@@ -18,6 +18,7 @@ def load(name: str) -> str:
     return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--")).strip()
 
 
+@cache
 def fill(name: str, **parts: str) -> str:
     """The text of `sql/<name>.sql` with its placeholders replaced.
 

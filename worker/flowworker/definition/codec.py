@@ -73,7 +73,7 @@ class Writer:
         except (PydanticSerializationError, RecursionError) as error:
             value = self._converted(value, error)
             text = self._dumped(value)
-        if any(token in text for token in _NOT_FINITE):
+        if value is not None and any(token in text for token in _NOT_FINITE):
             self._refuse_lost_numbers(value, text)
         if b"\\u0000" in text:
             self._refuse_zero_characters(text)

@@ -134,8 +134,8 @@ class Handler:
             values[self.run_input.name] = self.run_input.reader.read(flow_input)
         return Arguments(values=values)
 
-    def call(self, arguments: Arguments, context: TaskContext) -> Any:
-        """Call the function; a coroutine for `RunMode.ASYNC`."""
+    def call(self, arguments: Arguments, context: TaskContext | None) -> Any:
+        """Call the function; a coroutine for `RunMode.ASYNC`. Only a function that `wants_context` needs one."""
         values = {**arguments.values, self.context: context} if self.context else arguments.values
         return self.function(
             *(values[name] for name in self.positional), **{name: values[name] for name in self.keywords}

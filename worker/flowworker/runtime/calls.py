@@ -34,13 +34,13 @@ class Call:
     async def on_loop(self) -> bytes:
         """Run a coroutine function."""
         arguments = self.handler.decode(self.holding.task.input, await self._flow_input())
-        return self.handler.encode(await self.handler.call(arguments, self._context()))
+        return self.handler.encode(await self.handler.call(arguments, self._context_if_wanted()))
 
     def in_thread(self) -> bytes:
         """Run a plain function; called in its thread."""
         flow_input = self.inputs.loop_result(self._flow_input()) if self._must_load else self.holding.task.flow_input
         arguments = self.handler.decode(self.holding.task.input, flow_input)
-        return self.handler.encode(self.handler.call(arguments, self._context()))
+        return self.handler.encode(self.handler.call(arguments, self._context_if_wanted()))
 
     async def request(self) -> Request:
         """What a child process needs to run it."""
@@ -60,6 +60,9 @@ class Call:
         if not self._must_load or task.run_id is None:
             return task.flow_input
         return await self.inputs.raw(task.run_id)
+
+    def _context_if_wanted(self) -> TaskContext | None:
+        return self._context() if self.handler.wants_context else None
 
     def _context(self) -> TaskContext:
         deadline = self.holding.deadline or self.clock() + self.holding.task.timeout

@@ -140,7 +140,5 @@ async def _guard(work: Callable[[], Awaitable[bytes]], clock: Clock) -> Ending:
     """Turn whatever happens into a value; asyncio would let SystemExit and KeyboardInterrupt end the whole loop."""
     try:
         return Returned(output=await work(), at=clock())
-    except GeneratorExit:
-        raise
-    except BaseException as error:  # noqa: BLE001 - see above
+    except BaseException as error:  # noqa: BLE001 - see above; also GeneratorExit, which a handler may raise, too
         return Raised(error=error, at=clock())

@@ -1,5 +1,6 @@
 """What follows from the database's answers: counters, events, freed holdings, an early poll."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import assert_never
@@ -25,6 +26,8 @@ from flowworker.telemetry.events import (
     TaskSuperseded,
     WorkerInfo,
 )
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,6 +85,10 @@ class Consequences:
                 reason = outcome.reason if isinstance(outcome, Released) else "the database gave it back"
                 self.emit(TaskReleased(worker=self.worker, task=task, reason=reason))
             case Verdict.SUPERSEDED:
+                if receipt.error is not None:
+                    logger.warning(
+                        "the result of %s %s cannot be stored: %s", task.step_slug, task.msg_id, receipt.error
+                    )
                 self.superseded(holding, duration_of(receipt))
             case _:
                 assert_never(receipt.verdict)

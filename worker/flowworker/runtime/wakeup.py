@@ -74,6 +74,7 @@ class Wakeup:
         self._degraded: str | None = None
         self._nudged = False
         self._due = math.inf
+        self._trailing = math.inf
         self._pause_ends: float | None = None
         self._pause = polling.minimum
         self._changed = asyncio.Event()
@@ -92,7 +93,7 @@ class Wakeup:
     def announced(self) -> None:
         """An insert was announced: poll at once, and once more when the throttle is over."""
         self.nudge()
-        self.due_in(self._uniform(*TRAILING_DELAY))
+        self._trail()
 
     def due_in(self, seconds: float) -> None:
         """Sleep no longer than this."""
@@ -102,10 +103,12 @@ class Wakeup:
             self._changed.set()
 
     def listen_state(self, *, listening: bool, degraded: str | None) -> None:
-        """Whether announcements arrive. Poll at once: some may have been missed in between."""
+        """Whether announcements arrive. Poll at once, and again: one that was missed may still throttle the next."""
         self._listening = listening
         self._degraded = degraded
         self.nudge()
+        if listening:
+            self._trail()
 
     async def sleep(self, *, found: bool) -> None:
         """Return when it is time to poll again, after a poll that found something or nothing."""
@@ -119,6 +122,8 @@ class Wakeup:
             self._pause_ends = None
             if self._due <= self._clock():
                 self._due = math.inf
+            if self._trailing <= self._clock():
+                self._trailing = math.inf
 
     def state(self) -> SignalState:
         """What to show."""
@@ -140,7 +145,13 @@ class Wakeup:
         return self._fallback if self._listening and self._fallback is not None else self._polling
 
     def _deadline(self) -> float:
-        return self._due if self._pause_ends is None else min(self._pause_ends, self._due)
+        hint = min(self._due, self._trailing)
+        return hint if self._pause_ends is None else min(self._pause_ends, hint)
+
+    def _trail(self) -> None:
+        """Poll when the throttle of the latest announcement is over; an earlier one's end would leave a gap."""
+        self._trailing = self._clock() + self._uniform(*TRAILING_DELAY)
+        self._changed.set()
 
     async def _wait(self, seconds: float) -> None:
         self._changed.clear()

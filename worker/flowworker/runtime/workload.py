@@ -27,7 +27,10 @@ class Runnable(Protocol):
 
     def decode(self, input: bytes, flow_input: bytes | None) -> Arguments: ...  # noqa: A002 - pgflow's word
 
-    def call(self, arguments: Arguments, context: TaskContext) -> Any: ...
+    @property
+    def wants_context(self) -> bool: ...
+
+    def call(self, arguments: Arguments, context: TaskContext | None) -> Any: ...
 
     def encode(self, output: object) -> bytes: ...
 
@@ -69,7 +72,12 @@ class HookHandler:
         except orjson.JSONDecodeError as error:
             raise InputError(f"payload of queue {self.queue_name!r} is no JSON: {error}") from error
 
-    def call(self, arguments: Arguments, context: TaskContext) -> Any:
+    @property
+    def wants_context(self) -> bool:
+        return True
+
+    def call(self, arguments: Arguments, context: TaskContext | None) -> Any:
+        assert context is not None
         job = JobRun(
             id=context.message.msg_id, attempt=context.attempt, payload=arguments.values["payload"], context=context
         )

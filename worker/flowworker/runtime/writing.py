@@ -6,6 +6,7 @@ a failure for good, and what cannot be written even then is reported with the da
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeAlias, assert_never
 
@@ -82,6 +83,8 @@ def _one_rung_down(outcome: Outcome, refusal: str) -> Outcome | None:
 
 async def without_conflict(work: Callable[[], Awaitable[Sequence[Receipt]]]) -> Sequence[Receipt]:
     """Repeat work that lost a deadlock or a serialization conflict, after a short random wait."""
+    with suppress(*CONFLICTS):  # nearly always enough, and the machinery below costs more than a small batch
+        return await work()
     async for attempt in stamina.retry_context(
         on=CONFLICTS, attempts=CONFLICT_ATTEMPTS, timeout=None, wait_initial=0.01, wait_max=0.5, wait_jitter=0.02
     ):
