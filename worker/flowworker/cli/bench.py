@@ -79,7 +79,7 @@ def bench(
 
 @contextmanager
 def _server(dsn: str | None, file: Path | None) -> Generator[str]:
-    """The server that is named on the command line, else one of our own: never one that the environment happens to name."""
+    """The server named on the command line, else one of our own: never one that the environment happens to name."""
     if dsn is not None or file is not None:
         yield database_settings(dsn, file).dsn()
         return
