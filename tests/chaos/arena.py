@@ -1,0 +1,46 @@
+"""A PostgreSQL server for chaos scenarios, and the ground it offers to each."""
+
+import asyncio
+import tempfile
+from collections.abc import Generator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tests.chaos.ground import Ground
+from tests.conftest import create_database, create_roles, install_everything, make_server
+from tests.support import recording
+
+from flowworker.database.local_server import LocalServer
+from flowworker.definition.flow import Flow
+from flowworker.definition.queue import Queue
+
+
+@dataclass(frozen=True, slots=True)
+class Arena:
+    """A server, and what the databases of its scenarios are copied from."""
+
+    server: LocalServer
+    template: str
+
+    def ground(self, *workloads: Flow | Queue) -> AbstractAsyncContextManager[Ground]:
+        """A scenario's own ground, with these flows and queues."""
+        return Ground.prepare(self.server, self.template, *workloads)
+
+
+@contextmanager
+def new_arena() -> Generator[Arena]:
+    """An arena with a running server of its own, whose commits have times."""
+    with tempfile.TemporaryDirectory(prefix="flowworker-chaos-") as folder:
+        Path(folder).chmod(0o755)
+        plain = make_server(Path(folder) / "server")
+        with replace(plain, settings={**plain.settings, **recording.SERVER_SETTINGS}) as server:
+            yield Arena(server, asyncio.run(_make_template(server)))
+
+
+async def _make_template(server: LocalServer) -> str:
+    """A database with everything installed, to be copied."""
+    await create_roles(server)
+    database = await create_database(server, "chaos_template")
+    await install_everything(database)
+    return database.name

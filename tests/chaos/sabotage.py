@@ -1,0 +1,143 @@
+"""Worker processes that are broken on purpose, one fault each: the harness must notice every one of them.
+
+Run as `python -m tests.chaos.sabotage run …`, with the name of the sabotage in the environment.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Collection, Sequence
+
+from flowworker.cli import main
+from flowworker.database import flow_results, statements
+from flowworker.database.records import Completed, Peer, TaskResult
+from flowworker.runtime.calls import Call
+from flowworker.runtime.career import Career
+from flowworker.runtime.completer import Completer
+from flowworker.runtime.executor import Executor
+from flowworker.runtime.flow_source import FlowSource
+from flowworker.runtime.holdings import Holding
+from flowworker.runtime.shift import Shift
+from flowworker.runtime.source import Finish, Recovery
+
+VARIABLE = "CHAOS_SABOTAGE"
+
+FENCE = re.compile(r"AND t\.(last_worker_id|attempts_count|started_at) = \S+")
+
+SPOIL = "UPDATE pgflow.step_tasks SET output = '{}' WHERE run_id = ANY($1::uuid[]) AND status = 'completed'"
+BURY = "UPDATE flowworker.workers SET state = 'lost' WHERE worker_id <> $1"
+
+
+def acknowledges_before_work() -> None:
+    """Writes an output and then runs the handler."""
+    launch = Executor.launch
+
+    def acknowledge(self: Executor, holding: Holding) -> None:
+        outcome = Completed(output=b"{}", duration=0.0)
+        self._on_result(holding, TaskResult(task=holding.task, outcome=outcome))  # pyright: ignore
+        launch(self, holding)
+
+    Executor.launch = acknowledge
+
+
+def ignores_the_attempt() -> None:
+    """Completes whatever it once held, and does not care that it was declared dead."""
+    load = statements.load
+
+    def load_without_fence(name: str) -> str:
+        text = load(name)
+        return FENCE.sub("AND $1::uuid IS NOT NULL", text) if name == "flow/complete" else text
+
+    async def live_on(self: Career, shift: Shift, reason: str) -> None:
+        del self, shift, reason
+
+    def keep(self: Executor, holding: Holding, reason: str) -> None:
+        del self, holding, reason
+
+    flow_results.load = load_without_fence  # pyright: ignore
+    Career._be_reborn = live_on  # pyright: ignore
+    Executor.supersede = keep
+
+
+def charges_losses() -> None:
+    """Counts the death of a worker as an attempt."""
+    fill = statements.fill
+
+    def fill_without_refund(name: str, **parts: str) -> str:
+        return fill(name, **parts).replace("greatest(t.attempts_count - 1, 0)", "t.attempts_count")
+
+    flow_results.fill = fill_without_refund  # pyright: ignore
+
+
+def forgets_results() -> None:
+    """Drops what a handler returned."""
+
+    def forget(self: Completer, holding: Holding, result: TaskResult) -> None:
+        del self, holding, result
+
+    Completer.submit = forget
+
+
+def runs_twice() -> None:
+    """Calls every handler two times."""
+    call = Call.on_loop
+
+    async def call_twice(self: Call) -> bytes:
+        await call(self)
+        return await call(self)
+
+    Call.on_loop = call_twice
+
+
+def never_recovers() -> None:
+    """Leaves what the dead have left."""
+
+    async def recover(self: FlowSource, dead: Collection[Peer]) -> Recovery:
+        del self, dead
+        return Recovery()
+
+    FlowSource.recover = recover
+
+
+def changes_outputs() -> None:
+    """Writes every output, and then another one straight into the table."""
+    finish = FlowSource.finish
+
+    async def finish_and_spoil(self: FlowSource, results: Sequence[TaskResult]) -> Finish:
+        done = await finish(self, results)
+        run_ids = [result.task.run_id for result in results]
+        await self._links.finish.run(lambda connection: connection.execute(SPOIL, run_ids))  # pyright: ignore
+        return done
+
+    FlowSource.finish = finish_and_spoil
+
+
+def buries_the_living() -> None:
+    """Takes everybody else for dead at once."""
+    recover = FlowSource.recover
+
+    async def bury_and_recover(self: FlowSource, dead: Collection[Peer]) -> Recovery:
+        await self._links.claim.run(lambda connection: connection.execute(BURY, self._worker_id))  # pyright: ignore
+        return await recover(self, dead)
+
+    FlowSource.recover = bury_and_recover
+
+
+SABOTAGES: dict[str, Callable[[], None]] = {
+    one.__name__: one
+    for one in (
+        acknowledges_before_work,
+        ignores_the_attempt,
+        charges_losses,
+        forgets_results,
+        runs_twice,
+        never_recovers,
+        changes_outputs,
+        buries_the_living,
+    )
+}
+
+
+if __name__ == "__main__":
+    SABOTAGES[os.environ[VARIABLE]]()
+    sys.exit(main())

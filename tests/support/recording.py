@@ -1,0 +1,122 @@
+"""The database's testimony: triggers that record every change of a task or job, with the time of its commit.
+
+The server needs `track_commit_timestamp = on`. A change of a task is written with the execution that its output or
+error names, so that the checker knows whose outcome was accepted.
+"""
+
+import re
+import time
+from collections.abc import Mapping
+from uuid import UUID
+
+import orjson
+from tests.support.history import COMPLETED, FAILED, QUEUED, Key, Transition
+
+from flowworker.database.connection import Connection
+from flowworker.database.identifiers import archive_table, queue_table
+
+SERVER_SETTINGS = {"track_commit_timestamp": "on"}
+
+EXECUTION = re.compile(r"execution \"?([0-9a-f]{32})")
+"""How handlers name their execution in an error. Only an error that is new with a change counts for it."""
+
+TABLE = """
+    CREATE SCHEMA chaos;
+    CREATE TABLE chaos.transitions (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        owner text NOT NULL, step text NOT NULL, index bigint NOT NULL,
+        status text NOT NULL, attempt integer NOT NULL, worker_id uuid, output jsonb, error text,
+        at timestamptz NOT NULL DEFAULT clock_timestamp()
+    );
+    CREATE FUNCTION chaos.record_task() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+    BEGIN
+        IF TG_OP = 'INSERT' OR (NEW.status, NEW.attempts_count, NEW.output, NEW.started_at, NEW.last_worker_id)
+            IS DISTINCT FROM (OLD.status, OLD.attempts_count, OLD.output, OLD.started_at, OLD.last_worker_id)
+        THEN
+            INSERT INTO chaos.transitions (owner, step, index, status, attempt, worker_id, output, error)
+            VALUES (
+                NEW.run_id, NEW.step_slug, NEW.task_index, NEW.status, NEW.attempts_count,
+                CASE WHEN TG_OP = 'UPDATE' THEN coalesce(NEW.last_worker_id, OLD.last_worker_id) END,
+                NEW.output,
+                CASE WHEN TG_OP = 'UPDATE' AND NEW.error_message IS DISTINCT FROM OLD.error_message
+                    THEN NEW.error_message END
+            );
+        END IF;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER chaos_record AFTER INSERT OR UPDATE ON pgflow.step_tasks
+        FOR EACH ROW EXECUTE FUNCTION chaos.record_task();
+    CREATE FUNCTION chaos.record_job() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+    DECLARE
+        queue text := substr(TG_TABLE_NAME, 3);
+        ours jsonb := NEW.headers -> 'flowworker';
+        ended boolean := TG_TABLE_NAME LIKE 'a\\_%';
+    BEGIN
+        INSERT INTO chaos.transitions (owner, step, index, status, attempt, output, error)
+        VALUES (
+            queue, queue, NEW.msg_id,
+            CASE
+                WHEN ended THEN CASE ours ->> 'status' WHEN 'done' THEN 'completed' ELSE 'failed' END
+                WHEN TG_OP = 'INSERT' THEN 'queued'
+                ELSE 'started'
+            END,
+            NEW.read_ct, CASE WHEN ended THEN ours -> 'result' END, CASE WHEN ended THEN ours ->> 'error' END
+        );
+        RETURN NULL;
+    END $$;
+"""
+
+JOBS = """
+    CREATE TRIGGER chaos_sent AFTER INSERT ON {queue} FOR EACH ROW EXECUTE FUNCTION chaos.record_job();
+    CREATE TRIGGER chaos_read AFTER UPDATE ON {queue} FOR EACH ROW WHEN (NEW.read_ct > OLD.read_ct)
+        EXECUTE FUNCTION chaos.record_job();
+    CREATE TRIGGER chaos_ended AFTER INSERT ON {archive} FOR EACH ROW EXECUTE FUNCTION chaos.record_job();
+"""
+
+READ = """
+    SELECT *, extract(epoch FROM coalesce(pg_xact_commit_timestamp(xmin), at)) * 1000000000 AS committed
+    FROM chaos.transitions
+    ORDER BY id
+"""
+
+
+async def install(connection: Connection) -> None:
+    """Record every change of pgflow's tasks from now on."""
+    await connection.execute(TABLE)
+
+
+async def record_queue(connection: Connection, queue: str) -> None:
+    """Record every change of a queue's jobs from now on."""
+    await connection.execute(JOBS.format(queue=queue_table(queue), archive=archive_table(queue)))
+
+
+async def read(connection: Connection, processes: Mapping[UUID, str]) -> list[Transition]:
+    """Everything recorded.
+
+    Args:
+        connection: the owner's.
+        processes: names of worker processes by worker id.
+    """
+    ahead = time.time_ns() - time.monotonic_ns()
+    rows = await connection.fetch(READ)
+    return [
+        Transition(
+            key=Key(owner=row["owner"], step=row["step"], index=row["index"]),
+            status=row["status"],
+            attempt=row["attempt"],
+            at=int(row["committed"]) - ahead,
+            worker=processes.get(row["worker_id"]),
+            execution=_execution(row["status"], row["output"], row["error"]),
+            output=row["output"],
+        )
+        for row in rows
+    ]
+
+
+def _execution(status: str, output: bytes | None, error: str | None) -> str | None:
+    if status == COMPLETED and output is not None:
+        found = orjson.loads(output)
+        return found.get("execution") if isinstance(found, dict) else None  # pyright: ignore
+    if status in {QUEUED, FAILED} and error is not None and (named := EXECUTION.search(error)) is not None:
+        return named[1]
+    return None
