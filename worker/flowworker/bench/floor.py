@@ -14,8 +14,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from importlib.util import find_spec
-from typing import Any, TypeAlias, cast
+from typing import TypeAlias
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -25,6 +24,7 @@ from flowworker.database.connection import Connection, connect
 from flowworker.database.flow_tasks import READ_VISIBILITY
 from flowworker.database.queue_jobs import LEASE
 from flowworker.database.statements import fill, load
+from flowworker.runtime.event_loop import loop_factory
 
 APPLICATION_NAME = "flowworker-bench-floor"
 DSN_VARIABLE = "FLOWWORKER_DATABASE_URL"
@@ -83,7 +83,7 @@ async def drain_flow(links: Links, *, worker_id: UUID, batch: int, tasks: int) -
 
 async def drain_queue(links: Links, *, batch: int, tasks: int) -> None:
     """Read and archive so many jobs."""
-    claim_sql, archive_sql = load("queue/claim"), load("flow/archive")
+    claim_sql, archive_sql = load("bench/read_floor"), load("flow/archive")
     done = 0
     while done < tasks:
         rows = await links[0].fetch(claim_sql, jobs.name, LEASE, batch)
@@ -114,15 +114,6 @@ async def _say(word: str) -> None:
     sys.stdout.write(f"{word}\n")
     sys.stdout.flush()
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
-
-
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """The loop that the worker's process uses, too."""
-    if find_spec("uvloop") is None:
-        return asyncio.new_event_loop
-    import uvloop
-
-    return cast("Any", uvloop).new_event_loop
 
 
 if __name__ == "__main__":

@@ -12,12 +12,11 @@ from flowworker.bench.processes import warm_up
 from flowworker.bench.throughput import Site
 from flowworker.bench.workloads import chain, jobs, noop, stamp
 from flowworker.database.compile import CompileMode
-from flowworker.database.connection import connect
-from flowworker.database.identifiers import quote
+from flowworker.database.connection import Connection, connect
+from flowworker.database.databases import create_database, drop_database
 from flowworker.database.install import install
 from flowworker.database.link import Link, Links
 from flowworker.database.local_server import LocalServer
-from flowworker.database.statements import fill
 from flowworker.runtime.sources import compile_workload
 
 SERVER_SETTINGS: Mapping[str, str] = {
@@ -51,26 +50,25 @@ async def own_database(dsn: str) -> AsyncGenerator[Site]:
         MissingRightsError, DatabaseUnavailableError: as the server has it.
     """
     name = f"flowworker_bench_{uuid4().hex[:8]}"
-    await _administer(dsn, "bench/create_database", name)
+    async with _connection(dsn) as administrator:
+        await create_database(administrator, name)
     try:
         with tempfile.TemporaryDirectory(prefix="flowworker-bench-") as folder:
             async with _installed(urlsplit(dsn)._replace(path=f"/{name}").geturl(), Path(folder)) as site:
                 yield site
     finally:
-        await _administer(dsn, "bench/drop_database", name)
+        async with _connection(dsn) as administrator:
+            await drop_database(administrator, name)
 
 
 @asynccontextmanager
 async def _installed(dsn: str, folder: Path) -> AsyncGenerator[Site]:
-    observer = await connect(dsn, application_name=APPLICATION_NAME)
-    try:
+    async with _connection(dsn) as observer:
         await install(observer)
         await enable_statement_counts(observer)
         await _compile(dsn)
         await warm_up(folder)
         yield Site(dsn=dsn, observer=observer, folder=folder)
-    finally:
-        await observer.close()
 
 
 async def _compile(dsn: str) -> None:
@@ -80,9 +78,10 @@ async def _compile(dsn: str) -> None:
     await link.close()
 
 
-async def _administer(dsn: str, statement: str, database: str) -> None:
+@asynccontextmanager
+async def _connection(dsn: str) -> AsyncGenerator[Connection]:
     connection = await connect(dsn, application_name=APPLICATION_NAME)
     try:
-        await connection.execute(fill(statement, database=quote(database)))
+        yield connection
     finally:
         await connection.close()

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from importlib.util import find_spec
+from collections.abc import Coroutine
 from typing import Any, TypeVar
+
+from flowworker.runtime.event_loop import loop_factory
 
 T = TypeVar("T")
 
@@ -25,15 +26,6 @@ def run_to_end(main: Coroutine[Any, Any, T]) -> T:
     finally:
         if _all_ended(runner.get_loop()):
             runner.close()
-
-
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """Uvloop where it is installed, else the standard library's event loop."""
-    if find_spec("uvloop") is None:
-        return asyncio.new_event_loop
-    import uvloop
-
-    return uvloop.new_event_loop
 
 
 def _all_ended(loop: asyncio.AbstractEventLoop) -> bool:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from flowworker.database.connection import connect
-from flowworker.database.identifiers import quote
+from flowworker.database.databases import create_database, database_exists
 from flowworker.database.install import install
 from flowworker.database.local_server import LocalServer
 from flowworker.errors import UsageError
@@ -76,8 +76,8 @@ class Playground:
     async def _install(self) -> None:
         admin = await connect(self._server.dsn(), application_name=APPLICATION_NAME)
         try:
-            if not await admin.fetchval("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", DATABASE):
-                await admin.execute(f"CREATE DATABASE {quote(DATABASE)}")
+            if not await database_exists(admin, DATABASE):
+                await create_database(admin, DATABASE)
         finally:
             await admin.close()
         owner = await connect(self.dsn, application_name=APPLICATION_NAME)

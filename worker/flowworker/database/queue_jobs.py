@@ -4,17 +4,25 @@ Ownership is a lease on the message's visibility. `read_ct` only rises, so it fe
 the message again, what we know about it is out of date.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+
+import asyncpg
 
 from flowworker.database.connection import Connection
 from flowworker.database.headers import count_of, our_headers
 from flowworker.database.identifiers import archive_table, insert_channel, queue_table
+from flowworker.database.server_clock import ServerClock
 from flowworker.database.statements import fill, load
+from flowworker.errors import DatabaseUnavailableError
 
 LEASE = 15
 """Seconds a job stays invisible after a claim or an extension: a dead worker's job is back within this time."""
+
+CLAIM_PATIENCE = timedelta(seconds=5)
+"""How long a claim may be on its way. A lease is prolonged long before it ends: an outage short enough for the claim
+to be in time ends none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +85,31 @@ class JobNow:
     headers: bytes | None
 
 
-async def claim(connection: Connection, queue_name: str, limit: int) -> list[ReadJob]:
-    """Read at most `limit` visible jobs and lease them; in order of msg_id."""
-    rows = await connection.fetch(load("queue/claim"), queue_name, LEASE, limit)
+async def claim(connection: Connection, queue_name: str, limit: int, *, clock: ServerClock) -> list[ReadJob]:
+    """Read at most `limit` visible jobs and lease them; in order of msg_id.
+
+    Args:
+        connection: to the database.
+        queue_name: the queue.
+        limit: most jobs to read.
+        clock: the database's; set anew by every claim.
+
+    Raises:
+        DatabaseUnavailableError: the claim was held up for longer than `CLAIM_PATIENCE`, and read nothing.
+    """
+    asked_at = clock.now() or await connection.fetchval(load("queue/now"))
+    rows = await connection.fetch(load("queue/claim"), queue_name, LEASE, limit, asked_at + CLAIM_PATIENCE)
+    now: datetime = rows[0]["now"]
+    clock.set(now)
+    if now > asked_at + CLAIM_PATIENCE:
+        raise DatabaseUnavailableError(
+            f"a claim of queue {queue_name!r} reached the database {(now - asked_at).total_seconds():.1f} s late "
+            "and read nothing; the worker claims again"
+        )
+    return _jobs(row for row in rows if row["msg_id"] is not None)
+
+
+def _jobs(rows: Iterable[asyncpg.Record]) -> list[ReadJob]:
     jobs: list[ReadJob] = []
     for row in rows:
         ours = our_headers(row["headers"])

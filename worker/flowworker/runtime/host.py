@@ -19,6 +19,10 @@ logger = logging.getLogger(__name__)
 PULSE_TIMEOUT = 5.0
 """Seconds after which a heartbeat without an answer gives its connection up."""
 
+WORK_TIMEOUT = 8.0
+"""Seconds after which a claim or a finish without an answer gives its connection up. A connection that died unnoticed
+answers never, and work has to go on within 10 s after the network is back; a claim or a finish takes milliseconds."""
+
 ConnectionWatcher = Callable[[str, bool, str | None, float], None]
 """Called on the main loop with the connection's name, whether it is up, the error, and how long it was down."""
 
@@ -57,8 +61,8 @@ class Host:
         """The three connections; made with the first use on the event loop."""
         if self._links is None:
             self._links = Links(
-                claim=self._link("claim", self._dsn, 30.0),
-                finish=self._link("finish", self._dsn, 30.0),
+                claim=self._link("claim", self._dsn, WORK_TIMEOUT),
+                finish=self._link("finish", self._dsn, WORK_TIMEOUT),
                 pulse=self._link("pulse", self._direct_dsn, PULSE_TIMEOUT),
             )
         return self._links

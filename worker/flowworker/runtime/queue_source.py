@@ -10,6 +10,7 @@ from flowworker.database.link import Links
 from flowworker.database.queue_jobs import JobFence, ReadJob
 from flowworker.database.records import ClaimedTask, Failed, FailureKind, Peer, SourceKind, TaskResult
 from flowworker.database.refusals import translated
+from flowworker.database.server_clock import ServerClock
 from flowworker.database.stranded import CRASH_BUDGET, crash_message, mark_lost
 from flowworker.definition.queue import Queue
 from flowworker.errors import UnknownQueueError, UnknownRunError
@@ -33,6 +34,7 @@ class QueueSource:
         self._worker_id = worker_id
         self._links = links
         self._features: Capabilities | None = None
+        self._clock = ServerClock()
 
     @property
     def kind(self) -> SourceKind:
@@ -73,7 +75,7 @@ class QueueSource:
         return await self._links.claim.run(lambda connection: self._claim(connection, limit))
 
     async def _claim(self, connection: Connection, limit: int) -> Claim:
-        jobs = await queue_jobs.claim(connection, self.slug, limit)
+        jobs = await queue_jobs.claim(connection, self.slug, limit, clock=self._clock)
         doomed = [job for job in jobs if job.losses > CRASH_BUDGET]
         if doomed:
             await self._write(connection, [burial_of(job, self._queue) for job in doomed])

@@ -7,26 +7,14 @@ renders these lines, those of libraries and those of handlers alike, as JSON or 
 
 import logging
 import sys
-from collections.abc import Sequence
-from contextvars import ContextVar
-from typing import Any, Literal, TextIO
+from typing import Literal, TextIO
 
-import orjson
-import structlog
-from structlog.typing import EventDict, Processor
-
-from flowworker.redaction import redact
 from flowworker.telemetry import events
 from flowworker.telemetry.events import Event
-from flowworker.telemetry.log_lines import fields_of, level_of, message_of, task_fields
+from flowworker.telemetry.json_lines import JsonFormatter, running
+from flowworker.telemetry.log_lines import fields_of, level_of, message_of
 
 EVENT_LOGGER = "flowworker.events"
-
-_running: ContextVar[events.TaskStarted | None] = ContextVar("flowworker_running_task", default=None)
-"""The task whose handler runs in this context; gives the log lines of handlers and libraries their ids."""
-
-_TEXTS = ("event", "error", "reason", "exception", "stack")
-"""Fields that carry text from elsewhere, and so perhaps a password."""
 
 
 class LogSubscriber:
@@ -39,10 +27,13 @@ class LogSubscriber:
     def __call__(self, event: Event) -> None:
         """Log one event."""
         if isinstance(event, events.TaskStarted):
-            _running.set(event)
+            running.set(event)
         level = level_of(event)
         if self._logger.isEnabledFor(level):
-            self._logger.log(level, message_of(event), extra=fields_of(event))
+            # Not `Logger.log`: its search for the caller's line, which is always this one, costs as much as the rest.
+            record = logging.getLogRecordFactory()(self._logger.name, level, "", 0, message_of(event), None, None)
+            record.__dict__.update(fields_of(event))
+            self._logger.handle(record)
 
 
 def configure_logging(
@@ -50,7 +41,8 @@ def configure_logging(
 ) -> None:
     """Send all log lines of this process, whoever writes them, to one stream in one form.
 
-    Replaces the handlers of the root logger and the configuration of structlog. May be called again.
+    Replaces the handlers of the root logger, and the configuration of structlog where the program has imported it.
+    May be called again.
 
     Args:
         level: least severe level that is written: debug, info, warning or error.
@@ -59,67 +51,17 @@ def configure_logging(
     """
     out = stream if stream is not None else sys.stderr
     console = log_format == "console" or (log_format == "auto" and out.isatty())
-    shared = _shared_processors(console=console)
     handler = logging.StreamHandler(out)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_render(out, console=console)],
-        )
-    )
+    handler.setFormatter(_terminal_formatter(out) if console else JsonFormatter())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.captureWarnings(capture=True)
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            structlog.stdlib.PositionalArgumentsFormatter(),
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-    )
+    if "structlog" in sys.modules:
+        from flowworker.telemetry.structured import configure_structlog
+
+        configure_structlog(console=console)
 
 
-def _shared_processors(*, console: bool) -> list[Processor]:
-    """What a line goes through before it is rendered, whether structlog or the standard library wrote it."""
-    stamp = structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False) if console else _utc_stamp()
-    return [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.ExtraAdder(),
-        _add_task,
-        stamp,
-        structlog.processors.format_exc_info,
-        _hide_secrets,
-    ]
+def _terminal_formatter(out: TextIO) -> logging.Formatter:
+    from flowworker.telemetry.structured import terminal_formatter
 
-
-def _utc_stamp() -> structlog.processors.TimeStamper:
-    return structlog.processors.TimeStamper(fmt="iso", utc=True)
-
-
-def _render(out: TextIO, *, console: bool) -> Sequence[Processor]:
-    if console:
-        plain = structlog.dev.plain_traceback
-        return [structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=plain)]
-    return [structlog.processors.JSONRenderer(serializer=_to_json)]
-
-
-def _to_json(fields: Any, **_: object) -> str:
-    return orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-
-
-def _add_task(_logger: object, _method: str, line: EventDict) -> EventDict:
-    """Ids of the task whose handler writes; lines that bring their own keep them."""
-    started = _running.get()
-    return line if started is None else {**task_fields(started.worker, started.task), **line}
-
-
-def _hide_secrets(_logger: object, _method: str, line: EventDict) -> EventDict:
-    for name in _TEXTS:
-        text = line.get(name)
-        if isinstance(text, str):
-            line[name] = redact(text)
-    return line
+    return terminal_formatter(out)

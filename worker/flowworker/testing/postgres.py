@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from flowworker.client import Client
 from flowworker.database.connection import Connection, connect
-from flowworker.database.identifiers import quote
+from flowworker.database.databases import create_database, drop_database
 from flowworker.database.install import install
 from flowworker.database.local_server import DEVELOPMENT_SETTINGS, LocalServer
 from flowworker.database.runs import Run
@@ -115,19 +115,19 @@ class FlowServer:
         if self._template is None:
             self._template = await self._make_template()
         async with _connection(self._dsn) as admin:
-            await admin.execute(f"CREATE DATABASE {quote(name)} TEMPLATE {quote(self._template)}")
+            await create_database(admin, name, template=self._template)
 
     async def _make_template(self) -> str:
         name = _new_name("template")
         async with _connection(self._dsn) as admin:
-            await admin.execute(f"CREATE DATABASE {quote(name)}")
+            await create_database(admin, name)
         async with _connection(_with_database(self._dsn, name)) as connection:
             await install(connection)
         return name
 
     async def _drop(self, name: str) -> None:
         async with _connection(self._dsn) as admin:
-            await admin.execute(f"DROP DATABASE {quote(name)} WITH (FORCE)")
+            await drop_database(admin, name)
 
 
 @contextmanager

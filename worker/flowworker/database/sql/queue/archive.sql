@@ -1,19 +1,14 @@
 -- Ends jobs: moves their rows to the archive, with what became of them in the headers. The fence is read_ct: a job that
--- anyone has read since has a higher one. The columns are named, because pgmq's versions differ in them.
+-- anyone has read since has a higher one. The delete locks as it goes: where it has to wait for a row, it checks the
+-- fence again on the row's newest version. The columns are named, because pgmq's versions differ in them.
 WITH result AS (
     SELECT * FROM unnest($1::bigint[], $2::integer[], $3::jsonb[]) AS r(msg_id, read_ct, ours)
 ),
-fenced AS MATERIALIZED (
-    SELECT q.msg_id, result.ours
-    FROM result JOIN {queue_table} AS q ON q.msg_id = result.msg_id AND q.read_ct = result.read_ct
-    ORDER BY q.msg_id
-    FOR UPDATE OF q
-),
 ended AS (
     DELETE FROM {queue_table} AS q
-    USING fenced
-    WHERE q.msg_id = fenced.msg_id
-    RETURNING {columns}, q.headers, fenced.ours
+    USING result
+    WHERE q.msg_id = result.msg_id AND q.read_ct = result.read_ct
+    RETURNING {columns}, q.headers, result.ours
 )
 INSERT INTO {archive_table} AS q ({plain_columns}, headers)
 SELECT

@@ -1,2 +1,0 @@
--- A database for one benchmark.
-CREATE DATABASE {database}

@@ -1,2 +1,0 @@
--- Removes it again, whoever is still connected.
-DROP DATABASE IF EXISTS {database} WITH (FORCE)

@@ -1,0 +1,2 @@
+-- A new database with the contents of another one, to which nobody may be connected meanwhile.
+CREATE DATABASE {database} TEMPLATE {template}

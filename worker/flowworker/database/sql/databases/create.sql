@@ -1,0 +1,2 @@
+-- A new database.
+CREATE DATABASE {database}

@@ -1,0 +1,2 @@
+-- Removes a database, whoever is still connected.
+DROP DATABASE IF EXISTS {database} WITH (FORCE)
