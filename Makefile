@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-image demo test test-unit test-chaos test-image bench fmt lint types verify generate image lock clean
+.PHONY: help setup setup-image setup-services demo test test-unit test-chaos test-postgresql test-image bench fmt lint types verify generate image lock clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.ready worker/flowworker/database/upstream/manifest.json  ## Create .venv, install everything, fetch pgmq's and pgflow's SQL
 
@@ -34,6 +34,9 @@ test-unit: setup  ## Tests against real PostgreSQL, without the long chaos tests
 
 test-chaos: setup  ## Tests that kill, freeze, block and cut real processes
 	$(PYTEST) -m chaos tests
+
+test-postgresql: setup  ## The database's tests on the system's PostgreSQL instead of the embedded one
+	FLOWWORKER_TEST_POSTGRES_BIN="$$(tools/system_postgresql)" $(PYTEST) tests/contract tests/integration/database tests/integration/sources
 
 test-image: setup  ## Build the worker image and run it, restricted (root on Debian, or docker)
 	$(PYTEST) -m image tests
@@ -70,6 +73,11 @@ image: setup  ## Build the worker image (docker, podman, or buildah without a re
 
 setup-image: setup  ## Install what `make image` needs from the system's packages (root on Debian)
 	$(BIN)/python -m tools.build_image --setup
+
+setup-services:  ## Install PgBouncer and Debian's PostgreSQL, which a few tests use where they are found (root on Debian)
+	@test "$$(id -u)" = 0 || { echo "run as root: apt-get install --no-install-recommends pgbouncer postgresql"; exit 1; }
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends pgbouncer postgresql
 
 clean:  ## Remove everything that was built or installed here
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache worker/flowworker/database/upstream
