@@ -1,20 +1,23 @@
 """Jobs of a plain pgmq queue."""
 
 import asyncio
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
 from tests.conftest import Database
 from tests.integration.sources.world import RELEASED, World, claim_all, completed, failed, finish_one
 
+from flowworker.database import queue_jobs
 from flowworker.database.connection import Connection
 from flowworker.database.identifiers import insert_channel
 from flowworker.database.link import Link, Links
-from flowworker.database.queue_jobs import LEASE
+from flowworker.database.queue_jobs import CLAIM_PATIENCE, LEASE
 from flowworker.database.records import Completed, SourceKind, TaskResult, Verdict
+from flowworker.database.server_clock import ServerClock
 from flowworker.database.stranded import CRASH_BUDGET
 from flowworker.definition.queue import Queue
-from flowworker.errors import UnknownQueueError, UnknownRunError
+from flowworker.errors import DatabaseUnavailableError, UnknownQueueError, UnknownRunError
 from flowworker.runtime.queue_source import QueueSource
 
 mail = Queue("mail", max_attempts=3, base_delay=2, timeout=20)
@@ -27,6 +30,18 @@ async def test_a_claimed_job_carries_payload_and_figures(world: World) -> None:
     assert (job.msg_id, job.run_id, job.step_slug, job.task_index) == (msg_id, None, "mail", 0)
     assert (job.attempt, job.max_attempts, job.timeout, job.losses, job.read_count) == (1, 3, 20.0, 0, 1)
     assert (job.input, job.flow_input, job.headers, job.started_at) == (b'{"to": "ann"}', None, b'{"trace": 1}', None)
+
+
+async def test_a_claim_that_was_held_up_on_its_way_reads_nothing_and_the_next_one_does(world: World) -> None:
+    await world.queue_source(mail)
+    msg_id = await world.send("mail", 1)
+    clock = ServerClock()
+    clock.set(await world.owner.fetchval("SELECT clock_timestamp()") - CLAIM_PATIENCE - timedelta(seconds=1))
+    with pytest.raises(DatabaseUnavailableError, match=r"6\.\d s late and read nothing"):
+        await queue_jobs.claim(world.owner, "mail", 10, clock=clock)
+    assert await world.owner.fetchval("SELECT read_ct FROM pgmq.q_mail") == 0
+    assert [job.msg_id for job in await queue_jobs.claim(world.owner, "mail", 10, clock=clock)] == [msg_id]
+    assert await queue_jobs.claim(world.owner, "mail", 10, clock=clock) == []
 
 
 async def test_a_job_is_leased_for_a_short_time_whatever_its_timeout(world: World) -> None:
