@@ -371,22 +371,25 @@ async def test_the_context_knows_the_task_and_loads_the_runs_input(world: World)
 async def test_never_more_handlers_than_slots_and_never_more_claimed(world: World) -> None:
     running = 0
     most = 0
-    flow = Flow("narrow", max_attempts=1, timeout=10)
+    counted = asyncio.Event()
+    flow = Flow("narrow", max_attempts=1, timeout=30)
 
     @flow.map
     async def each(_: int) -> None:
         nonlocal running, most
         running += 1
         most = max(most, running)
+        await counted.wait()
         await asyncio.sleep(0.01)
         running -= 1
 
     await world.create(flow)
     run = await world.start_run(flow, list(range(40)))
     async with world.worker(flow, max_concurrency=3, batch_size=10):
-        await until_true(lambda: running)
+        await until_true(lambda: running == 3)
         started = await world.owner.fetchval("SELECT count(*) FROM pgflow.step_tasks WHERE status = 'started'")
-        assert started <= 3
+        assert started == 3
+        counted.set()
         assert (await world.ended(run))[0] == "completed"
     assert most == 3
     assert max(poll.task_count for poll in world.heard.of(PollStopped)) <= 3
