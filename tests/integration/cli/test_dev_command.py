@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.cli.calling import Cli, until_line
+from tests.integration.cli.calling import Cli, until, until_line
 from tests.integration.cli.conftest import FLOWS
 
 from flowworker.client import Client
@@ -79,3 +79,41 @@ def rewrite(path: Path, text: str) -> None:
     draft = path.with_suffix(".tmp")
     draft.write_text(text)
     os.replace(draft, path)
+
+
+SLOW = """
+import asyncio
+
+from flowworker import Flow
+
+slow = Flow("slow", timeout=600)
+
+
+@slow.step
+async def wait() -> None:
+    await asyncio.sleep(600)
+"""
+
+
+async def test_a_second_ctrl_c_does_not_wait_for_what_runs(folder: Path) -> None:
+    (folder / "slow_flows.py").write_text(SLOW)
+    dev = await Cli(folder=folder).start("dev", "slow_flows:slow")
+    try:
+        dsn = (await until_line(dev, "database: ")).removeprefix("database: ").strip()
+        await until_line(dev, "worker started")
+        async with Client(dsn) as client:
+            run = await client.start("slow", {})
+
+            async def is_running() -> bool:
+                return any(task.status == "started" for task in (await client.run(run.run_id)).tasks)
+
+            await until(is_running)
+        dev.send_signal(signal.SIGINT)
+        await until_line(dev, "Ctrl-C again does not wait")
+        await until_line(dev, "worker draining")
+    finally:
+        dev.send_signal(signal.SIGINT)
+        _, rest = await asyncio.wait_for(dev.communicate(), 60)
+    assert dev.returncode == 0
+    assert b"task given back" in rest
+    assert b"killing it" not in rest

@@ -143,3 +143,9 @@ def test_a_file_whose_name_is_taken_by_another_module_is_refused(folder: Path) -
 
     with pytest.raises(HandlerImportError, match="a module named 'json' already is; rename the file"):
         load("json.py:flow", directory=folder)
+
+
+def test_a_dot_in_place_of_the_colon_is_suggested(tmp_path: Path) -> None:
+    (tmp_path / "dotted_flows.py").write_text("site = 1\n")
+    with pytest.raises(HandlerImportError, match="did you mean 'dotted_flows:site'"):
+        load("dotted_flows.site:site", directory=tmp_path)

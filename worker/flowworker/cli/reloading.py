@@ -55,6 +55,10 @@ class Child:
             _kill(self._process)
             await self._life
 
+    def hurry(self) -> None:
+        """Ask once more, which a worker takes as not to wait for its handlers."""
+        _terminate(self._process)
+
     async def _run(self) -> int:
         code = 0
         for command in self._commands:
@@ -86,7 +90,7 @@ class Reloader:
         """Serve until told to stop."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop.set)
+            loop.add_signal_handler(number, self._asked_to_stop)
         watcher = loop.create_task(self._watch())
         try:
             while not (self._stop.is_set() or watcher.done()):
@@ -97,6 +101,13 @@ class Reloader:
             self._stop.set()
             await self._child.stop()
             await watcher
+
+    def _asked_to_stop(self) -> None:
+        if self._stop.is_set():
+            self._child.hurry()
+        else:
+            note("stopping when what runs has ended; Ctrl-C again does not wait for it")
+            self._stop.set()
 
     async def _until_it_is_time_for_another(self, watcher: "asyncio.Task[None]") -> None:
         """Wait for a change, or for the end. A worker that ends by itself is not started again before a change."""

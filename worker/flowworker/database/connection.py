@@ -60,6 +60,15 @@ async def connect(dsn: str, *, application_name: str, statement_cache: bool = Tr
         raise MissingRightsError(f"the role may not connect: {error}") from error
     except asyncpg.ClientConfigurationError as error:
         raise UsageError(f"the connection string is wrong: {error}") from error
+    except asyncpg.InvalidCatalogNameError as error:
+        raise DatabaseUnavailableError(
+            f"no connection to the database: {describe(error)}; create it, or correct the name in the connection string"
+        ) from error
+    except ConnectionRefusedError as error:
+        raise DatabaseUnavailableError(
+            f"no connection to the database: {describe(error)}; nothing listens there: check host and port, and that "
+            "PostgreSQL (or `flowworker dev`) runs"
+        ) from error
     except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
         raise DatabaseUnavailableError(f"no connection to the database: {describe(error)}") from error
     return connection

@@ -82,10 +82,17 @@ def _imported(name: str, directory: Path) -> ModuleType:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise HandlerImportError(
                 f"there is no module {error.name!r} (looked for {name!r} in {directory} and on sys.path)"
+                f"{_colon_suggestion(name, error.name)}"
             ) from error
         raise HandlerImportError(_failed_inside(name, error)) from error
     except (Exception, SystemExit) as error:
         raise HandlerImportError(_failed_inside(name, error)) from error
+
+
+def _colon_suggestion(name: str, missing: str) -> str:
+    """A hint where only the last part is missing: perhaps it is an object of the module before it."""
+    module, _, last = name.rpartition(".")
+    return f"; did you mean '{module}:{last}'?" if module and missing == name else ""
 
 
 def _failed_inside(name: str, error: BaseException) -> str:
