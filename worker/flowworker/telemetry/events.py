@@ -168,7 +168,9 @@ class WorkerLost:
     worker: WorkerInfo
     lost_worker_id: UUID
     released: int
+    """Tasks given back by the same pass, whichever lost worker held them."""
     failed: int
+    """Tasks that were past their crash budget, likewise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
