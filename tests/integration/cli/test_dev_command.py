@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from tests.integration.cli.calling import Cli, until, until_line
 from tests.integration.cli.conftest import FLOWS
@@ -117,3 +118,21 @@ async def test_a_second_ctrl_c_does_not_wait_for_what_runs(folder: Path) -> None
     assert dev.returncode == 0
     assert b"task given back" in rest
     assert b"killing it" not in rest
+
+
+async def test_a_dev_that_was_killed_leaves_no_worker_behind(folder: Path) -> None:
+    dev = await Cli(folder=folder).start("dev", "shop_flows:shop")
+    try:
+        await until_line(dev, "worker started")
+        (worker,) = psutil.Process(dev.pid).children()
+        dev.kill()
+
+        async def is_gone() -> bool:
+            return not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
+
+        await until(is_gone)
+    finally:
+        if dev.returncode is None:
+            dev.kill()
+        await dev.wait()
+        LocalServer(directory=folder / ".flowworker" / "postgresql").stop()

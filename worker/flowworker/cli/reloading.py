@@ -15,6 +15,15 @@ STOP_TIMEOUT = 10.0
 """Seconds a worker may take to finish what it runs before it is killed."""
 DEFAULTS = {"FLOWWORKER_SIGNAL_STRATEGY": "notify", "FLOWWORKER_LOG_FORMAT": "console"}
 """Settings that suit a person who watches."""
+DIE_WITH_PARENT = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("the parent is gone")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""Asks Linux for a SIGTERM when the parent dies (PR_SET_PDEATHSIG) and becomes the command: a `dev` that was killed
+leaves no worker behind that serves old code."""
 COMMAND_LINE = (sys.executable, "-m", "flowworker.cli")
 STAGES = (("flows", "compile", "--quiet", "--notify"), ("run",))
 HINTS = {
@@ -63,8 +72,9 @@ class Child:
         code = 0
         for command in self._commands:
             # A session of its own, so that Ctrl-C reaches us alone and we decide what it means for the worker.
+            guarded = (sys.executable, "-c", DIE_WITH_PARENT, str(os.getpid()), *command)
             self._process = await asyncio.create_subprocess_exec(
-                *command, env=self._environment, start_new_session=True
+                *guarded, env=self._environment, start_new_session=True
             )
             if self._stopping:
                 _terminate(self._process)  # `stop` came while it was being started, and met its predecessor.
