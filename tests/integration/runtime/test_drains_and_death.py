@@ -57,8 +57,8 @@ async def test_a_drain_is_a_lease_and_lapses(world: World) -> None:
     async with world.worker(flow, when_drained="wait") as worker:
         await world.owner.execute(ASK, str(worker.worker_id), 5.0)
         await until_true(lambda: worker.lifecycle is Lifecycle.DRAINING)
-        assert worker.state().drained
         await until(lambda: _reported(world, worker.worker_id, "drained"))  # the last claim is answered by now
+        assert worker.state().drained
         run = await world.start_run(flow, 1)
         assert (await world.run(run))[0] == "started"
         assert (await world.ended(run))[0] == "completed"

@@ -146,8 +146,10 @@ async def test_stopping_waits_for_the_claim_on_its_way() -> None:
     polling.source.claim = slow_claim  # type: ignore[method-assign]
     polling.poller.start()
     await asyncio.sleep(0.1)
+    assert (polling.holdings.in_flight, polling.holdings.unsettled) == (0, polling.holdings.slots)  # not yet drained
     await polling.poller.stop()
     assert len(polling.held) == 1
+    assert polling.holdings.unsettled == 1
     await polling.poller.stop()
 
 

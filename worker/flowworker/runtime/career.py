@@ -232,7 +232,7 @@ class Career:
         decision = decide(
             self._own,
             lifecycle=self.lifecycle,
-            in_flight=shift.holdings.in_flight,
+            in_flight=shift.holdings.unsettled,
             when_drained=self._options.when_drained,
         )
         match decision.duty:

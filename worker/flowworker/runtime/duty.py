@@ -36,7 +36,7 @@ def decide(own: OwnRow | None, *, lifecycle: Lifecycle, in_flight: int, when_dra
     Args:
         own: our row; None when the database did not say.
         lifecycle: where the worker stands; only a running or draining one has duties.
-        in_flight: tasks still owned.
+        in_flight: tasks still owned, or about to be by a claim on its way.
         when_drained: what a drain request means once nothing is in flight.
     """
     if own is None or lifecycle not in {Lifecycle.RUNNING, Lifecycle.DRAINING}:

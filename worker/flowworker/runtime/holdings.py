@@ -53,6 +53,7 @@ class Holdings:
         self._occupied = 0
         self._owned = 0
         self._lingering = 0
+        self._expected = 0
 
     @property
     def occupied(self) -> int:
@@ -70,6 +71,11 @@ class Holdings:
         return self._owned
 
     @property
+    def unsettled(self) -> int:
+        """Tasks owned, and those that a claim on its way may bring: only at 0 is a draining worker drained."""
+        return self._owned + self._expected
+
+    @property
     def active(self) -> int:
         """Handlers at work, those past their end not counted."""
         return self._occupied - self._lingering
@@ -84,6 +90,10 @@ class Holdings:
     def exhausted(self) -> bool:
         """Every slot is taken by a handler that is past its end."""
         return self._lingering >= self.slots
+
+    def expect(self, tasks: int) -> None:
+        """A claim of at most so many tasks is on its way; 0 when it was answered and its tasks are held."""
+        self._expected = tasks
 
     def add(self, task: ClaimedTask, now: float) -> Holding:
         """Hold a task that was just claimed."""

@@ -88,14 +88,22 @@ class Poller(Service):
     async def _poll(self, limit: int) -> Claim | None:
         """Claim once; None when the database was away, after a pause."""
         try:
-            claim = await self._claim(limit)
+            claim = await self._claim_and_launch(limit)
         except (DatabaseUnavailableError, AccessError) as error:
             await self._wait_for_database(error)
             return None
         self._failures = 0
-        for task in claim.tasks:
-            self._launch(task)
         return claim
+
+    async def _claim_and_launch(self, limit: int) -> Claim:
+        self._holdings.expect(limit)
+        try:
+            claim = await self._claim(limit)
+            for task in claim.tasks:
+                self._launch(task)
+            return claim
+        finally:
+            self._holdings.expect(0)
 
     async def _claim(self, limit: int) -> Claim:
         began = self._clock()

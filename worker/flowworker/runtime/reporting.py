@@ -35,7 +35,7 @@ def make_report(shift: Shift, *, host: Host, options: WorkerOptions, tally: Tall
         queue_name=source.queue_name,
         worker_name=options.worker_name,
         version=package_version(),
-        state=reported_state(lifecycle, shift.holdings.in_flight),
+        state=reported_state(lifecycle, shift.holdings.unsettled),
         in_flight=shift.holdings.in_flight,
         slots=options.max_concurrency,
         completed=tally.completed,
@@ -64,7 +64,7 @@ def make_state(
         worker_name=options.worker_name,
         lifecycle=lifecycle,
         reason=reason,
-        drained=lifecycle is Lifecycle.DRAINING and holdings.in_flight == 0,
+        drained=lifecycle is Lifecycle.DRAINING and holdings.unsettled == 0,
         max_concurrency=options.max_concurrency,
         batch_size=options.batch_size,
         visibility_timeout=float(LEASE if source.kind is SourceKind.QUEUE else GRACE),
@@ -79,12 +79,12 @@ def make_state(
     )
 
 
-def reported_state(lifecycle: Lifecycle, in_flight: int) -> str:
+def reported_state(lifecycle: Lifecycle, unsettled: int) -> str:
     """The life cycle in the words of flowworker.workers."""
     match lifecycle:
         case Lifecycle.CREATED:
             return "starting"
-        case Lifecycle.DRAINING if in_flight == 0:
+        case Lifecycle.DRAINING if unsettled == 0:
             return "drained"
         case _:
             return lifecycle.value
