@@ -222,6 +222,7 @@ async def test_repeating_a_write_whose_reply_was_lost_reports_what_was_written(
     before = await world.task(run_id, "only")
     again = await source.finish(results)
     assert [first.receipts[0].verdict, again.receipts[0].verdict] == [verdict, verdict]
+    assert (again.receipts[0].retry_in is not None) == (verdict is Verdict.RETRYING)  # None would mean: for good
     assert first.ended_runs == again.ended_runs
     assert await world.task(run_id, "only") == before
 

@@ -43,7 +43,12 @@ def receipt_of_row(result: TaskResult, outcome: Outcome, row: TaskNow | None, wo
         return Receipt(result=result, verdict=Verdict.SUPERSEDED, error="the task no longer exists")
     verdict = _earlier_verdict(result, outcome, row, worker_id)
     violation = isinstance(outcome, Completed) and verdict is Verdict.FAILED
-    return Receipt(result=result, verdict=verdict, error=row.error if violation else None)
+    return Receipt(
+        result=result,
+        verdict=verdict,
+        retry_in=0.0 if verdict is Verdict.RETRYING else None,  # the delay went with the lost reply; None means never
+        error=row.error if violation else None,
+    )
 
 
 def _earlier_verdict(result: TaskResult, outcome: Outcome, row: TaskNow, worker_id: UUID) -> Verdict:
