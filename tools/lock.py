@@ -12,6 +12,7 @@ COMPILE = (
 TARGETS = {
     "dev.txt": ("--all-extras", "--group", "dev", "pyproject.toml"),
     "build.txt": ("--group", "build"),
+    "operator.txt": ("--extra", "operator", "--extra", "uvloop", "pyproject.toml"),
     "worker.txt": ("--extra", "cli", "--extra", "uvloop", "--extra", "otel", "pyproject.toml"),
 }
 
