@@ -11,14 +11,14 @@ from collections.abc import Callable, Collection, Sequence
 from flowworker.cli import main
 from flowworker.database import flow_results, statements
 from flowworker.database.records import Completed, Peer, TaskResult
-from flowworker.runtime.calls import Call
 from flowworker.runtime.career import Career
-from flowworker.runtime.completer import Completer
-from flowworker.runtime.executor import Executor
-from flowworker.runtime.flow_source import FlowSource
+from flowworker.runtime.execution.calls import Call
+from flowworker.runtime.execution.executor import Executor
 from flowworker.runtime.holdings import Holding
-from flowworker.runtime.shift import Shift
+from flowworker.runtime.loops.completer import Completer
+from flowworker.runtime.loops.shift import Shift
 from flowworker.runtime.source import Finish, Recovery
+from flowworker.runtime.sources.flow_source import FlowSource
 
 VARIABLE = "CHAOS_SABOTAGE"
 

@@ -19,7 +19,7 @@ from flowworker.definition.outcomes import Fail, Retry
 from flowworker.errors import ExitCode, LifecycleError, UsageError
 from flowworker.runtime.exits import SlotsExhaustedError
 from flowworker.runtime.lifecycle import Lifecycle
-from flowworker.runtime.wakeup import Strategy
+from flowworker.runtime.loops.wakeup import Strategy
 from flowworker.telemetry.events import (
     LifecycleChanged,
     LoopBlocked,

@@ -8,7 +8,7 @@ from tests.integration.sources.world import World, completed, failed
 
 from flowworker.database.records import ClaimedTask, Completed, Outcome, TaskResult, Verdict
 from flowworker.definition.flow import Flow
-from flowworker.runtime.flow_source import FlowSource
+from flowworker.runtime.sources.flow_source import FlowSource
 
 ELEMENTS = 8
 RUNS = 40

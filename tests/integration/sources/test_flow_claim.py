@@ -11,7 +11,7 @@ from tests.integration.sources.world import World, claim_all, completed, drive, 
 from flowworker.database import flow_tasks
 from flowworker.database.records import SourceKind, TaskResult
 from flowworker.errors import DatabaseUnavailableError, UnknownFlowError, UnknownRunError
-from flowworker.runtime.flow_source import GRACE, FlowSource
+from flowworker.runtime.sources.flow_source import GRACE, FlowSource
 
 
 async def test_a_claimed_task_carries_what_the_database_knows(world: World) -> None:

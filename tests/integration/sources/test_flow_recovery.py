@@ -12,7 +12,7 @@ from tests.integration.sources.world import World, claim_all, completed, failed,
 from flowworker.database.identifiers import insert_channel
 from flowworker.database.records import Verdict
 from flowworker.database.stranded import CRASH_BUDGET, FOREIGN_GRACE
-from flowworker.runtime.flow_source import FlowSource
+from flowworker.runtime.sources.flow_source import FlowSource
 from flowworker.runtime.source import Recovery
 
 

@@ -18,7 +18,7 @@ from flowworker.database.server_clock import ServerClock
 from flowworker.database.stranded import CRASH_BUDGET
 from flowworker.definition.queue import Queue
 from flowworker.errors import DatabaseUnavailableError, UnknownQueueError, UnknownRunError
-from flowworker.runtime.queue_source import QueueSource
+from flowworker.runtime.sources.queue_source import QueueSource
 
 mail = Queue("mail", max_attempts=3, base_delay=2, timeout=20)
 

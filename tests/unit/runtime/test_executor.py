@@ -11,9 +11,9 @@ from tests.unit.runtime.conftest import make_task, now
 from flowworker.database.records import Completed, Failed, FailureKind, Released, TaskResult
 from flowworker.definition.context import TaskContext
 from flowworker.definition.handler import Arguments, RunMode
-from flowworker.runtime.children import Children
-from flowworker.runtime.executor import Executor
-from flowworker.runtime.flow_inputs import RunInputs
+from flowworker.runtime.execution.children import Children
+from flowworker.runtime.execution.executor import Executor
+from flowworker.runtime.execution.flow_inputs import RunInputs
 from flowworker.runtime.holdings import Holding, Holdings
 from flowworker.runtime.workload import Runnable
 

@@ -11,12 +11,12 @@ from tests.unit.runtime.conftest import INFO, ScriptedSource, a_claim, make_task
 
 from flowworker.database.records import Completed, Receipt, RunEnd, TaskResult
 from flowworker.errors import DatabaseUnavailableError, InternalError
-from flowworker.runtime.cadence import Adaptive
-from flowworker.runtime.completer import Completer
 from flowworker.runtime.holdings import Holding, Holdings
-from flowworker.runtime.poller import Poller
+from flowworker.runtime.loops.cadence import Adaptive
+from flowworker.runtime.loops.completer import Completer
+from flowworker.runtime.loops.poller import Poller
+from flowworker.runtime.loops.wakeup import Strategy, Wakeup
 from flowworker.runtime.source import Claim
-from flowworker.runtime.wakeup import Strategy, Wakeup
 from flowworker.telemetry.events import Event, PollStarted, PollStopped
 from flowworker.telemetry.stream import EventStream
 

@@ -15,10 +15,10 @@ from flowworker.definition.codec import InputError, OutputError
 from flowworker.definition.outcomes import Fail, Retry
 from flowworker.errors import DataError, ExitCode, InternalError, UsageError
 from flowworker.runtime.cancellation import CancelSignal
-from flowworker.runtime.children import in_words
 from flowworker.runtime.duty import Duty, decide
+from flowworker.runtime.execution.children import in_words
+from flowworker.runtime.execution.failures import MESSAGE_LIMIT, clean, describe_failure, timed_out
 from flowworker.runtime.exits import Exit, SlotsExhaustedError, asked_for, caused_by, worst
-from flowworker.runtime.failures import MESSAGE_LIMIT, clean, describe_failure, timed_out
 from flowworker.runtime.holdings import Holding, Holdings
 from flowworker.runtime.lifecycle import Lifecycle
 from flowworker.runtime.names import claim_name, release_name

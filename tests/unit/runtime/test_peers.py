@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tests.unit.runtime.conftest import make_peer
 
 from flowworker.database.records import Peer
-from flowworker.runtime.leases import BEAT_INTERVAL
-from flowworker.runtime.peers import DEATH_AFTER, REGULAR_GAP, Watch, dead_peers, failed, succeeded
+from flowworker.runtime.pulse.leases import BEAT_INTERVAL
+from flowworker.runtime.pulse.peers import DEATH_AFTER, REGULAR_GAP, Watch, dead_peers, failed, succeeded
 
 BOOT = UUID(int=99)
 

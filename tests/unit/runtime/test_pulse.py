@@ -13,11 +13,11 @@ from tests.unit.runtime.conftest import ScriptedSource, make_task
 from flowworker.database.heartbeat import Beat, OwnRow, Report
 from flowworker.database.records import SourceKind
 from flowworker.errors import DatabaseUnavailableError
-from flowworker.runtime import pulse as pulse_module
 from flowworker.runtime.holdings import Holding
-from flowworker.runtime.leases import CLAIM_PAUSE, OUTAGE_AFTER, claim_pause
-from flowworker.runtime.loop_watch import Blockage
-from flowworker.runtime.pulse import News, Pulse
+from flowworker.runtime.pulse import pulse as pulse_module
+from flowworker.runtime.pulse.leases import CLAIM_PAUSE, OUTAGE_AFTER, claim_pause
+from flowworker.runtime.pulse.loop_watch import Blockage
+from flowworker.runtime.pulse.pulse import News, Pulse
 
 
 class FakeHeart:

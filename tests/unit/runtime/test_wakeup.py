@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tests.unit.runtime.conftest import now
 
 from flowworker.runtime.backoff import backoff
-from flowworker.runtime.cadence import Adaptive, Fixed
-from flowworker.runtime.wakeup import TRAILING_DELAY, Strategy, Wakeup
+from flowworker.runtime.loops.cadence import Adaptive, Fixed
+from flowworker.runtime.loops.wakeup import TRAILING_DELAY, Strategy, Wakeup
 
 pytestmark = pytest.mark.looptime
 

@@ -17,7 +17,7 @@ from flowworker.database.databases import create_database, drop_database
 from flowworker.database.install import install
 from flowworker.database.link import Link, Links
 from flowworker.database.local_server import LocalServer
-from flowworker.runtime.sources import compile_workload
+from flowworker.runtime.sources.opening import compile_workload
 
 SERVER_SETTINGS: Mapping[str, str] = {
     "fsync": "off",

@@ -1,6 +1,6 @@
 """The claim's side of a pgflow flow: reading, starting, holding and finding its tasks.
 
-Thin functions over one statement each; `flowworker.runtime.flow_source` decides which one runs when.
+Thin functions over one statement each; `flowworker.runtime.sources.flow_source` decides which one runs when.
 """
 
 from collections.abc import Mapping, Sequence

@@ -19,15 +19,15 @@ from flowworker.runtime.duty import Duty, decide, wants_drain
 from flowworker.runtime.exits import Exit, SlotsExhaustedError, asked_for, caused_by
 from flowworker.runtime.host import Host
 from flowworker.runtime.lifecycle import Lifecycle, LifecycleMachine
-from flowworker.runtime.listening import Listening, channel_of
-from flowworker.runtime.loop_watch import Blockage
-from flowworker.runtime.membership import Membership
+from flowworker.runtime.loops.listening import Listening, channel_of
+from flowworker.runtime.loops.settlement import Tally
+from flowworker.runtime.loops.shift import Circumstances, Shift
 from flowworker.runtime.options import WorkerOptions
-from flowworker.runtime.pulse import News
+from flowworker.runtime.pulse.loop_watch import Blockage
+from flowworker.runtime.pulse.membership import Membership
+from flowworker.runtime.pulse.pulse import News
 from flowworker.runtime.reporting import make_report, make_state, package_version
-from flowworker.runtime.settlement import Tally
-from flowworker.runtime.shift import Circumstances, Shift
-from flowworker.runtime.sources import compile_workload, make_source
+from flowworker.runtime.sources.opening import compile_workload, make_source
 from flowworker.runtime.state import WorkerState
 from flowworker.runtime.workload import Router, Workload
 from flowworker.telemetry.events import (

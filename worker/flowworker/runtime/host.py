@@ -9,9 +9,9 @@ from uuid import UUID, uuid4
 
 from flowworker.database.link import Link, Links
 from flowworker.redaction import redact
-from flowworker.runtime.heart import DatabaseHeart
 from flowworker.runtime.options import Identity
-from flowworker.runtime.pulse import Pulse
+from flowworker.runtime.pulse.heart import DatabaseHeart
+from flowworker.runtime.pulse.pulse import Pulse
 from flowworker.telemetry.stream import EventStream
 
 logger = logging.getLogger(__name__)

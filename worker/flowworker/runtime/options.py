@@ -9,7 +9,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from flowworker.errors import UsageError
-from flowworker.runtime.wakeup import Strategy
+from flowworker.runtime.loops.wakeup import Strategy
 
 Choice = TypeVar("Choice", bound=StrEnum)
 

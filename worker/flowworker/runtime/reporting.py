@@ -8,12 +8,12 @@ from flowworker.database.heartbeat import LONGEST_ERROR, Report
 from flowworker.database.queue_jobs import LEASE
 from flowworker.database.records import SourceKind
 from flowworker.redaction import redact
-from flowworker.runtime.flow_source import GRACE
 from flowworker.runtime.host import Host
 from flowworker.runtime.lifecycle import Lifecycle
+from flowworker.runtime.loops.settlement import Tally
+from flowworker.runtime.loops.shift import Shift
 from flowworker.runtime.options import WorkerOptions
-from flowworker.runtime.settlement import Tally
-from flowworker.runtime.shift import Shift
+from flowworker.runtime.sources.flow_source import GRACE
 from flowworker.runtime.state import WorkerState, active_task
 from flowworker.runtime.workload import Workload
 

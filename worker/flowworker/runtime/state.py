@@ -7,8 +7,8 @@ from uuid import UUID
 from flowworker.database.records import SourceKind
 from flowworker.runtime.holdings import Holding
 from flowworker.runtime.lifecycle import Lifecycle
-from flowworker.runtime.settlement import Tally
-from flowworker.runtime.wakeup import SignalState
+from flowworker.runtime.loops.settlement import Tally
+from flowworker.runtime.loops.wakeup import SignalState
 from flowworker.runtime.workload import Workload
 
 

@@ -11,9 +11,9 @@ from flowworker.runtime.career import Career
 from flowworker.runtime.exits import Exit
 from flowworker.runtime.host import Host
 from flowworker.runtime.lifecycle import Lifecycle
+from flowworker.runtime.loops.wakeup import Strategy
 from flowworker.runtime.options import Identity, WhenDrained, WorkerOptions, choice
 from flowworker.runtime.state import WorkerState
-from flowworker.runtime.wakeup import Strategy
 from flowworker.runtime.workload import HookHandler, JobRun, Router, Workload, router_of, slug_of
 from flowworker.telemetry.stream import EventStream
 

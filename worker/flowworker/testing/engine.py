@@ -17,9 +17,9 @@ import orjson
 from flowworker.database.records import ClaimedTask, Receipt, Released, TaskResult, Verdict
 from flowworker.definition.flow import Flow
 from flowworker.errors import InternalError
-from flowworker.runtime.children import Children
-from flowworker.runtime.executor import Executor
-from flowworker.runtime.flow_inputs import RunInputs
+from flowworker.runtime.execution.children import Children
+from flowworker.runtime.execution.executor import Executor
+from flowworker.runtime.execution.flow_inputs import RunInputs
 from flowworker.runtime.holdings import Holding, Holdings
 from flowworker.runtime.source import Source
 from flowworker.runtime.workload import Workload, router_of

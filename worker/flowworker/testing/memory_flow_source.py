@@ -26,8 +26,8 @@ from flowworker.database.records import (
 from flowworker.database.stranded import Bury, GiveBack, fate_of
 from flowworker.database.verdicts import receipt_of_row
 from flowworker.definition.flow import Flow
-from flowworker.runtime.flow_source import EXTENSION_MARGIN, GRACE
 from flowworker.runtime.source import Claim, Finish, Recovery
+from flowworker.runtime.sources.flow_source import EXTENSION_MARGIN, GRACE
 from flowworker.testing import memory_runs
 from flowworker.testing.memory_queue import Message, MessageQueue
 from flowworker.testing.memory_runs import Run, State, Task

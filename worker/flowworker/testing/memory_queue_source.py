@@ -12,9 +12,9 @@ from flowworker.database.records import ClaimedTask, Peer, Receipt, SourceKind, 
 from flowworker.database.stranded import CRASH_BUDGET
 from flowworker.definition.queue import Queue
 from flowworker.errors import UnknownRunError
-from flowworker.runtime.queue_source import burial_of, claimed_task
 from flowworker.runtime.source import Claim, Finish, Recovery
-from flowworker.runtime.writing import Entry, write_all
+from flowworker.runtime.sources.queue_source import burial_of, claimed_task
+from flowworker.runtime.sources.writing import Entry, write_all
 from flowworker.testing.memory_queue import Message, MessageQueue
 from flowworker.testing.memory_store import MemoryStore
 

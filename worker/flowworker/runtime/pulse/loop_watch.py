@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flowworker.runtime.stacks import format_frames, thread_frames
+from flowworker.runtime.execution.stacks import format_frames, thread_frames
 
 CHECK_INTERVAL = 0.5
 """Seconds between two looks."""

@@ -15,8 +15,8 @@ from flowworker.database.notify_setup import NotifyState, ensure_notify, notify_
 from flowworker.database.records import SourceKind
 from flowworker.database.statements import load
 from flowworker.errors import FlowWorkerError
+from flowworker.runtime.loops.wakeup import Strategy, Wakeup
 from flowworker.runtime.source import Source
-from flowworker.runtime.wakeup import Strategy, Wakeup
 
 logger = logging.getLogger(__name__)
 

@@ -14,13 +14,13 @@ from types import FrameType
 
 from flowworker.database.records import Failed, FailureKind
 from flowworker.definition.reference import HandlerReference
-from flowworker.runtime.executions import Broken, Clock, Ending, Raised, Returned
-from flowworker.runtime.frames import LENGTH, Answer, Frame, Greeting, Prepare, Request, pack, unpack
+from flowworker.runtime.execution.executions import Broken, Clock, Ending, Raised, Returned
+from flowworker.runtime.execution.frames import LENGTH, Answer, Frame, Greeting, Prepare, Request, pack, unpack
 
 START_TIMEOUT = 120.0
 """Seconds for a child to start and to import its handler."""
 
-CHILD_MODULE = "flowworker.runtime.child_main"
+CHILD_MODULE = "flowworker.runtime.execution.child_main"
 
 
 class ChildDiedError(Exception):

@@ -21,11 +21,11 @@ from flowworker.database.heartbeat import Beat, OwnRow, Report, Served
 from flowworker.database.records import ClaimedTask, Peer, SourceKind
 from flowworker.errors import FlowWorkerError
 from flowworker.runtime.backoff import backoff
-from flowworker.runtime.heart import Heart
 from flowworker.runtime.holdings import Holding
-from flowworker.runtime.leases import BEAT_INTERVAL, OUTAGE_AFTER, claim_pause, to_extend
-from flowworker.runtime.loop_watch import Blockage, LoopWatch
-from flowworker.runtime.peers import Watch, dead_peers, failed, succeeded
+from flowworker.runtime.pulse.heart import Heart
+from flowworker.runtime.pulse.leases import BEAT_INTERVAL, OUTAGE_AFTER, claim_pause, to_extend
+from flowworker.runtime.pulse.loop_watch import Blockage, LoopWatch
+from flowworker.runtime.pulse.peers import Watch, dead_peers, failed, succeeded
 from flowworker.runtime.source import Source
 
 logger = logging.getLogger(__name__)

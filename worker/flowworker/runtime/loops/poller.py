@@ -10,9 +10,9 @@ from flowworker.database.records import ClaimedTask
 from flowworker.errors import AccessError, DatabaseUnavailableError
 from flowworker.runtime.backoff import Randomness, backoff
 from flowworker.runtime.holdings import Holdings
+from flowworker.runtime.loops.wakeup import Wakeup
 from flowworker.runtime.service import Crash, Service
 from flowworker.runtime.source import Claim, Source
-from flowworker.runtime.wakeup import Wakeup
 from flowworker.telemetry.events import PollStarted, PollStopped, WorkerInfo
 from flowworker.telemetry.stream import EventStream
 

@@ -7,9 +7,9 @@ from uuid import UUID
 
 from flowworker.database.heartbeat import Report
 from flowworker.runtime.holdings import Holding
-from flowworker.runtime.loop_watch import Blockage
-from flowworker.runtime.pulse import News
-from flowworker.runtime.shift import Shift
+from flowworker.runtime.loops.shift import Shift
+from flowworker.runtime.pulse.loop_watch import Blockage
+from flowworker.runtime.pulse.pulse import News
 from flowworker.runtime.source import Source
 
 

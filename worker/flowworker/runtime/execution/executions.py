@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Protocol, TypeAlias
 
 from flowworker.database.records import Failed
-from flowworker.runtime.stacks import awaiting_frames, thread_frames
+from flowworker.runtime.execution.stacks import awaiting_frames, thread_frames
 
 Clock = Callable[[], float]
 

@@ -14,9 +14,9 @@ from flowworker.database.server_clock import ServerClock
 from flowworker.database.stranded import CRASH_BUDGET, crash_message, mark_lost
 from flowworker.definition.queue import Queue
 from flowworker.errors import UnknownQueueError, UnknownRunError
-from flowworker.runtime.queue_writer import QueueWriter
 from flowworker.runtime.source import Claim, Finish, Recovery
-from flowworker.runtime.writing import write_all
+from flowworker.runtime.sources.queue_writer import QueueWriter
+from flowworker.runtime.sources.writing import write_all
 
 
 class QueueSource:

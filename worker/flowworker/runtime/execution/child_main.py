@@ -13,8 +13,8 @@ from typing import BinaryIO, assert_never
 
 from flowworker.database.records import Failed
 from flowworker.definition.child import find_handler, run_reference
-from flowworker.runtime.failures import describe_failure
-from flowworker.runtime.frames import LENGTH, Answer, Greeting, Prepare, Request, pack, unpack
+from flowworker.runtime.execution.failures import describe_failure
+from flowworker.runtime.execution.frames import LENGTH, Answer, Greeting, Prepare, Request, pack, unpack
 
 
 def main() -> None:

@@ -8,9 +8,9 @@ from flowworker.definition.child import ChildContext
 from flowworker.definition.context import TaskContext
 from flowworker.definition.handler import Handler
 from flowworker.definition.reference import HandlerReference
-from flowworker.runtime.contexts import make_context
-from flowworker.runtime.flow_inputs import RunInputs
-from flowworker.runtime.frames import Request
+from flowworker.runtime.execution.contexts import make_context
+from flowworker.runtime.execution.flow_inputs import RunInputs
+from flowworker.runtime.execution.frames import Request
 from flowworker.runtime.holdings import Holding
 from flowworker.runtime.workload import Runnable
 

@@ -10,7 +10,7 @@ from flowworker.database.connection import Connection
 from flowworker.database.flow_results import Answer, Fence, failure_of, fence_of
 from flowworker.database.records import Completed, Failed, Receipt, RunEnd, Verdict
 from flowworker.database.verdicts import receipt_of_answer, receipt_of_row
-from flowworker.runtime.writing import Entry
+from flowworker.runtime.sources.writing import Entry
 
 
 @dataclass(slots=True, kw_only=True)

@@ -21,10 +21,10 @@ from flowworker.database.refusals import translated
 from flowworker.definition.flow import Flow
 from flowworker.definition.step import StepKind
 from flowworker.errors import DatabaseUnavailableError, UnknownFlowError, UnknownRunError
-from flowworker.runtime.flow_recovery import recover_flow
-from flowworker.runtime.flow_writer import FlowWriter
 from flowworker.runtime.source import Claim, Finish, Recovery
-from flowworker.runtime.writing import write_all
+from flowworker.runtime.sources.flow_recovery import recover_flow
+from flowworker.runtime.sources.flow_writer import FlowWriter
+from flowworker.runtime.sources.writing import write_all
 
 logger = logging.getLogger(__name__)
 

@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 from flowworker.database.records import Released, TaskResult
 from flowworker.definition.handler import RunMode
-from flowworker.runtime.attempt import CLEANUP_GRACE, SUPERSEDED, Attempt, Superseded, Verdict
-from flowworker.runtime.calls import Call
-from flowworker.runtime.children import ChildExecution, Children
-from flowworker.runtime.contexts import describe_task
-from flowworker.runtime.executions import Execution, LoopExecution, ThreadExecution
-from flowworker.runtime.failures import describe_failure
-from flowworker.runtime.flow_inputs import RunInputs
+from flowworker.runtime.execution.attempt import CLEANUP_GRACE, SUPERSEDED, Attempt, Superseded, Verdict
+from flowworker.runtime.execution.calls import Call
+from flowworker.runtime.execution.children import ChildExecution, Children
+from flowworker.runtime.execution.contexts import describe_task
+from flowworker.runtime.execution.executions import Execution, LoopExecution, ThreadExecution
+from flowworker.runtime.execution.failures import describe_failure
+from flowworker.runtime.execution.flow_inputs import RunInputs
 from flowworker.runtime.holdings import Holding, Holdings
 from flowworker.runtime.workload import Router, Runnable
 

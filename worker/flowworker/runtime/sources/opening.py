@@ -9,9 +9,9 @@ from flowworker.database.connection import Connection
 from flowworker.database.link import Links
 from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue
-from flowworker.runtime.flow_source import FlowSource
-from flowworker.runtime.queue_source import QueueSource
 from flowworker.runtime.source import Source
+from flowworker.runtime.sources.flow_source import FlowSource
+from flowworker.runtime.sources.queue_source import QueueSource
 from flowworker.runtime.workload import Workload
 
 

@@ -10,7 +10,7 @@ from flowworker.database.job_outcomes import Plan, plan_for, verdict_of_row, ver
 from flowworker.database.queue_jobs import Ending, PutBack
 from flowworker.database.records import Receipt, Verdict
 from flowworker.definition.options import QueueOptions
-from flowworker.runtime.writing import Entry
+from flowworker.runtime.sources.writing import Entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,18 +11,18 @@ from uuid import UUID
 
 from flowworker.database.records import ClaimedTask, Completed, Receipt, RunEnd, RunStatus, SourceKind, TaskResult
 from flowworker.definition.flow import Flow
-from flowworker.runtime.cadence import Adaptive, Fixed
-from flowworker.runtime.children import Children
-from flowworker.runtime.completer import Completer
-from flowworker.runtime.executor import Executor
-from flowworker.runtime.flow_inputs import RunInputs
+from flowworker.runtime.execution.children import Children
+from flowworker.runtime.execution.executor import Executor
+from flowworker.runtime.execution.flow_inputs import RunInputs
 from flowworker.runtime.holdings import Holding, Holdings
+from flowworker.runtime.loops.cadence import Adaptive, Fixed
+from flowworker.runtime.loops.completer import Completer
+from flowworker.runtime.loops.poller import Poller
+from flowworker.runtime.loops.recovery import Rescuer
+from flowworker.runtime.loops.settlement import Consequences, Tally
+from flowworker.runtime.loops.wakeup import Strategy, Wakeup
 from flowworker.runtime.options import WorkerOptions
-from flowworker.runtime.poller import Poller
-from flowworker.runtime.recovery import Rescuer
-from flowworker.runtime.settlement import Consequences, Tally
 from flowworker.runtime.source import Source
-from flowworker.runtime.wakeup import Strategy, Wakeup
 from flowworker.runtime.workload import Router, Workload, has_dependants
 from flowworker.telemetry.events import TaskStarted, WorkerInfo
 from flowworker.telemetry.stream import EventStream

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from flowworker.runtime.cadence import Adaptive, Cadence, Fixed, Uniform
+from flowworker.runtime.loops.cadence import Adaptive, Cadence, Fixed, Uniform
 
 NOTIFY_THROTTLE = 0.25
 """Seconds for which pgmq stays silent after an announcement, by default."""

@@ -16,10 +16,10 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from flowworker.database.records import Completed, Outcome, Released
-from flowworker.runtime.executions import Broken, Ending, Execution, Raised, Returned
-from flowworker.runtime.failures import STACKTRACE_LIMIT, clean, describe_failure, timed_out
+from flowworker.runtime.execution.executions import Broken, Ending, Execution, Raised, Returned
+from flowworker.runtime.execution.failures import STACKTRACE_LIMIT, clean, describe_failure, timed_out
+from flowworker.runtime.execution.stacks import format_frames
 from flowworker.runtime.holdings import Holding
-from flowworker.runtime.stacks import format_frames
 
 CLEANUP_GRACE = 1.0
 """Seconds a handler may take to clean up after it was told to stop."""

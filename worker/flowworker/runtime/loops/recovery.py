@@ -8,7 +8,7 @@ from uuid import UUID
 
 from flowworker.database.records import Peer
 from flowworker.errors import AccessError, DatabaseUnavailableError
-from flowworker.runtime.cadence import Uniform
+from flowworker.runtime.loops.cadence import Uniform
 from flowworker.runtime.service import Crash, Service
 from flowworker.runtime.source import Recovery, Source
 from flowworker.telemetry.events import WorkerInfo, WorkerLost

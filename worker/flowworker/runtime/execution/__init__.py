@@ -1,0 +1,1 @@
+"""Running one task: the handler, its deadline, and what came of it."""

@@ -1,0 +1,1 @@
+"""The thread that keeps a process alive in the database: heartbeats, leases, announcements, dead peers."""

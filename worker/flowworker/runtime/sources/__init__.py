@@ -1,0 +1,1 @@
+"""pgflow and pgmq behind the source port."""
