@@ -12,8 +12,8 @@ from tests.integration.sources.world import World, claim_all, completed, failed,
 from flowworker.database.identifiers import insert_channel
 from flowworker.database.records import Verdict
 from flowworker.database.stranded import CRASH_BUDGET, FOREIGN_GRACE
-from flowworker.runtime.sources.flow_source import FlowSource
 from flowworker.runtime.source import Recovery
+from flowworker.runtime.sources.flow_source import FlowSource
 
 
 async def held_by_the_dead(world: World) -> tuple[UUID, UUID, FlowSource]:

@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import Database
 
 from flowworker.database.connection import Connection
-from flowworker.database.link import Link, StateCallback
+from flowworker.database.link import RETRY_PAUSE, Link, StateCallback
 from flowworker.errors import AuthenticationError, DatabaseUnavailableError
 
 KILL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'linked'"
@@ -144,3 +144,28 @@ async def test_work_without_the_statement_cache(database: Database) -> None:
     link = a_link(database, statement_cache=False)
     assert await link.run(lambda connection: connection.fetchval("SELECT $1::integer", 5)) == 5
     await link.close()
+
+
+async def test_users_of_a_link_that_cannot_connect_share_one_attempt_per_pause() -> None:
+    """Poller, recovery and others use one link; each retries by itself, and the server must not feel that."""
+    attempts = 0
+
+    async def refuse(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal attempts
+        attempts += 1
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        link = Link(f"postgresql://nobody@127.0.0.1:{port}/none?sslmode=disable", application_name="linked")
+        loop = asyncio.get_running_loop()
+        end = loop.time() + 1.5 * RETRY_PAUSE
+        failures = 0
+        while loop.time() < end:
+            with pytest.raises(DatabaseUnavailableError):
+                await link.run(pid)
+            failures += 1
+            await asyncio.sleep(RETRY_PAUSE / 20)
+        assert failures > attempts
+        assert attempts <= 2

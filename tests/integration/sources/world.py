@@ -29,9 +29,9 @@ from flowworker.database.records import (
 )
 from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue
+from flowworker.runtime.source import Source
 from flowworker.runtime.sources.flow_source import FlowSource
 from flowworker.runtime.sources.queue_source import QueueSource
-from flowworker.runtime.source import Source
 
 _names = count(1)
 

@@ -17,6 +17,10 @@ StateCallback: TypeAlias = Callable[[bool, str | None], None]
 CLOSE_TIMEOUT = 2.0
 """Seconds for a polite goodbye to the server."""
 
+RETRY_PAUSE = 1.0
+"""Seconds after a failed attempt to connect in which no other is made: the users of a link all retry by themselves, and
+a server that is down or full must not feel how many they are."""
+
 
 class Link:
     """One connection, used by one piece of work at a time.
@@ -50,6 +54,8 @@ class Link:
         self._lock = asyncio.Lock()
         self._connection: Connection | None = None
         self._up: bool | None = None
+        self._refusal = ""
+        self._refused_until = float("-inf")
         self.on_state = on_state
 
     async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
@@ -89,15 +95,22 @@ class Link:
 
     async def _open(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
-            try:
-                self._connection = await connect(
-                    self._dsn, application_name=self._application_name, statement_cache=self._statement_cache
-                )
-            except DatabaseUnavailableError as error:
-                self._report(False, str(error))
-                raise
+            self._connection = await self._connect()
         self._report(True, None)
         return self._connection
+
+    async def _connect(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._refused_until:
+            raise DatabaseUnavailableError(self._refusal)
+        try:
+            return await connect(
+                self._dsn, application_name=self._application_name, statement_cache=self._statement_cache
+            )
+        except DatabaseUnavailableError as error:
+            self._refusal, self._refused_until = str(error), loop.time() + RETRY_PAUSE
+            self._report(False, self._refusal)
+            raise
 
     def _drop(self) -> None:
         if self._connection is not None:
