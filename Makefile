@@ -5,10 +5,12 @@ BIN    := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-image setup-services demo test test-unit test-chaos test-postgresql test-image bench fmt lint types verify generate image lock clean
+.PHONY: help setup setup-image setup-services setup-cluster demo demo-down demo-local cluster-up cluster-down cluster-status \
+	test test-unit test-chaos test-control-plane test-postgresql test-image e2e bench fmt lint types verify scan generate \
+	image lock clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.ready worker/flowworker/database/upstream/manifest.json  ## Create .venv, install everything, fetch pgmq's and pgflow's SQL
 
@@ -24,16 +26,38 @@ worker/flowworker/database/upstream/manifest.json: $(VENV)/.ready tools/fetch_up
 	$(BIN)/python tools/fetch_upstream.py
 	@touch $@
 
-demo: setup  ## Start PostgreSQL, run 100 runs and a job queue through a worker, show what completed, clean up
+demo: setup setup-cluster  ## A real cluster: install the chart, apply a FlowWorker, watch 300 runs scale it 0 -> N -> 0
+	$(BIN)/python -m examples.demo_cluster
+
+demo-down: setup  ## Remove everything `make demo` has made
+	$(BIN)/python -m examples.demo_cluster down
+
+demo-local: setup  ## Without a cluster: 100 runs and a job queue through one worker on an embedded PostgreSQL
 	$(BIN)/python -m examples.demo
 
-test: lint types verify test-unit test-chaos  ## All checks and all tests
+cluster-up: setup setup-cluster  ## Start a real one-node Kubernetes: kind where a container engine works, else our own build
+	$(BIN)/python -m e2e.cluster up
+
+cluster-down: setup  ## Stop it; nothing is left behind
+	$(BIN)/python -m e2e.cluster down
+
+cluster-status: setup  ## Tell what runs, and how to use it
+	$(BIN)/python -m e2e.cluster status
+
+test: lint types verify test-unit test-chaos test-control-plane  ## All checks, and all tests that need no node
 
 test-unit: setup  ## Tests against real PostgreSQL, without the long chaos tests
-	$(PYTEST) -m 'not chaos and not image and not bench' tests
+	$(PYTEST) -m 'not chaos and not control_plane and not image and not bench' tests
+
+test-control-plane: setup  ## Tests of the operator against a real API server (needs Go to build it once)
+	$(BIN)/python -m e2e.cluster.binaries control-plane
+	$(PYTEST) -m control_plane tests
+
+e2e: setup setup-cluster  ## Tests on a real node, with real pods
+	$(BIN)/pytest -m e2e e2e
 
 test-chaos: setup  ## Tests that kill, freeze, block and cut real processes
-	$(PYTEST) -m chaos tests
+	$(PYTEST) -m 'chaos and not control_plane' tests
 
 test-postgresql: setup  ## The database's tests on the system's PostgreSQL instead of the embedded one
 	FLOWWORKER_TEST_POSTGRES_BIN="$$(tools/system_postgresql)" $(PYTEST) tests/contract tests/integration/database tests/integration/sources
@@ -73,6 +97,9 @@ image: setup  ## Build the worker image (docker, podman, or buildah without a re
 
 setup-image: setup  ## Install what `make image` needs from the system's packages (root on Debian)
 	$(BIN)/python -m tools.build_image --setup
+
+setup-cluster: setup  ## Install what a node of our own needs from the system's packages (root on Debian)
+	$(BIN)/python -m e2e.cluster setup
 
 setup-services:  ## Install PgBouncer and Debian's PostgreSQL, which a few tests use where they are found (root on Debian)
 	@test "$$(id -u)" = 0 || { echo "run as root: apt-get install --no-install-recommends pgbouncer postgresql"; exit 1; }
