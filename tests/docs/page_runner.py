@@ -11,6 +11,8 @@
 | ```` ```bash parse ````          | needs what a test must not touch (a registry, Docker): only the syntax is checked |
 | ```` ```sql ````                 | run in the database                                                              |
 | ```` ```toml ````                | parsed                                                                           |
+| ```` ```yaml ````                | manifests: every object must be valid for Kubernetes or for the operator         |
+| ```` ```yaml values ````         | values of the chart: Helm must take them                                         |
 | ```` ```text output ````         | every line must be in the output of the block before; `…` stands for anything    |
 | ```` ```text diagram ````        | nothing to run                                                                   |
 
@@ -30,7 +32,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
+import yaml
+from tests.chart.rendering import CHART, run_helm
 from tests.docs.fences import Fence
+from tests.support.manifests import complaints
 
 from flowworker.database.connection import connect
 
@@ -90,6 +95,8 @@ class PageRunner:
             "bash parse": lambda fence: self._execute(fence, ["bash", "-n", "-c", fence.text]),
             "sql": lambda fence: asyncio.run(self._query(fence)),
             "toml": lambda fence: _discard(tomllib.loads(fence.text)),
+            "yaml": self._check_manifests,
+            "yaml values": self._check_values,
             "text output": self._compare,
             "text diagram": _discard,
         }
@@ -156,6 +163,16 @@ class PageRunner:
             pattern = ".*".join(re.escape(part) for part in re.sub(r"\s+", " ", line).split("…"))
             if not re.search(pattern, re.sub(r"[^\S\n]+", " ", self.output)):
                 self._fail(fence, f"the output has no line {line!r}:\n{self.output}")
+
+    def _check_manifests(self, fence: Fence) -> None:
+        found = [complaint for item in yaml.safe_load_all(fence.text) for complaint in complaints(item)]
+        if found:
+            self._fail(fence, "\n".join(found))
+
+    def _check_values(self, fence: Fence) -> None:
+        done = run_helm("template", "page", str(CHART), values=yaml.safe_load(fence.text))
+        if done.returncode != 0:
+            self._fail(fence, done.stderr)
 
     def _environment(self) -> Mapping[str, str]:
         binaries = Path(sys.executable).parent
