@@ -1,0 +1,190 @@
+"""The verbs the operator needs, on plain dictionaries."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Self, cast
+
+from flowworker_operator.cluster.configuration import configuration
+from flowworker_operator.cluster.errors import NotFound, Refused
+from flowworker_operator.cluster.resources import Object, Objects, Resource
+from flowworker_operator.cluster.transport import Transport
+
+FIELD_MANAGER = "flowworker-operator"
+
+PAGE = 500
+"""Objects asked for at once."""
+
+_APPLY = "application/apply-patch+yaml"
+_MERGE = "application/merge-patch+json"
+
+
+class Cluster:
+    """One API server.
+
+    Every method raises `ClusterError` in one of its kinds; a request takes 30 seconds at most. Nothing is retried here:
+    whoever asks knows whether the answer still matters.
+
+    Example:
+        async with Cluster.connect(None) as cluster:
+            pods = await cluster.list(PODS, "default", labels="app=web")
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, kubeconfig: Path | None) -> AsyncGenerator[Self]:
+        """A client for as long as the block lasts; no file means that we run in a pod of the cluster.
+
+        Raises:
+            UsageError: there is no such configuration. Whether the server answers is seen at the first request.
+        """
+        transport = Transport(await configuration(kubeconfig))
+        try:
+            yield cls(transport)
+        finally:
+            await transport.close()
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
+        """The object, or None if there is none of this name."""
+        try:
+            return await self._request("GET", resource, namespace, name)
+        except NotFound as error:
+            if not error.named:
+                raise
+            return None
+
+    async def create(self, resource: Resource, manifest: Object) -> Object:
+        """Create an object; a field that the API server does not know is refused.
+
+        Raises:
+            AlreadyExists: there is one of this name.
+        """
+        query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
+        namespace, _ = _named(manifest)
+        return await self._request("POST", resource, namespace, query=query, body=manifest)
+
+    async def apply(self, resource: Resource, manifest: Object) -> Object:
+        """Make the fields of the manifest ours and set, create the object if need be, leave fields of others alone.
+
+        `metadata.resourceVersion` in the manifest is a precondition for an object that exists; one that does not exist
+        is created all the same, unless `metadata.uid` is given too.
+
+        Raises:
+            Conflict: the precondition does not hold.
+        """
+        return await self._apply(resource, manifest, None)
+
+    async def apply_status(self, resource: Resource, manifest: Object) -> Object:
+        """The same on the status of an object that exists.
+
+        Only `metadata.resourceVersion` protects an object that was created anew under the old name: the API server
+        ignores `metadata.uid` here.
+        """
+        return await self._apply(resource, manifest, "status")
+
+    async def patch(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        patch: Mapping[str, Any],
+        *,
+        resource_version: str | None = None,
+        uid: str | None = None,
+    ) -> Object:
+        """Merge into an object; None deletes a field and a list is replaced whole.
+
+        Raises:
+            Conflict: it is another object by now, or another version of it.
+        """
+        guards = _given(resourceVersion=resource_version, uid=uid)
+        metadata = {**cast("Mapping[str, Any]", patch.get("metadata", {})), **guards}
+        body = {**patch, "metadata": metadata} if metadata else dict(patch)
+        query = {"fieldManager": FIELD_MANAGER}
+        return await self._request("PATCH", resource, namespace, name, query=query, body=body, content_type=_MERGE)
+
+    async def delete(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        *,
+        uid: str | None = None,
+        resource_version: str | None = None,
+    ) -> None:
+        """Delete an object and, in the background, what it owns; one that is gone already is fine.
+
+        Raises:
+            Conflict: it is another object by now, or another version of it.
+        """
+        body = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Background",
+            "preconditions": _given(resourceVersion=resource_version, uid=uid),
+        }
+        try:
+            await self._request("DELETE", resource, namespace, name, body=body)
+        except NotFound as error:
+            if not error.named:
+                raise
+
+    async def list(self, resource: Resource, namespace: str | None, *, labels: str = "") -> Objects:
+        """All objects, of all namespaces if None, that a label selector matches; read page by page."""
+        query = _given(labelSelector=labels or None)
+        try:
+            return await self._pages(resource, namespace, {**query, "limit": str(PAGE)})
+        except Refused as error:
+            if error.status != HTTPStatus.GONE:
+                raise
+        # The pages were of a version that the server has let go: take all at once, which cannot expire.
+        return await self._pages(resource, namespace, query)
+
+    async def _pages(self, resource: Resource, namespace: str | None, query: Mapping[str, str]) -> Objects:
+        page = await self._request("GET", resource, namespace, query=query)
+        found = _items(resource, page)
+        while token := page["metadata"].get("continue"):
+            page = await self._request("GET", resource, namespace, query={**query, "continue": token})
+            found += _items(resource, page)
+        return found
+
+    async def _apply(self, resource: Resource, manifest: Object, subresource: str | None) -> Object:
+        namespace, name = _named(manifest)
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        return await self._request(
+            "PATCH", resource, namespace, name, subresource, query=query, body=manifest, content_type=_APPLY
+        )
+
+    async def _request(
+        self,
+        method: str,
+        resource: Resource,
+        namespace: str | None,
+        name: str | None = None,
+        subresource: str | None = None,
+        **how: Any,
+    ) -> Object:
+        try:
+            path = resource.path(namespace, name, subresource)
+        except ValueError as error:
+            raise Refused(0, "InvalidName", str(error), where=f"{method} {resource.plural}") from error
+        return await self._transport.request(method, path, **how)
+
+
+def _named(manifest: Object) -> tuple[str, str]:
+    metadata = cast("Mapping[str, str]", manifest["metadata"])
+    return metadata["namespace"], metadata["name"]
+
+
+def _given(**values: str | None) -> dict[str, str]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _items(resource: Resource, page: Object) -> Objects:
+    """With the kind, which the server leaves out in lists."""
+    kind = {"apiVersion": resource.api_version, "kind": resource.kind}
+    return [{**kind, **item} for item in cast("Objects", page["items"] or ())]

@@ -1,0 +1,66 @@
+"""Bounds on memory and on frequency."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowworker_operator.cluster.bounded import Allowance, Purse, Recent, spent
+
+
+def test_the_eldest_is_let_go() -> None:
+    recent: Recent[str, int] = Recent(2)
+    for key, value in [("a", 1), ("b", 2), ("c", 3)]:
+        recent.set(key, value)
+
+    assert [recent.get(key) for key in "abc"] == [None, 2, 3]
+
+
+def test_what_is_asked_for_stays_young() -> None:
+    recent: Recent[str, int] = Recent(2)
+    recent.set("a", 1)
+    recent.set("b", 2)
+    recent.get("a")
+    recent.set("c", 3)
+
+    assert [recent.get(key) for key in "abc"] == [1, None, 3]
+
+
+def test_forgetting_what_is_not_there_is_fine() -> None:
+    recent: Recent[str, int] = Recent(2)
+    recent.set("a", 1)
+    recent.drop("a")
+    recent.drop("a")
+
+    assert len(recent) == 0
+
+
+def test_a_burst_is_allowed_and_then_a_trickle() -> None:
+    allowance = Allowance(burst=2, per_second=0.5)
+    purse = spent(None, allowance, 0)
+    purse = spent(purse, allowance, 0)
+    assert purse is not None
+
+    assert spent(purse, allowance, 1.9) is None
+    assert spent(purse, allowance, 2) == Purse(left=0, at=2)
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=200))
+def test_no_more_than_the_allowance_is_ever_spent(pauses: list[float]) -> None:
+    allowance = Allowance(burst=5, per_second=0.1)
+    now, count, purse = 0.0, 0, None
+    for pause in pauses:
+        now += pause
+        after = spent(purse, allowance, now)
+        if after is not None:
+            count, purse = count + 1, after
+
+    assert count <= allowance.burst + now * allowance.per_second + 1e-6
+
+
+@pytest.mark.parametrize("idle", [1e3, 1e9])
+def test_patience_does_not_pile_up(idle: float) -> None:
+    allowance = Allowance(burst=3, per_second=1)
+    purse = spent(Purse(left=0, at=0), allowance, idle)
+
+    assert purse is not None
+    assert purse.left == allowance.burst - 1

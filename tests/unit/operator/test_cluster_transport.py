@@ -1,0 +1,185 @@
+"""Answers that a real API server does not give on demand, from a server of our own on loopback."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import orjson
+import pytest
+from aiohttp import web
+
+from flowworker_operator.cluster import client
+from flowworker_operator.cluster.client import Cluster
+from flowworker_operator.cluster.configuration import configuration
+from flowworker_operator.cluster.errors import Refused, Unavailable
+from flowworker_operator.cluster.resources import PODS, Object
+from flowworker_operator.cluster.transport import Transport
+
+Answerer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(slots=True)
+class StrangeServer:
+    """Answers as told, one request after another."""
+
+    answers: list[Answerer] = field(default_factory=list[Answerer])
+    asked: list[web.Request] = field(default_factory=list[web.Request])
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append(request)
+        return await self.answers.pop(0)(request)
+
+
+def saying(status: int, body: Object | bytes, **headers: str) -> Answerer:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        data = body if isinstance(body, bytes) else orjson.dumps(body)
+        return web.Response(status=status, body=data, headers=headers, content_type="application/json")
+
+    return answer
+
+
+async def silence(_: web.Request) -> web.StreamResponse:
+    await asyncio.sleep(60)
+    raise AssertionError("nobody waits for so long")
+
+
+async def half_an_answer(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Length": "100"})
+    await response.prepare(request)
+    await response.write(b'{"items":')
+    assert request.transport is not None
+    request.transport.close()
+    return response
+
+
+def page(*names: str, token: str = "") -> Answerer:
+    items = [{"metadata": {"name": name}} for name in names]
+    return saying(200, {"metadata": {"continue": token}, "items": items})
+
+
+@pytest.fixture
+async def server() -> AsyncGenerator[StrangeServer]:
+    """A server that is told what to answer."""
+    strange = StrangeServer()
+    yield strange
+    assert not strange.answers
+
+
+@pytest.fixture
+async def cluster(server: StrangeServer, tmp_path: Path) -> AsyncGenerator[Cluster]:
+    """A client of the strange server that loses patience after half a second."""
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", server.answer)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port: int = runner.addresses[0][1]
+    async with connected(tmp_path, port) as cluster:
+        yield cluster
+    await runner.cleanup()
+
+
+@asynccontextmanager
+async def connected(folder: Path, port: int) -> AsyncGenerator[Cluster]:
+    kubeconfig = folder / "kubeconfig"
+    kubeconfig.write_bytes(orjson.dumps(kubeconfig_of(f"http://127.0.0.1:{port}")))
+    patience = aiohttp.ClientTimeout(total=0.5)
+    transport = Transport(await configuration(kubeconfig), patience)
+    try:
+        yield Cluster(transport)
+    finally:
+        await transport.close()
+
+
+def kubeconfig_of(address: str) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "strange",
+        "contexts": [{"name": "strange", "context": {"cluster": "strange", "user": "me"}}],
+        "clusters": [{"name": "strange", "cluster": {"server": address}}],
+        "users": [{"name": "me", "user": {"token": "open-sesame"}}],
+    }
+
+
+async def test_every_request_is_signed_and_names_the_operator(server: StrangeServer, cluster: Cluster) -> None:
+    server.answers.append(saying(200, {}))
+    await cluster.get(PODS, "shop", "web")
+
+    headers = server.asked[0].headers
+    assert headers["Authorization"] == "Bearer open-sesame"
+    assert headers["User-Agent"] == "flowworker-operator"
+
+
+async def test_a_silent_server_is_unavailable(server: StrangeServer, cluster: Cluster) -> None:
+    server.answers.append(silence)
+    with pytest.raises(Unavailable, match="did not answer in time") as caught:
+        await cluster.patch(PODS, "shop", "web", {})
+
+    assert (caught.value.status, caught.value.reason) == (0, "Timeout")
+
+
+async def test_an_answer_that_breaks_off_is_unavailable(server: StrangeServer, cluster: Cluster) -> None:
+    server.answers.append(half_an_answer)
+    with pytest.raises(Unavailable) as caught:
+        await cluster.list(PODS, "shop")
+
+    assert caught.value.reason == "Unreachable"
+
+
+async def test_something_else_than_an_api_server_is_unavailable(server: StrangeServer, cluster: Cluster) -> None:
+    server.answers.append(saying(200, b"<html>please log in</html>"))
+    with pytest.raises(Unavailable, match="something else"):
+        await cluster.get(PODS, "shop", "web")
+
+
+async def test_nobody_listening_is_unavailable(tmp_path: Path, unused_tcp_port: int) -> None:
+    async with connected(tmp_path, unused_tcp_port) as cluster:
+        with pytest.raises(Unavailable, match="Cannot connect"):
+            await cluster.get(PODS, "shop", "web")
+
+
+async def test_a_busy_server_is_left_alone_for_as_long_as_it_wants(server: StrangeServer, cluster: Cluster) -> None:
+    server.answers.append(saying(429, {"kind": "Status", "reason": "TooManyRequests"}, **{"Retry-After": "4"}))
+    with pytest.raises(Unavailable) as caught:
+        await cluster.list(PODS, "shop")
+
+    assert caught.value.retry_after == 4
+
+
+async def test_pages_that_expire_are_read_again_all_at_once(server: StrangeServer, cluster: Cluster) -> None:
+    expired = saying(410, {"kind": "Status", "reason": "Expired", "message": "too old"})
+    server.answers += [page("a", token="more"), expired, page("a", "b")]
+    found = await cluster.list(PODS, None, labels="app=web")
+
+    assert [pod["metadata"]["name"] for pod in found] == ["a", "b"]
+    assert [dict(request.query) for request in server.asked] == [
+        {"labelSelector": "app=web", "limit": str(client.PAGE)},
+        {"labelSelector": "app=web", "limit": str(client.PAGE), "continue": "more"},
+        {"labelSelector": "app=web"},
+    ]
+
+
+async def test_a_continuation_arrives_as_it_was_given(server: StrangeServer, cluster: Cluster) -> None:
+    token = "a+b/c==&limit=9"
+    server.answers += [page("a", token=token), page("b")]
+    await cluster.list(PODS, "shop")
+
+    assert server.asked[1].query["continue"] == token
+
+
+async def test_a_list_that_fails_otherwise_fails(server: StrangeServer, cluster: Cluster) -> None:
+    server.answers.append(saying(400, {"kind": "Status", "reason": "BadRequest", "message": "no such label"}))
+    with pytest.raises(Refused, match="no such label"):
+        await cluster.list(PODS, "shop", labels="???")
+
+
+async def test_a_name_that_is_none_is_refused_without_asking(server: StrangeServer, cluster: Cluster) -> None:
+    with pytest.raises(Refused, match="cannot be the name"):
+        await cluster.get(PODS, "shop", "..")
+
+    assert server.asked == []
