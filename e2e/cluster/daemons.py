@@ -130,7 +130,6 @@ def controller_manager(layout: Layout) -> Daemon:
             "--leader-elect=false",
             "--allocate-node-cidrs=false",
             f"--cluster-cidr={POD_RANGE}",
-            "--enable-hostpath-provisioner=true",
             # The usual 15 s would be as many seconds of waiting in a test.
             "--horizontal-pod-autoscaler-sync-period=3s",
             "--kube-api-qps=200",

@@ -1,0 +1,249 @@
+"""The life of a local cluster: it refuses to be doubled, and whatever ends it leaves nothing behind.
+
+These tests run before a session's own cluster comes up.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from e2e.cluster import binaries, proc
+from e2e.cluster.backend import Backend, BackendName, Component, Wishes
+from e2e.cluster.choice import create_backend
+from e2e.cluster.daemons import FAKE_NODE_ANNOTATION
+from e2e.cluster.errors import ClusterError, StartError
+from e2e.cluster.files import cache_folder
+from e2e.cluster.images import TOOLS_IMAGE, tools_archive
+from e2e.cluster.local.cluster import LocalCluster
+from e2e.cluster.local.launch import find_node
+from e2e.cluster.programs import SETS
+from e2e.conftest import create_namespace
+from tests.support.kubectl import kubectl_says
+from tests.support.waiting import until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+
+Object = dict[str, Any]
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMAND = [sys.executable, "-m", "e2e.cluster"]
+
+
+SETTINGS = (
+    "fs/inotify/max_user_instances",
+    "fs/inotify/max_user_watches",
+    "kernel/keys/root_maxkeys",
+    "kernel/panic",
+    "kernel/panic_on_oops",
+    "net/ipv4/ip_forward",
+    "vm/overcommit_memory",
+    "vm/panic_on_oom",
+)
+FOLDERS = (
+    "/etc/cni",
+    "/opt/cni",
+    "/run/containerd",
+    "/run/netns",
+    "/var/lib/cni",
+    "/var/lib/containerd",
+    "/var/lib/flowworker",
+    "/var/lib/kubelet",
+    "/var/log/containers",
+    "/var/log/pods",
+    "/var/run/cni",
+)
+MOUNTS = ("nsfs", "containerd", "kubelet", "flowworker")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What a cluster could change on a machine, as far as others do not change it all the time."""
+
+    folders: list[str]
+    mounts: list[str]
+    groups: list[Path]
+    links: list[str]
+    rules: list[str]
+    settings: list[str]
+    processes: list[str]
+
+    @classmethod
+    def look(cls, state: Path) -> "Machine":
+        """How it is now."""
+        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+        return cls(
+            folders=[name for name in FOLDERS if Path(name).exists()],
+            mounts=[line for line in mounts if any(word in line for word in MOUNTS)],
+            groups=[*Path("/sys/fs/cgroup").glob("*/flowworker-*"), *Path("/sys/fs/cgroup").glob("flowworker-*")],
+            links=_said("ip", "-brief", "link"),
+            rules=[line for line in _said("iptables-save") if line.startswith("-")],
+            settings=[Path("/proc/sys", name).read_text() for name in SETTINGS],
+            processes=[line for line in _said("ps", "-eo", "args") if str(state) in line],
+        )
+
+
+@pytest.fixture
+def nothing(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """A backend with nothing up, on a machine that must look the same afterwards."""
+    backend = create_backend(os.environ)
+    if backend.name is not BackendName.LOCAL:
+        pytest.skip("kind sees to this by itself")
+    if backend.status().is_up:
+        pytest.skip("a cluster is up, and these tests would take it down")
+    state = backend.kubeconfig.parent
+    before = Machine.look(state)
+    yield backend
+    backend.down()
+    assert Machine.look(state) == before
+
+
+def test_down_leaves_nothing_behind_of_a_cluster_that_was_used(nothing: Backend) -> None:
+    state = nothing.kubeconfig.parent
+    nothing.up(Wishes(images=(tools_archive(cache_folder() / "images"),), kwok=True))
+    _use(nothing)
+    with proc.held_namespaces(find_node(state)) as namespaces:
+        assert proc.members(namespaces)
+        nothing.down()
+        assert not proc.members(namespaces)
+    assert not state.exists()
+
+
+def test_simulated_nodes_stand_beside_the_real_one_and_run_simulated_pods(nothing: Backend) -> None:
+    nothing.up(Wishes(kwok=True))
+    create_namespace(nothing, "simulated")
+    annotation, _, value = FAKE_NODE_ANNOTATION.partition("=")
+    node = {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": "fake-0", "annotations": {annotation: value}},
+        "status": {"allocatable": {"cpu": "8", "memory": "8Gi", "pods": "100"}},
+    }
+    pod = _pod()
+    pod["spec"]["nodeName"] = "fake-0"
+    for manifest in (node, pod):
+        kubectl_says(nothing.kubeconfig, "apply", "--namespace=simulated", "--filename=-", stdin=manifest)
+    for subject in ("node/fake-0", "node/node-0", "pod/user"):
+        wait = ["wait", "--namespace=simulated", subject, "--for=condition=Ready", "--timeout=60s"]
+        kubectl_says(nothing.kubeconfig, *wait)
+
+
+def test_down_twice_is_down(nothing: Backend) -> None:
+    nothing.down()
+    nothing.down()
+    assert not nothing.status().is_up
+
+
+def test_one_cluster_refuses_another(nothing: Backend) -> None:
+    nothing.up(Wishes())
+    with pytest.raises(ClusterError, match="up already"):
+        nothing.up(Wishes())
+    assert nothing.status().is_up
+
+
+def test_a_cluster_that_crashed_gives_way_to_a_new_one(nothing: Backend) -> None:
+    nothing.up(Wishes())
+    node = find_node(nothing.kubeconfig.parent)
+    assert node is not None
+    proc.end([node], signal.SIGKILL, patience=30.0)
+    assert not nothing.status().is_up
+    nothing.up(Wishes())
+    assert nothing.status().is_up
+
+
+def test_two_clusters_with_folders_of_their_own_do_not_disturb_each_other(nothing: Backend, tmp_path: Path) -> None:
+    other = LocalCluster(tmp_path / "other")
+    nothing.up(Wishes())
+    try:
+        other.up(Wishes(images=(tools_archive(cache_folder() / "images"),)))
+        nothing.down()
+        _use(other)
+    finally:
+        other.down()
+
+
+async def test_a_cluster_goes_with_its_owner_even_when_that_is_killed(nothing: Backend) -> None:
+    with _foreground() as owner:
+        owner.kill()
+        owner.wait()
+    await until(lambda: not nothing.kubeconfig.parent.exists(), "the cluster is gone")
+
+
+def test_a_cluster_in_the_foreground_goes_when_it_is_told_to_end(nothing: Backend) -> None:
+    with _foreground() as owner:
+        owner.terminate()
+        assert owner.wait(timeout=60) == 0
+    assert not nothing.kubeconfig.parent.exists()
+
+
+def test_a_daemon_that_does_not_start_is_named_with_its_last_words(
+    nothing: Backend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    broken = tmp_path / "kubelet"
+    broken.write_text("#!/bin/sh\necho no such luck\nexit 3\n")
+    broken.chmod(0o755)
+    programs = {**binaries.build(SETS["node"]), "kubelet": broken}
+
+    def build(_: object) -> dict[str, Path]:
+        return programs
+
+    monkeypatch.setattr(binaries, "build", build)
+    with pytest.raises(StartError, match=r"(?s)kubelet ended with 3.*no such luck"):
+        nothing.up(Wishes())
+    assert not nothing.kubeconfig.parent.exists()
+
+
+def test_a_daemon_of_the_cluster_can_be_kept_from_running(nothing: Backend) -> None:
+    nothing.up(Wishes())
+    nothing.stop(Component.SCHEDULER)
+    assert nothing.status().components[Component.SCHEDULER].startswith("ended with")
+    nothing.start(Component.SCHEDULER)
+    assert nothing.status().components[Component.SCHEDULER] == "running"
+
+
+def _use(cluster: Backend) -> None:
+    """A pod with a volume and a port of the node: mounts, links and rules that could be left behind."""
+    create_namespace(cluster, "used")
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    manifests: list[Object] = [
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}, "spec": claim},
+        _pod(),
+    ]
+    for manifest in manifests:
+        kubectl_says(cluster.kubeconfig, "apply", "--namespace=used", "--filename=-", stdin=manifest)
+    kubectl_says(cluster.kubeconfig, "wait", "--namespace=used", "pod/user", "--for=condition=Ready", "--timeout=60s")
+
+
+def _pod() -> Object:
+    container: Object = {
+        "name": "main",
+        "image": TOOLS_IMAGE,
+        "command": ["sleep", "1000"],
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+    }
+    spec: Object = {
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [container],
+        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "user"}, "spec": spec}
+
+
+def _foreground() -> subprocess.Popen[str]:
+    """A cluster that somebody holds in a terminal, up."""
+    process = subprocess.Popen([*COMMAND, "up", "--foreground"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "takes the cluster down" in line:
+            return process
+    raise AssertionError("the cluster did not come up")
+
+
+def _said(*command: str) -> list[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.splitlines()
