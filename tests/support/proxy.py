@@ -116,6 +116,8 @@ class Proxy:
         """One byte at a time."""
         self.accepted = 0
         """Connections so far, refused ones included."""
+        self.begun = 0
+        """Statements that clients have begun so far."""
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -230,6 +232,7 @@ class Proxy:
         statement = conversation.statements.begun_by(frame)
         if statement is None:
             return
+        self.begun += 1
         conversation.current = statement
         for trap in self._traps:
             if trap.catches(statement, Moment.BEFORE_SEND):

@@ -15,9 +15,13 @@ LOOK_EVERY = 0.05
 
 
 async def until(
-    condition: Callable[[], T | None] | Callable[[], Awaitable[T | None]], what: str, *, patience: float = PATIENCE
+    condition: Callable[[], T | None] | Callable[[], Awaitable[T | None]],
+    what: str,
+    *,
+    patience: float = PATIENCE,
+    every: float = LOOK_EVERY,
 ) -> T:
-    """The first true answer of a condition, which may be a coroutine function.
+    """The first true answer of a condition, which may be a coroutine function and is asked every so many seconds.
 
     Raises:
         AssertionError: it did not come true in time; says what was waited for.
@@ -30,7 +34,7 @@ async def until(
             return answer
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {patience:g} s in vain: {what}")
-        await asyncio.sleep(LOOK_EVERY)
+        await asyncio.sleep(every)
 
 
 async def hold_for(seconds: float) -> None:

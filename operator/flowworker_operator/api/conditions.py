@@ -33,6 +33,8 @@ class Reason(StrEnum):
     ROLLING_OUT = "RollingOut"
     COMPLETE = "Complete"
     SUSPENDED = "Suspended"
+    # Faults of the resource
+    INVALID_SPEC = "InvalidSpec"
     # Faults of a pod
     IMAGE_PULL = "ImagePull"
     BAD_SECRET = "BadSecret"  # noqa: S105 (a reason)
@@ -80,6 +82,7 @@ MEANINGS: Mapping[Reason, str] = {
     Reason.ROLLING_OUT: "The new revision is proven; workers of the one before are being replaced.",
     Reason.COMPLETE: "Every worker runs the revision asked for.",
     Reason.SUSPENDED: "Nothing is started, because the mode is Paused or DryRun.",
+    Reason.INVALID_SPEC: "The spec is not valid, although the CRD let it through; the message names the field.",
     Reason.IMAGE_PULL: "The image cannot be pulled: check spec.image, the registry and imagePullSecrets.",
     Reason.BAD_SECRET: "A Secret or a key of it is missing or unusable: check spec.database and envFrom.",
     Reason.BAD_SETTINGS: "The worker refuses its settings: the message names the variable.",
@@ -119,7 +122,7 @@ MEANINGS: Mapping[Reason, str] = {
 FATAL = frozenset(
     {
         Reason.BAD_SETTINGS, Reason.BAD_HANDLER, Reason.SHAPE_MISMATCH, Reason.TEMPLATE_REFUSED,
-        Reason.SCHEMA_UNSUPPORTED, Reason.OWNED_ELSEWHERE,
+        Reason.SCHEMA_UNSUPPORTED, Reason.OWNED_ELSEWHERE, Reason.INVALID_SPEC,
     }
 )  # fmt: skip
 """Reasons that will not pass unless somebody changes something."""

@@ -30,7 +30,7 @@ _EXIT_REASONS = {
 def revision_fault(revision: RevisionState, kind: str, slug: str) -> Fault | None:
     """The first fault found: of the Deployment, else of its newest pod that has one."""
     if revision.refusal is not None and len(revision.live) < revision.replicas:
-        return _refused(revision.refusal)
+        return refusal_fault("the API server refuses to create pods", revision.refusal)
     newest_first = sorted(revision.live, key=lambda pod: pod.created_at, reverse=True)
     return next((fault for pod in newest_first if (fault := pod_fault(pod, kind, slug))), None)
 
@@ -44,6 +44,13 @@ def pod_fault(pod: PodState, kind: str, slug: str) -> Fault | None:
         what = f"the handler serves {report.kind} {report.slug!r}, but the spec says {kind} {slug!r}"
         return _fault(Reason.BAD_HANDLER, what, "change handler, or flow or queue")
     return None if pod.ready else _container_fault(pod)
+
+
+def refusal_fault(what: str, message: str) -> Fault:
+    """A refusal of the API server; the message is in its own words."""
+    lowered = message.lower()
+    quota = "exceeded quota" in lowered or "limitrange" in lowered or "must specify" in lowered
+    return _fault(Reason.QUOTA if quota else Reason.TEMPLATE_REFUSED, what, message)
 
 
 def _container_fault(pod: PodState) -> Fault | None:
@@ -90,13 +97,6 @@ def _data_reason(message: str) -> Reason:
         return Reason.SHAPE_MISMATCH
     missing = "has no flow" in message or "has no queue" in message or "db install" in message
     return Reason.SCHEMA_MISSING if missing else Reason.SCHEMA_UNSUPPORTED
-
-
-def _refused(message: str) -> Fault:
-    lowered = message.lower()
-    quota = "exceeded quota" in lowered or "limitrange" in lowered or "must specify" in lowered
-    reason = Reason.QUOTA if quota else Reason.TEMPLATE_REFUSED
-    return _fault(reason, "the API server refuses to create pods", message)
 
 
 def _fault(reason: Reason, what: str, words: str) -> Fault:

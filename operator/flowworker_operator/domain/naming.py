@@ -18,6 +18,8 @@ MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 NAME_LABEL = "flowworker.dev/name"
 REVISION_LABEL = "flowworker.dev/revision"
 PROVEN_ANNOTATION = "flowworker.dev/proven"
+OWNER_ANNOTATION = "flowworker.dev/owner-uid"
+"""Uid of the FlowWorker: tells Deployments and pods from those of an earlier FlowWorker of the same name."""
 SLUG_ANNOTATIONS = {"flow": "flowworker.dev/flow", "queue": "flowworker.dev/queue"}
 DELETION_COST_ANNOTATION = "controller.kubernetes.io/pod-deletion-cost"
 DELETION_COST = "-1000"

@@ -5,6 +5,7 @@ from typing import Any
 from flowworker_operator.api.spec import FlowWorkerSpec
 from flowworker_operator.domain.naming import (
     NAME_LABEL,
+    OWNER_ANNOTATION,
     REVISION_LABEL,
     SLUG_ANNOTATIONS,
     deployment_name,
@@ -34,7 +35,7 @@ def deployment(
             "name": deployment_name(owner.name, revision),
             "namespace": owner.namespace,
             "labels": revision_labels(owner.name, revision),
-            "annotations": {SLUG_ANNOTATIONS[spec.kind]: spec.slug},
+            "annotations": {SLUG_ANNOTATIONS[spec.kind]: spec.slug, OWNER_ANNOTATION: owner.uid},
             "ownerReferences": [owner.reference()],
         },
         "spec": {
@@ -43,6 +44,6 @@ def deployment(
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "revisionHistoryLimit": 1,
             "selector": {"matchLabels": {NAME_LABEL: owner.name, REVISION_LABEL: revision}},
-            "template": pod_template(owner.name, spec, revision=revision, grace=grace),
+            "template": pod_template(owner, spec, revision=revision, grace=grace),
         },
     }

@@ -6,6 +6,7 @@ from typing import Any
 from flowworker_operator.api.spec import FlowWorkerSpec
 from flowworker_operator.domain.naming import (
     DELETION_COST_ANNOTATION,
+    OWNER_ANNOTATION,
     SLUG_ANNOTATIONS,
     own_labels,
     revision_hash,
@@ -13,6 +14,7 @@ from flowworker_operator.domain.naming import (
 )
 from flowworker_operator.render.container import COMPILER, SCRATCH, WORKER, compile_container, worker_container
 from flowworker_operator.render.environment import revision_variable
+from flowworker_operator.render.identity import Owner
 from flowworker_operator.render.secrets import DATABASE, DIRECT, OWNER
 
 
@@ -21,17 +23,18 @@ def revision_of(name: str, spec: FlowWorkerSpec) -> str:
     return revision_hash(_template(name, spec))
 
 
-def pod_template(name: str, spec: FlowWorkerSpec, *, revision: str, grace: int) -> dict[str, Any]:
+def pod_template(owner: Owner, spec: FlowWorkerSpec, *, revision: str, grace: int) -> dict[str, Any]:
     """The complete pod template of a revision.
 
     Args:
-        name: of the FlowWorker.
+        owner: the FlowWorker.
         spec: of the FlowWorker.
         revision: its hash, from `revision_of`.
         grace: termination grace period in seconds.
     """
-    template = _template(name, spec)
-    template["metadata"]["labels"] |= revision_labels(name, revision)
+    template = _template(owner.name, spec)
+    template["metadata"]["labels"] |= revision_labels(owner.name, revision)
+    template["metadata"]["annotations"][OWNER_ANNOTATION] = owner.uid
     worker = next(one for one in template["spec"]["containers"] if one["name"] == WORKER)
     worker["env"] = [revision_variable(revision), *worker["env"]]
     return {**template, "spec": {**template["spec"], "terminationGracePeriodSeconds": grace}}

@@ -16,7 +16,7 @@ OWNER = Owner(namespace="shop", name="report", uid="1")
 
 
 def template(**changes: Any) -> dict[str, Any]:
-    return pod_template("report", make_spec(**changes), revision="abcd", grace=75)
+    return pod_template(OWNER, make_spec(**changes), revision="abcd", grace=75)
 
 
 def pod(**changes: Any) -> dict[str, Any]:
@@ -220,3 +220,13 @@ def test_a_quantity_in_other_words_is_no_drift(written: object, stored: str) -> 
 @pytest.mark.parametrize(("written", "stored"), [("500m", "501m"), ("1Gi", "1G"), ("a", "b"), (True, "1"), ("1", None)])
 def test_another_quantity_is_drift(written: object, stored: object) -> None:
     assert drifted({"limits": {"cpu": written}}, {"limits": {"cpu": stored}})
+
+
+def test_what_belongs_to_an_earlier_resource_of_the_same_name_can_be_told_but_is_no_new_revision() -> None:
+    spec = make_spec()
+    one, other = (Owner(namespace="shop", name="report", uid=uid) for uid in "12")
+    first, second = (deployment(owner, spec, revision="abcd", grace=75) for owner in (one, other))
+    assert first["metadata"]["annotations"]["flowworker.dev/owner-uid"] == "1"
+    assert second["spec"]["template"]["metadata"]["annotations"]["flowworker.dev/owner-uid"] == "2"
+    assert revision_of("report", spec) == revision_of("report", spec)
+    assert first["metadata"]["name"] == second["metadata"]["name"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -32,13 +33,16 @@ CONNECTION_LOST = (
 """What asyncpg raises when the database cannot be used now, although it may be later."""
 
 
-async def connect(dsn: str, *, application_name: str, statement_cache: bool = True) -> Connection:
+async def connect(
+    dsn: str, *, application_name: str, statement_cache: bool = True, settings: Mapping[str, str] | None = None
+) -> Connection:
     """Open one connection on which jsonb travels as bytes.
 
     Args:
         dsn: a PostgreSQL URI; several hosts and `target_session_attrs` work.
         application_name: shown in pg_stat_activity.
         statement_cache: False for a transaction pooler.
+        settings: further settings of the session.
 
     Raises:
         AuthenticationError: the server refused the user, password or certificate.
@@ -49,7 +53,10 @@ async def connect(dsn: str, *, application_name: str, statement_cache: bool = Tr
     options: dict[str, Any] = {} if statement_cache else {"statement_cache_size": 0}
     try:
         connection = await asyncpg.connect(
-            dsn, timeout=CONNECT_TIMEOUT, server_settings={"application_name": application_name}, **options
+            dsn,
+            timeout=CONNECT_TIMEOUT,
+            server_settings={"application_name": application_name, **(settings or {})},
+            **options,
         )
         await connection.set_type_codec(
             "jsonb", schema="pg_catalog", encoder=_encode_jsonb, decoder=_decode_jsonb, format="binary"

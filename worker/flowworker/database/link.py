@@ -1,7 +1,7 @@
 """A connection that comes back: opened on first use, dropped when it breaks, opened again on the next use."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
@@ -36,6 +36,7 @@ class Link:
         application_name: str,
         statement_cache: bool = True,
         timeout: float = 30.0,
+        settings: Mapping[str, str] | None = None,
         on_state: StateCallback | None = None,
     ) -> None:
         """Open nothing yet.
@@ -45,16 +46,19 @@ class Link:
             application_name: shown in pg_stat_activity.
             statement_cache: False for a transaction pooler.
             timeout: seconds after which one piece of work is given up together with its connection.
+            settings: further settings of the session.
             on_state: told about every change between up and down.
         """
         self._dsn = dsn
         self._application_name = application_name
         self._statement_cache = statement_cache
         self._timeout = timeout
+        self._settings = settings
         self._lock = asyncio.Lock()
         self._connection: Connection | None = None
         self._up: bool | None = None
         self._refusal = ""
+        self._refused_because: BaseException | None = None
         self._refused_until = float("-inf")
         self.on_state = on_state
 
@@ -102,13 +106,17 @@ class Link:
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
         if loop.time() < self._refused_until:
-            raise DatabaseUnavailableError(self._refusal)
+            raise DatabaseUnavailableError(self._refusal) from self._refused_because
         try:
             return await connect(
-                self._dsn, application_name=self._application_name, statement_cache=self._statement_cache
+                self._dsn,
+                application_name=self._application_name,
+                statement_cache=self._statement_cache,
+                settings=self._settings,
             )
         except DatabaseUnavailableError as error:
-            self._refusal, self._refused_until = str(error), loop.time() + RETRY_PAUSE
+            self._refusal, self._refused_because = str(error), error.__cause__
+            self._refused_until = loop.time() + RETRY_PAUSE
             self._report(False, self._refusal)
             raise
 

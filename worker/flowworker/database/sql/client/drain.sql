@@ -5,4 +5,4 @@ SELECT
     clock_timestamp() + make_interval(secs => $2),
     $3
 FROM unnest($1::text[]) AS t (target)
-ON CONFLICT (target) DO UPDATE SET until = greatest(drains.until, excluded.until), reason = excluded.reason
+ON CONFLICT (target, created_by) DO UPDATE SET until = greatest(drains.until, excluded.until), reason = excluded.reason

@@ -26,6 +26,9 @@ COMMENT ON TABLE flowworker.workers IS 'One row per incarnation of a worker, wri
 COMMENT ON COLUMN flowworker.workers.boot_id IS 'Shared by all workers of one process; tells a restarted container from its predecessor.';
 
 CREATE INDEX IF NOT EXISTS workers_alive ON flowworker.workers (kind, slug) WHERE state NOT IN ('stopped', 'lost');
+-- Columns that a heartbeat never changes, so that it stays cheap.
+CREATE INDEX IF NOT EXISTS workers_served ON flowworker.workers (kind, slug, started_at);
+CREATE INDEX IF NOT EXISTS workers_owned ON flowworker.workers (namespace, flowworker, started_at);
 
 CREATE TABLE IF NOT EXISTS flowworker.drains (
     target     text PRIMARY KEY,
@@ -34,6 +37,13 @@ CREATE TABLE IF NOT EXISTS flowworker.drains (
     created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 COMMENT ON TABLE flowworker.drains IS 'Drain requests: target is a pod uid or a worker id; in force until the lease lapses.';
+
+-- Several may ask for the drain of one worker, and each takes back only its own request.
+ALTER TABLE flowworker.drains ADD COLUMN IF NOT EXISTS created_by text NOT NULL DEFAULT 'user';
+ALTER TABLE flowworker.drains DROP CONSTRAINT IF EXISTS drains_pkey;
+ALTER TABLE flowworker.drains ADD PRIMARY KEY (target, created_by);
+CREATE INDEX IF NOT EXISTS drains_asked ON flowworker.drains (created_by);
+COMMENT ON COLUMN flowworker.drains.created_by IS '`user`, or `operator/` and the namespace and name of a FlowWorker.';
 
 CREATE TABLE IF NOT EXISTS flowworker.ledger (
     component    text NOT NULL,

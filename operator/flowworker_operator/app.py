@@ -1,0 +1,223 @@
+"""The composition root: makes every part, starts them in order, and stops them in order.
+
+Until SIGTERM or SIGINT. Then nothing new begins, rounds under way are cut short (every step of theirs may be the last),
+the connections to databases are closed, and the Lease is given back last, when nothing of ours writes any more.
+"""
+
+import asyncio
+import random
+import signal
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from flowworker.errors import ExitCode, InternalError
+from flowworker_operator.apply import Executor
+from flowworker_operator.cluster.errors import ClusterError
+from flowworker_operator.cluster.events import EventRecorder
+from flowworker_operator.cluster.leadership import Leadership
+from flowworker_operator.cluster.resources import FLOWWORKERS, PODS, Object, Resource
+from flowworker_operator.handlers import WATCHED, Watches
+from flowworker_operator.health import HealthServer, Pulse
+from flowworker_operator.mandate import Mandate
+from flowworker_operator.metered import MeteredCluster
+from flowworker_operator.metrics import Metrics
+from flowworker_operator.probe import Key, Probes
+from flowworker_operator.reconcile import Reconciler
+from flowworker_operator.relist import Relister
+from flowworker_operator.secrets import Secrets
+from flowworker_operator.settings import Settings
+from flowworker_operator.store import Store, owner_or_self
+from flowworker_operator.workqueue import WorkQueue
+
+STOP_PATIENCE = 2.0
+"""Seconds that each part gets to end."""
+
+logger = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    store: Store
+    queue: WorkQueue[Key]
+    reconciler: Reconciler
+    relister: Relister
+    watches: Watches
+    leadership: Leadership
+    mandate: Mandate
+
+    def pulse(self) -> Pulse:
+        return Pulse(
+            stuck_for=self.queue.stuck_for,
+            blind_for=self.relister.blind_for,
+            watching=self.watches.running,
+            synced=self.relister.synced,
+        )
+
+
+async def run(settings: Settings) -> ExitCode:
+    """Operate until told to stop.
+
+    Raises:
+        UsageError: no way to the API server is configured, or the port cannot be used.
+        InternalError: a part of the operator ended by itself.
+    """
+    stopped = _signalled()
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    async with _parts(settings, metrics) as parts:
+        server = HealthServer(port=settings.http_port, pulse=parts.pulse, registry=registry)
+        await server.start()
+        logger.info("started", port=server.port, namespaces=settings.namespace_list or "all")
+        try:
+            await _until_stopped(parts, stopped)
+        finally:
+            await server.stop()
+    logger.info("stopped")
+    return ExitCode.DRAINED
+
+
+@asynccontextmanager
+async def _parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[_Parts]:
+    async with AsyncExitStack() as stack:
+        cluster = await stack.enter_async_context(MeteredCluster.metered(settings.kubeconfig, metrics))
+        recorder = await stack.enter_async_context(EventRecorder(cluster, instance=settings.identity))
+        stack.push_async_callback(recorder.close, STOP_PATIENCE)
+        parts, probes = _assemble(settings, metrics, cluster, recorder)
+        stack.push_async_callback(_close, probes)
+        yield parts
+
+
+async def _close(probes: Probes) -> None:
+    """A database that does not answer must not hold up the end."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(STOP_PATIENCE):
+            await probes.close()
+
+
+def _assemble(
+    settings: Settings, metrics: Metrics, cluster: MeteredCluster, recorder: EventRecorder
+) -> tuple[_Parts, Probes]:
+    store, clock = Store(), time.monotonic
+    leadership = Leadership(
+        cluster, namespace=settings.lease_namespace, name=settings.lease_name, identity=settings.identity
+    )
+
+    async def round_of(key: Key) -> float | None:
+        return await parts.reconciler.round(key)
+
+    queue: WorkQueue[Key] = WorkQueue(round_of, random=random.random, clock=clock, on_error=_complain)
+    probes = Probes(clock=clock, on_reading=queue.add)
+    relister = Relister(
+        cluster=cluster,
+        store=store,
+        selectors=WATCHED,
+        namespaces=settings.namespace_list,
+        metrics=metrics,
+        every=settings.relist_seconds,
+        clock=clock,
+        random=random.random,
+        changed=queue.add,
+    )
+
+    async def refresh() -> None:
+        await relister.once()
+        for key in store.keys(FLOWWORKERS):
+            queue.add(key)
+
+    mandate = Mandate(leadership, refresh)
+    parts = _Parts(
+        store=store,
+        queue=queue,
+        reconciler=Reconciler(
+            store=store,
+            secrets=Secrets(cluster, clock),
+            probes=probes,
+            executor=Executor(cluster=cluster, store=store, probes=probes, may_write=lambda: mandate.acting),
+            recorder=recorder,
+            metrics=metrics,
+            leads=lambda: mandate.acting,
+            clock=clock,
+            wall=lambda: datetime.now(UTC),
+        ),
+        relister=relister,
+        watches=Watches(
+            namespaces=settings.namespace_list,
+            kubeconfig=settings.kubeconfig,
+            deliver=lambda resource, kind, item: _deliver(parts, resource, kind, item),
+        ),
+        leadership=leadership,
+        mandate=mandate,
+    )
+    metrics.watch(waiting=lambda: queue.depth, stuck=lambda: queue.stuck_for, leader=lambda: mandate.acting)
+    return parts, probes
+
+
+def _deliver(parts: _Parts, resource: Resource, kind: str | None, item: Object) -> None:
+    """Take over what a watch tells."""
+    parts.relister.told(resource)
+    key = owner_or_self(resource, item)
+    if kind == "DELETED":
+        if parts.store.remove(resource, item) and resource == PODS:
+            parts.reconciler.pod_gone(key, item["metadata"]["uid"])
+    elif not parts.store.put(resource, item):
+        return
+    parts.queue.add(key)
+
+
+async def _until_stopped(parts: _Parts, stopped: asyncio.Event) -> None:
+    """Run everything until told to stop; whoever writes ends before the Lease is given back."""
+    leading = asyncio.create_task(parts.leadership.run(), name="leadership")
+    working = [
+        asyncio.create_task(part, name=name)
+        for name, part in {
+            "mandate": parts.mandate.run(),
+            "relist": _relist(parts),
+            "rounds": parts.queue.run(),
+        }.items()
+    ]
+    told = asyncio.create_task(stopped.wait(), name="signal")
+    try:
+        done, _ = await asyncio.wait((leading, *working, told), return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {told}:
+            raise InternalError(f"{task.get_name()} ended by itself: {task.exception()}") from task.exception()
+    finally:
+        await _stop((told, *working))
+        await _stop((leading,))
+
+
+async def _relist(parts: _Parts) -> None:
+    """The watches begin when the first list has shown that there is something to watch."""
+    async with asyncio.TaskGroup() as both:
+        both.create_task(parts.relister.run())
+        await parts.relister.wait_synced()
+        both.create_task(parts.watches.run())
+
+
+async def _stop(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    _, late = await asyncio.wait(tasks, timeout=STOP_PATIENCE)
+    for task in late:
+        logger.warning("a part does not end", part=task.get_name())
+
+
+def _complain(key: Key, error: Exception) -> None:
+    names = {"namespace": key.namespace, "flowworker": key.name}
+    if isinstance(error, ClusterError):
+        logger.warning("a round failed and is tried again", **names, error=str(error))
+    else:
+        logger.error("a round failed and is tried again", **names, exc_info=error)
+
+
+def _signalled() -> asyncio.Event:
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    return stopped

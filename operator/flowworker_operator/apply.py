@@ -1,0 +1,348 @@
+"""A plan carried out: one call after another, in the plan's order, each told in the log with its reason.
+
+What goes wrong decides how it goes on. A conflict means that we decided on something old: look again, do nothing more.
+A refusal is about one object: the rest of the plan still holds, and the refusal goes into the next snapshot. Anything
+else, such as an API server that does not answer, ends the round and is for the queue to try again.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias, assert_never
+
+import structlog
+
+from flowworker.errors import FlowWorkerError
+from flowworker_operator.cluster.client import Cluster
+from flowworker_operator.cluster.errors import AlreadyExists, Conflict, NotFound, Refused
+from flowworker_operator.cluster.resources import BUDGETS, DEPLOYMENTS, FLOWWORKERS, PODS, Object, Resource
+from flowworker_operator.domain import plan as steps
+from flowworker_operator.domain.health import refusal_fault
+from flowworker_operator.domain.naming import (
+    DELETION_COST_ANNOTATION,
+    PROVEN_ANNOTATION,
+    base_name,
+)
+from flowworker_operator.domain.plan import Plan
+from flowworker_operator.domain.snapshot import Fault
+from flowworker_operator.gather import Design, owned_by, owner_of
+from flowworker_operator.probe import Key, Probes
+from flowworker_operator.render.budget import disruption_budget
+from flowworker_operator.render.deployment import deployment
+from flowworker_operator.store import Store, key_of
+
+Step: TypeAlias = (
+    steps.Mark
+    | steps.Prove
+    | steps.Create
+    | steps.Repair
+    | steps.Scale
+    | steps.Delete
+    | steps.Budget
+    | steps.SetReplicas
+)
+
+logger = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """The FlowWorker that a plan is for."""
+
+    flowworker: Object
+    design: Design
+
+    @property
+    def key(self) -> Key:
+        """Its namespace and name."""
+        return key_of(self.flowworker)
+
+    @property
+    def uid(self) -> str:
+        """Its uid."""
+        return self.flowworker["metadata"]["uid"]
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """How far a plan was carried out."""
+
+    refusal: Fault | None = None
+    """The first refusal of the API server."""
+    conflict: bool = False
+    """The plan was made from something old, and was left at that point."""
+    superseded: bool = False
+    """Somebody else is the leader now; nothing was written since."""
+    status_written: bool = False
+    changed: bool = False
+    """Something but the status was written."""
+
+
+class Executor:
+    """Carries plans out while this process is the leader."""
+
+    def __init__(self, *, cluster: Cluster, store: Store, probes: Probes, may_write: Callable[[], bool]) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._probes = probes
+        self._may_write = may_write
+
+    async def carry_out(self, target: Target, plan: Plan) -> Outcome:
+        """Apply a plan.
+
+        Raises:
+            ClusterError: the API server does not answer.
+        """
+        outcome = Outcome()
+        if not self._may_write():
+            outcome.superseded = True
+            return outcome
+        await self._drains(target, plan)
+        for step in _steps(plan):
+            if not await self._guarded(target, step, outcome):
+                return outcome
+        if plan.status is not None:
+            await self._status(target, plan, outcome)
+        return outcome
+
+    async def _guarded(self, target: Target, step: Step, outcome: Outcome) -> bool:
+        """Do one step; tells whether to go on."""
+        if not self._may_write():
+            outcome.superseded = True
+            return False
+        try:
+            outcome.changed |= await self._step(target, step, outcome)
+        except (Conflict, NotFound) as error:
+            outcome.conflict = True
+            await self._look_again(target, step)
+            logger.info("looking again", **_names(target), reason=error.message)
+            return False
+        except Refused as error:
+            outcome.refusal = outcome.refusal or refusal_fault(f"the API server refuses {_what(step)}", error.message)
+        return True
+
+    async def _drains(self, target: Target, plan: Plan) -> None:
+        """Ask workers to drain, or no longer.
+
+        Without the database the rest of the plan still holds: whatever needs a drain looks whether it is in force.
+        """
+        key = target.key
+        try:
+            await self._probes.drain(key, [(drain.uid, drain.seconds, drain.reason) for drain in plan.drain])
+            await self._probes.release(key, [release.uid for release in plan.release])
+        except FlowWorkerError as error:
+            logger.warning("cannot tell workers to drain or to go on", **_names(target), error=str(error))
+            return
+        for release in plan.release:
+            _tell("released", target, release.pod, release.reason)
+
+    async def _step(self, target: Target, step: Step, outcome: Outcome) -> bool:
+        """Do one step; tells whether it changed anything."""
+        match step:
+            case steps.Mark():
+                await self._mark(target, step)
+            case steps.Prove():
+                await self._prove(target, step)
+            case steps.Create():
+                return await self._create(target, step, outcome)
+            case steps.Repair():
+                await self._repair(target, step)
+            case steps.Scale():
+                await self._scale(target, step)
+            case steps.Delete():
+                await self._delete(target, step)
+            case steps.Budget():
+                await self._budget(target, step)
+            case steps.SetReplicas():
+                await self._set_replicas(target, step)
+            case _:
+                assert_never(step)
+        return True
+
+    async def _mark(self, target: Target, step: steps.Mark) -> None:
+        patch = {"metadata": {"annotations": {DELETION_COST_ANNOTATION: step.cost}}}
+        await self._kept(PODS, self._cluster.patch(PODS, target.key.namespace, step.pod, patch, uid=step.uid))
+        _tell("marked" if step.cost is not None else "unmarked", target, step.pod, step.reason)
+
+    async def _prove(self, target: Target, step: steps.Prove) -> None:
+        patch = {"metadata": {"annotations": {PROVEN_ANNOTATION: "true"}}}
+        namespace = target.key.namespace
+        live = self._store.get(DEPLOYMENTS, Key(namespace=namespace, name=step.name))
+        uid = None if live is None else live["metadata"]["uid"]
+        await self._kept(DEPLOYMENTS, self._cluster.patch(DEPLOYMENTS, namespace, step.name, patch, uid=uid))
+        _tell("proven", target, step.name, step.reason)
+
+    async def _create(self, target: Target, step: steps.Create, outcome: Outcome) -> bool:
+        manifest = deployment(
+            owner_of(target.flowworker),
+            target.design.spec,
+            revision=step.revision,
+            grace=step.grace,
+            replicas=step.replicas,
+        )
+        try:
+            await self._kept(DEPLOYMENTS, self._cluster.create(DEPLOYMENTS, manifest))
+        except AlreadyExists:
+            outcome.refusal = outcome.refusal or await self._found(target, step)
+            return False
+        _tell("created", target, step.name, step.reason, replicas=step.replicas)
+        return True
+
+    async def _found(self, target: Target, step: steps.Create) -> Fault | None:
+        """A Deployment that exists: ours without its labels, an earlier FlowWorker's on its way out, or somebody's."""
+        namespace = target.key.namespace
+        live = await self._cluster.get(DEPLOYMENTS, namespace, step.name)
+        if live is None or any(
+            one["kind"] == target.flowworker["kind"] and one["uid"] != target.uid
+            for one in live["metadata"].get("ownerReferences", ())
+        ):
+            return None
+        if owned_by(live, target.uid):
+            await self._restore(target, live, step.grace)
+            _tell("repaired", target, step.name, "somebody has taken its labels away")
+            return None
+        return refusal_fault(
+            f"deployment {namespace}/{step.name} exists and belongs to somebody else", "delete or rename it"
+        )
+
+    async def _repair(self, target: Target, step: steps.Repair) -> None:
+        live = self._store.get(DEPLOYMENTS, Key(namespace=target.key.namespace, name=step.name))
+        if live is not None:
+            await self._restore(target, live, step.grace)
+            _tell("repaired", target, step.name, step.reason)
+
+    async def _restore(self, target: Target, live: Object, grace: int) -> None:
+        """Apply what is rendered to a Deployment that exists, and only to that: else it would be created anew."""
+        spec, revision = target.design.spec, target.design.target
+        manifest = deployment(owner_of(target.flowworker), spec, revision=revision, grace=grace)
+        manifest["metadata"] |= {name: live["metadata"][name] for name in ("uid", "resourceVersion")}
+        await self._kept(DEPLOYMENTS, self._cluster.apply(DEPLOYMENTS, manifest))
+
+    async def _scale(self, target: Target, step: steps.Scale) -> None:
+        await self._kept(
+            DEPLOYMENTS,
+            self._cluster.patch(
+                DEPLOYMENTS,
+                target.key.namespace,
+                step.name,
+                {"spec": {"replicas": step.replicas}},
+                resource_version=step.resource_version,
+            ),
+        )
+        _tell("scaled", target, step.name, step.reason, replicas=step.replicas)
+
+    async def _delete(self, target: Target, step: steps.Delete) -> None:
+        namespace, version = target.key.namespace, step.resource_version
+        await self._cluster.delete(DEPLOYMENTS, namespace, step.name, resource_version=version)
+        known = self._store.get(DEPLOYMENTS, Key(namespace=namespace, name=step.name))
+        if known is not None:
+            self._store.remove(DEPLOYMENTS, known)
+        _tell("deleted", target, step.name, step.reason)
+
+    async def _budget(self, target: Target, step: steps.Budget) -> None:
+        owner = owner_of(target.flowworker)
+        name = base_name(owner.name)
+        if step.action == "apply":
+            await self._kept(BUDGETS, self._cluster.apply(BUDGETS, disruption_budget(owner)))
+        else:
+            known = self._store.get(BUDGETS, Key(namespace=owner.namespace, name=name))
+            uid = None if known is None else known["metadata"]["uid"]
+            await self._cluster.delete(BUDGETS, owner.namespace, name, uid=uid)
+            if known is not None:
+                self._store.remove(BUDGETS, known)
+        _tell(f"budget {step.action}", target, name, step.reason)
+
+    async def _set_replicas(self, target: Target, step: steps.SetReplicas) -> None:
+        key, metadata = target.key, target.flowworker["metadata"]
+        patch = {"spec": {"replicas": step.replicas}}
+        version = metadata["resourceVersion"]
+        written = self._cluster.patch(FLOWWORKERS, key.namespace, key.name, patch, resource_version=version)
+        await self._kept(FLOWWORKERS, written)
+        _tell("replicas set", target, key.name, step.reason, replicas=step.replicas)
+
+    async def _status(self, target: Target, plan: Plan, outcome: Outcome) -> None:
+        assert plan.status is not None
+        # Our own write of spec.replicas has made a new version of what the plan was made from.
+        latest = self._store.get(FLOWWORKERS, target.key) if plan.set_replicas is not None else target.flowworker
+        outcome.conflict = latest is None or not await self.write_status(latest, plan.status)
+        outcome.status_written = not outcome.conflict
+
+    async def write_status(self, flowworker: Object, status: steps.FlowWorkerStatus) -> bool:
+        """Write the status of a FlowWorker that has not changed since; tells whether it was written."""
+        if not self._may_write():
+            return False
+        try:
+            await self._kept(FLOWWORKERS, self._cluster.apply_status(FLOWWORKERS, status_manifest(flowworker, status)))
+        except (Conflict, NotFound):
+            await self._refresh(FLOWWORKERS, key_of(flowworker))
+            return False
+        return True
+
+    async def _kept(self, resource: Resource, call: Awaitable[Object]) -> None:
+        self._store.put(resource, await call)
+
+    async def _look_again(self, target: Target, step: Step) -> None:
+        """Read what a step was about."""
+        namespace = target.key.namespace
+        match step:
+            case steps.Mark():
+                await self._refresh(PODS, Key(namespace=namespace, name=step.pod))
+            case steps.Budget():
+                await self._refresh(BUDGETS, Key(namespace=namespace, name=base_name(target.key.name)))
+            case steps.SetReplicas():
+                await self._refresh(FLOWWORKERS, target.key)
+            case _:
+                await self._refresh(DEPLOYMENTS, Key(namespace=namespace, name=step.name))
+
+    async def _refresh(self, resource: Resource, key: Key) -> None:
+        """Read one object, so that the next round does not wait for the watch."""
+        live = await self._cluster.get(resource, key.namespace, key.name)
+        known = self._store.get(resource, key)
+        if live is not None:
+            self._store.put(resource, live)
+        elif known is not None:
+            self._store.remove(resource, known)
+
+
+def status_manifest(flowworker: Object, status: steps.FlowWorkerStatus) -> Object:
+    """The status for server-side apply, for exactly the version of the FlowWorker that was looked at."""
+    metadata = {name: flowworker["metadata"][name] for name in ("name", "namespace", "resourceVersion")}
+    content: dict[str, Any] = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return {
+        "apiVersion": flowworker["apiVersion"],
+        "kind": flowworker["kind"],
+        "metadata": metadata,
+        "status": content,
+    }
+
+
+def _steps(plan: Plan) -> Iterator[Step]:
+    yield from plan.mark
+    yield from plan.prove
+    yield from plan.create
+    yield from plan.repair
+    yield from plan.scale
+    yield from plan.delete
+    if plan.budget is not None:
+        yield plan.budget
+    if plan.set_replicas is not None:
+        yield plan.set_replicas
+
+
+def _what(step: Step) -> str:
+    match step:
+        case steps.Mark():
+            return f"to mark pod {step.pod}"
+        case steps.Budget():
+            return f"to {step.action} the disruption budget"
+        case steps.SetReplicas():
+            return "to set spec.replicas"
+        case _:
+            return f"to {type(step).__name__.lower()} deployment {step.name}"
+
+
+def _names(target: Target) -> dict[str, str]:
+    return {"namespace": target.key.namespace, "flowworker": target.key.name}
+
+
+def _tell(change: str, target: Target, name: str, reason: str, **more: Any) -> None:
+    logger.info(change, **_names(target), object=name, reason=reason, **more)

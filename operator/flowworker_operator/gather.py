@@ -1,0 +1,246 @@
+"""From what was observed to the snapshot that decisions are made from. Pure: everything comes in as an argument."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from flowworker_operator.api.conditions import ConditionType, Reason
+from flowworker_operator.api.spec import FlowWorkerSpec
+from flowworker_operator.api.status import FlowWorkerStatus
+from flowworker_operator.domain.memory import Memory
+from flowworker_operator.domain.naming import (
+    MANAGER,
+    OWNER_ANNOTATION,
+    PROVEN_ANNOTATION,
+    REVISION_LABEL,
+    REVISION_LENGTH,
+    base_name,
+    deployment_name,
+)
+from flowworker_operator.domain.snapshot import (
+    BudgetState,
+    Claim,
+    DatabaseState,
+    Fault,
+    Moment,
+    RevisionState,
+    Snapshot,
+)
+from flowworker_operator.gather_pods import Object, annotation, condition, pod_state, timestamp
+from flowworker_operator.probe import Reading
+from flowworker_operator.render.budget import disruption_budget
+from flowworker_operator.render.deployment import deployment
+from flowworker_operator.render.drift import drifted
+from flowworker_operator.render.identity import Owner
+from flowworker_operator.render.pod import revision_of
+
+_NOTHING: Object = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Design:
+    """What the spec of one generation says and renders to."""
+
+    spec: FlowWorkerSpec
+    target: str
+    """Hash of its pod template."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What this process remembers of a FlowWorker; a new process starts without."""
+
+    memory: Memory | None = None
+    status_written_at: float | None = None
+    refusal: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """Everything known about one FlowWorker at one moment."""
+
+    at: Moment
+    flowworker: Object
+    design: Design
+    deployments: Sequence[Object]
+    """All that carry its name; those of others are sorted out here. So it is with the rest."""
+    pods: Sequence[Object]
+    budgets: Sequence[Object]
+    reading: Reading | None
+    fault: Fault | None
+    """Why the database could not be read the last time."""
+    rivals: Sequence[Claim]
+    history: History
+
+
+def design(flowworker: Object) -> Design | Fault:
+    """What a FlowWorker asks for, or why that cannot be understood."""
+    try:
+        spec = FlowWorkerSpec.model_validate(flowworker["spec"])
+    except ValidationError as error:
+        return Fault(reason=Reason.INVALID_SPEC, message="; ".join(map(_complaint, error.errors())))
+    return Design(spec=spec, target=revision_of(flowworker["metadata"]["name"], spec))
+
+
+def gather(observed: Observed) -> Snapshot:
+    """The snapshot of one FlowWorker."""
+    metadata, spec = observed.flowworker["metadata"], observed.design.spec
+    return Snapshot(
+        at=observed.at,
+        claim=claim_of(observed.flowworker),
+        generation=metadata["generation"],
+        spec=spec,
+        replicas_set=replicas_set(observed.flowworker),
+        deleting="deletionTimestamp" in metadata,
+        refusal=observed.history.refusal,
+        status=status_of(observed.flowworker),
+        status_written_at=observed.history.status_written_at,
+        database=database_state(observed.reading, observed.fault, observed.at.tick),
+        rivals=tuple(observed.rivals),
+        target=observed.design.target,
+        revisions=tuple(_revisions(observed)),
+        budget=_budget(observed),
+        memory=observed.history.memory,
+    )
+
+
+def claim_of(flowworker: Object) -> Claim:
+    """Who a FlowWorker is."""
+    metadata = flowworker["metadata"]
+    return Claim(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        created_at=timestamp(metadata["creationTimestamp"]),
+    )
+
+
+def status_of(flowworker: Object) -> FlowWorkerStatus:
+    """The status as last written; empty when it is not one that we would write.
+
+    Without the conditions of others and in our order, which the API server does not keep: a difference would be a
+    reason to write.
+    """
+    try:
+        status = FlowWorkerStatus.model_validate(flowworker.get("status", _NOTHING))
+    except ValidationError:
+        return FlowWorkerStatus()
+    found = {one.type: one for one in status.conditions}
+    ours = tuple(found[kind] for kind in ConditionType if kind in found)
+    return status.model_copy(update={"conditions": ours})
+
+
+def database_state(reading: Reading | None, fault: Fault | None, tick: float) -> DatabaseState:
+    """The database; what an unsupported schema gives is no demand to decide on."""
+    if reading is None:
+        return DatabaseState(fault=fault)
+    if reading.schema_fault is not None:
+        return DatabaseState(fault=fault, schema_fault=reading.schema_fault)
+    return DatabaseState(
+        demand=reading.demand,
+        age=max(0.0, tick - reading.tick),
+        fault=fault,
+        longest_timeout=reading.longest_timeout,
+    )
+
+
+def replicas_set(flowworker: Object) -> bool:
+    """Whether somebody has written `spec.replicas`: neither this operator nor the schema's default.
+
+    Who creates or replaces a whole resource is recorded as the writer of defaults too. Such an entry counts only when
+    the number is not the default; one that names the number without the rest of the spec always counts.
+    """
+    default = flowworker["spec"].get("replicas", 1) == 1
+    return any(_wrote_replicas(entry, default=default) for entry in flowworker["metadata"].get("managedFields", ()))
+
+
+def owned_by(item: Object, uid: str) -> bool:
+    """Whether an object belongs to the FlowWorker of this uid, also when somebody has cut its owner reference off."""
+    owners = [one["uid"] for one in item["metadata"].get("ownerReferences", ()) if one.get("controller")]
+    return owners == [uid] if owners else annotation(item, OWNER_ANNOTATION) == uid
+
+
+def owner_of(flowworker: Object) -> Owner:
+    """The FlowWorker as the owner of what is rendered for it."""
+    metadata = flowworker["metadata"]
+    return Owner(namespace=metadata["namespace"], name=metadata["name"], uid=metadata["uid"])
+
+
+def _wrote_replicas(entry: Mapping[str, Any], *, default: bool) -> bool:
+    fields = entry.get("fieldsV1", _NOTHING).get("f:spec", _NOTHING)
+    if entry.get("manager") == MANAGER or "f:replicas" not in fields:
+        return False
+    whole = entry.get("operation") == "Update" and "f:handler" in fields
+    return not (whole and default)
+
+
+def _revisions(observed: Observed) -> Iterable[RevisionState]:
+    owner = owner_of(observed.flowworker)
+    for item in observed.deployments:
+        if owned_by(item, owner.uid) and _is_revision(item, owner.name):
+            yield _revision(observed, owner, item)
+
+
+def _is_revision(item: Object, flowworker: str) -> bool:
+    name = item["metadata"]["name"]
+    return name == deployment_name(flowworker, name[-REVISION_LENGTH:])
+
+
+def _revision(observed: Observed, owner: Owner, item: Object) -> RevisionState:
+    metadata, spec = item["metadata"], item["spec"]
+    revision = metadata["name"][-REVISION_LENGTH:]
+    state = RevisionState(
+        name=metadata["name"],
+        revision=revision,
+        resource_version=metadata["resourceVersion"],
+        created_at=timestamp(metadata["creationTimestamp"]),
+        replicas=spec.get("replicas", 1),
+        proven=annotation(item, PROVEN_ANNOTATION) == "true",
+        grace=spec["template"]["spec"].get("terminationGracePeriodSeconds"),
+        refusal=_replica_failure(item),
+        pods=tuple(_pods(observed, owner, revision)),
+    )
+    return replace(state, drifted=_drifted(observed, owner, state, item))
+
+
+def _drifted(observed: Observed, owner: Owner, state: RevisionState, item: Object) -> bool:
+    if state.revision != observed.design.target or state.grace is None:
+        return False
+    wanted = deployment(owner, observed.design.spec, revision=state.revision, grace=state.grace)
+    return drifted(wanted, {**item, "apiVersion": wanted["apiVersion"], "kind": wanted["kind"]})
+
+
+def _pods(observed: Observed, owner: Owner, revision: str) -> Iterable[Any]:
+    reading = observed.reading
+    reports = _NOTHING if reading is None else reading.reports
+    leases = _NOTHING if reading is None else reading.leases
+    for pod in observed.pods:
+        if _revision_of_pod(pod) == revision and annotation(pod, OWNER_ANNOTATION) == owner.uid:
+            yield pod_state(pod, reports, leases)
+
+
+def _revision_of_pod(pod: Object) -> str | None:
+    return pod["metadata"].get("labels", _NOTHING).get(REVISION_LABEL)
+
+
+def _replica_failure(item: Object) -> str | None:
+    failure = condition(item.get("status", _NOTHING), "ReplicaFailure")
+    return failure.get("message", "") if failure.get("status") == "True" else None
+
+
+def _budget(observed: Observed) -> BudgetState:
+    owner = owner_of(observed.flowworker)
+    mine = (item for item in observed.budgets if owned_by(item, owner.uid))
+    item = next((one for one in mine if one["metadata"]["name"] == base_name(owner.name)), None)
+    if item is None:
+        return BudgetState()
+    wanted = disruption_budget(owner)
+    live = {**item, "apiVersion": wanted["apiVersion"], "kind": wanted["kind"]}
+    return BudgetState(exists=True, drifted=drifted(wanted, live))
+
+
+def _complaint(error: Mapping[str, Any]) -> str:
+    place = ".".join(map(str, ("spec", *error["loc"])))
+    return f"{place}: {error['msg']}"

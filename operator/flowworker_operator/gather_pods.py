@@ -1,0 +1,98 @@
+"""From a pod as the API server gives it to what decisions look at."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from flowworker_operator.domain.naming import DELETION_COST, DELETION_COST_ANNOTATION
+from flowworker_operator.domain.snapshot import ContainerState, Lease, PodState, Report
+from flowworker_operator.render.container import WORKER
+
+Object = Mapping[str, Any]
+
+_NOTHING: Object = {}
+_OVER = ("Succeeded", "Failed")
+_BACKING_OFF = "CrashLoopBackOff"
+
+
+def pod_state(pod: Object, reports: Mapping[str, Report], leases: Mapping[str, Lease]) -> PodState:
+    """One pod with what its worker has reported.
+
+    Args:
+        pod: the object.
+        reports: by pod uid.
+        leases: drains in force, by pod uid.
+    """
+    metadata, status = pod["metadata"], pod.get("status", _NOTHING)
+    uid, ending = metadata["uid"], "deletionTimestamp" in metadata or is_over(pod)
+    return PodState(
+        name=metadata["name"],
+        uid=uid,
+        created_at=timestamp(metadata["creationTimestamp"]),
+        ready=not ending and condition(status, "Ready").get("status") == "True",
+        ending=ending,
+        marked=annotation(pod, DELETION_COST_ANNOTATION) == DELETION_COST,
+        unschedulable=_unschedulable(status),
+        containers=tuple(_containers(status)),
+        report=reports.get(uid),
+        lease=leases.get(uid),
+    )
+
+
+def is_over(pod: Object) -> bool:
+    """Whether all containers of a pod have ended for good."""
+    return pod.get("status", _NOTHING).get("phase") in _OVER
+
+
+def is_silent(pod: Object) -> bool:
+    """Whether no worker runs in a pod for sure: it is over, or kubelet waits before it starts the container again.
+
+    A container that has ended just now does not count: kubelet starts it again at once the first time, and its next
+    worker could be taken for the dead one.
+    """
+    statuses: Iterable[Object] = pod.get("status", _NOTHING).get("containerStatuses", ())
+    waiting = (one.get("state", _NOTHING).get("waiting", _NOTHING) for one in statuses if one["name"] == WORKER)
+    return is_over(pod) or any(one.get("reason") == _BACKING_OFF for one in waiting)
+
+
+def restarts(pod: Object) -> int:
+    """How often the worker's container was started again."""
+    statuses: Iterable[Object] = pod.get("status", _NOTHING).get("containerStatuses", ())
+    return next((one.get("restartCount", 0) for one in statuses if one["name"] == WORKER), 0)
+
+
+def condition(status: Object, kind: str) -> Object:
+    """One condition of a status; empty when there is none of this type."""
+    return next((one for one in status.get("conditions", ()) if one.get("type") == kind), _NOTHING)
+
+
+def annotation(item: Object, name: str) -> str | None:
+    """One annotation of an object."""
+    return item["metadata"].get("annotations", _NOTHING).get(name)
+
+
+def timestamp(text: str) -> datetime:
+    """A time as the API server writes it."""
+    return datetime.fromisoformat(text)
+
+
+def _unschedulable(status: Object) -> str | None:
+    scheduled = condition(status, "PodScheduled")
+    refused = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
+    return scheduled.get("message", "") if refused else None
+
+
+def _containers(status: Object) -> Iterable[ContainerState]:
+    for one in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
+        state, last = one.get("state", _NOTHING), one.get("lastState", _NOTHING)
+        waiting = state.get("waiting", _NOTHING)
+        ended = state.get("terminated") or last.get("terminated") or _NOTHING
+        yield ContainerState(
+            name=one["name"],
+            restarts=one.get("restartCount", 0),
+            waiting_reason=waiting.get("reason", ""),
+            waiting_message=waiting.get("message", ""),
+            ended_reason=ended.get("reason", ""),
+            ended_message=ended.get("message", ""),
+            exit_code=ended.get("exitCode"),
+        )

@@ -1,0 +1,110 @@
+"""Health and metrics over HTTP.
+
+    /livez    200 while rounds get done and watches deliver, else 503: only a new process would help
+    /readyz   200 once everything was read and is watched, else 503
+    /metrics  Prometheus (or OpenMetrics, by the Accept header)
+
+Served by the event loop that does the work: when it does not turn any more there is no answer, which is the right one.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from flowworker.errors import UsageError
+
+STUCK_AFTER = 180.0
+"""Seconds that a round may wait and run. Each request may take 30 and a round has several."""
+BLIND_AFTER = 300.0
+"""Seconds in which every re-list found changes that no watch had told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulse:
+    """What health is judged by."""
+
+    stuck_for: float
+    """Seconds that the round which waits or runs longest has done so."""
+    blind_for: float
+    """Seconds since which no watch has told what the re-list had to find."""
+    watching: bool
+    """Whether the watches run."""
+    synced: bool
+    """Whether everything was read at least once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """The answer to a health check."""
+
+    ok: bool
+    reason: str
+    """One line: what is wrong, or that all is well."""
+
+
+def live(pulse: Pulse) -> Health:
+    """Whether the process should be left alone."""
+    if pulse.stuck_for > STUCK_AFTER:
+        return Health(ok=False, reason=f"a round has not ended for {pulse.stuck_for:.0f} s")
+    if pulse.blind_for > BLIND_AFTER:
+        return Health(ok=False, reason=f"the watches have told nothing for {pulse.blind_for:.0f} s")
+    return Health(ok=True, reason="alive")
+
+
+def ready(pulse: Pulse) -> Health:
+    """Whether the process knows the cluster."""
+    if not pulse.synced:
+        return Health(ok=False, reason="the cluster has not been read yet")
+    if not pulse.watching:
+        return Health(ok=False, reason="the watches do not run")
+    return Health(ok=True, reason="ready")
+
+
+class HealthServer:
+    """Serves the endpoints until stopped."""
+
+    def __init__(self, *, port: int, pulse: Callable[[], Pulse], registry: CollectorRegistry) -> None:
+        """Nothing is bound before `start`; port 0 picks a free one."""
+        self._asked = port
+        application = web.Application()
+        application.router.add_get("/livez", lambda _: _answer(live(pulse())))
+        application.router.add_get("/readyz", lambda _: _answer(ready(pulse())))
+        application.router.add_get("/metrics", lambda request: _metrics(registry, request))
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+
+    @property
+    def port(self) -> int:
+        """The port in use; the one asked for while not started."""
+        addresses = self._runner.addresses
+        return addresses[0][1] if addresses else self._asked
+
+    async def start(self) -> None:
+        """Bind and serve.
+
+        Raises:
+            UsageError: the port cannot be used.
+        """
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, port=self._asked).start()
+        except OSError as error:
+            await self.stop()
+            raise UsageError(f"cannot listen on port {self._asked}: {error.strerror or error}") from error
+
+    async def stop(self) -> None:
+        """Stop serving; does nothing when not started."""
+        with suppress(RuntimeError):
+            await self._runner.cleanup()
+
+
+async def _answer(health: Health) -> web.Response:
+    return web.Response(status=200 if health.ok else 503, text=health.reason + "\n")
+
+
+async def _metrics(registry: CollectorRegistry, request: web.Request) -> web.Response:
+    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    return web.Response(body=encode(registry), headers={"Content-Type": content_type})

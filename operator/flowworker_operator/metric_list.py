@@ -1,0 +1,144 @@
+"""Every metric of the operator: name, meaning, labels, buckets. docs/reference/operator-metrics.md is made from this.
+
+Labels are bounded by what is deployed: `namespace` and `flowworker` name a resource, and its series go when it goes.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+FLOWWORKER = ("namespace", "flowworker")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricSpec:
+    """What all kinds of metrics have."""
+
+    kind: ClassVar[str]
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CounterSpec(MetricSpec):
+    """A number that only grows while the process lives."""
+
+    kind: ClassVar[str] = "counter"
+
+    def on(self, registry: CollectorRegistry) -> Counter:
+        """Create the metric."""
+        return Counter(self.name, self.help, self.labels, registry=registry)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GaugeSpec(MetricSpec):
+    """A number that goes up and down."""
+
+    kind: ClassVar[str] = "gauge"
+
+    def on(self, registry: CollectorRegistry) -> Gauge:
+        """Create the metric."""
+        return Gauge(self.name, self.help, self.labels, registry=registry)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistogramSpec(MetricSpec):
+    """A distribution."""
+
+    kind: ClassVar[str] = "histogram"
+    buckets: tuple[float, ...]
+    why: str
+    """Why these buckets."""
+
+    def on(self, registry: CollectorRegistry) -> Histogram:
+        """Create the metric."""
+        return Histogram(self.name, self.help, self.labels, registry=registry, buckets=self.buckets)
+
+
+ROUND_DURATION = HistogramSpec(
+    name="flowworker_operator_reconcile_duration_seconds",
+    help="Time one round for one FlowWorker took. `outcome`: done, conflict, waiting, standby or error.",
+    labels=("outcome",),
+    buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 30.0),
+    why="A round that changes nothing takes about 1 ms, each write 5 to 20 ms; 30 s is the longest request.",
+)
+DESIRED = GaugeSpec(name="flowworker_operator_desired_replicas", help="Workers wanted.", labels=FLOWWORKER)
+REPLICAS = GaugeSpec(
+    name="flowworker_operator_replicas", help="Pods that exist and are not being deleted.", labels=FLOWWORKER
+)
+READY_REPLICAS = GaugeSpec(name="flowworker_operator_ready_replicas", help="Pods that are ready.", labels=FLOWWORKER)
+READY = GaugeSpec(
+    name="flowworker_operator_ready", help="1 while the condition Ready is True, else 0.", labels=FLOWWORKER
+)
+DEPTH = GaugeSpec(
+    name="flowworker_operator_queue_depth", help="Visible messages of the queue; capped.", labels=FLOWWORKER
+)
+STARTABLE = GaugeSpec(
+    name="flowworker_operator_startable_tasks", help="Tasks a worker could claim now; capped.", labels=FLOWWORKER
+)
+IN_FLIGHT = GaugeSpec(
+    name="flowworker_operator_in_flight_tasks", help="Tasks claimed and not finished.", labels=FLOWWORKER
+)
+STALLED = GaugeSpec(
+    name="flowworker_operator_stalled_tasks", help="Tasks that will not go on without help.", labels=FLOWWORKER
+)
+PROBE_AGE = GaugeSpec(
+    name="flowworker_operator_probe_age_seconds",
+    help="Time since the database was last read; not there before the first time.",
+    labels=FLOWWORKER,
+)
+DECISIONS = CounterSpec(
+    name="flowworker_operator_decisions_total",
+    help="Decisions about the number of workers that differ from the one before, by `reason`.",
+    labels=(*FLOWWORKER, "reason"),
+)
+WRITES = CounterSpec(
+    name="flowworker_operator_api_writes_total",
+    help="Writes sent to the API server, by `verb` (create, apply, apply_status, patch, delete) and `resource`, Leases "
+    "and events included.",
+    labels=("verb", "resource"),
+)
+REFUSALS = CounterSpec(
+    name="flowworker_operator_api_errors_total",
+    help="Requests that failed, by kind of `error`: Conflict, AlreadyExists, NotFound, Refused or Unavailable.",
+    labels=("verb", "resource", "error"),
+)
+WAITING_KEYS = GaugeSpec(
+    name="flowworker_operator_waiting_rounds", help="FlowWorkers that wait for their round to begin."
+)
+STUCK = GaugeSpec(
+    name="flowworker_operator_longest_round_seconds",
+    help="How long the round that waits or runs longest has done so.",
+)
+MISSED = CounterSpec(
+    name="flowworker_operator_missed_changes_total",
+    help="Objects whose change a re-list found and no watch had told, by `resource`.",
+    labels=("resource",),
+)
+LEADER = GaugeSpec(name="flowworker_operator_leader", help="1 while this process is the one that acts, else 0.")
+BUILD_INFO = GaugeSpec(
+    name="flowworker_operator_build_info", help="Always 1; the label tells the version.", labels=("version",)
+)
+
+METRICS: tuple[MetricSpec, ...] = (
+    ROUND_DURATION,
+    DESIRED,
+    REPLICAS,
+    READY_REPLICAS,
+    READY,
+    DEPTH,
+    STARTABLE,
+    IN_FLIGHT,
+    STALLED,
+    PROBE_AGE,
+    DECISIONS,
+    WRITES,
+    REFUSALS,
+    WAITING_KEYS,
+    STUCK,
+    MISSED,
+    LEADER,
+    BUILD_INFO,
+)

@@ -1,0 +1,88 @@
+"""Keeps the operator's metrics: those of a FlowWorker are set after each of its rounds and go with it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry, Gauge, ProcessCollector
+
+from flowworker_operator import metric_list as listed
+from flowworker_operator.domain.snapshot import Snapshot
+from flowworker_operator.probe import Key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """What the last decision was about, to tell a new one."""
+
+    desired: int
+    reason: str
+
+
+class Metrics:
+    """All metrics of one operator process."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Register every metric.
+
+        Raises:
+            ValueError: the registry holds them already.
+        """
+        self.rounds = listed.ROUND_DURATION.on(registry)
+        self.writes = listed.WRITES.on(registry)
+        self.errors = listed.REFUSALS.on(registry)
+        self.missed = listed.MISSED.on(registry)
+        self._decisions = listed.DECISIONS.on(registry)
+        self._desired = listed.DESIRED.on(registry)
+        self._probe_age = listed.PROBE_AGE.on(registry)
+        self._demand = {
+            "depth": listed.DEPTH.on(registry),
+            "startable": listed.STARTABLE.on(registry),
+            "in_flight": listed.IN_FLIGHT.on(registry),
+            "stalled": listed.STALLED.on(registry),
+        }
+        self._replicas = listed.REPLICAS.on(registry)
+        self._ready_replicas = listed.READY_REPLICAS.on(registry)
+        self._ready = listed.READY.on(registry)
+        self._waiting = listed.WAITING_KEYS.on(registry)
+        self._stuck = listed.STUCK.on(registry)
+        self._leader = listed.LEADER.on(registry)
+        self._last: dict[Key, Decided] = {}
+        ProcessCollector(registry=registry)
+        listed.BUILD_INFO.on(registry).labels(version("flowworker")).set(1)
+
+    def watch(self, *, waiting: Callable[[], float], stuck: Callable[[], float], leader: Callable[[], bool]) -> None:
+        """Read these gauges when somebody asks."""
+        self._waiting.set_function(waiting)
+        self._stuck.set_function(stuck)
+        self._leader.set_function(lambda: float(leader()))
+
+    def observe(self, key: Key, snapshot: Snapshot, *, ready: bool) -> None:
+        """Show what was seen of a FlowWorker."""
+        pods = [pod for revision in snapshot.revisions for pod in revision.live]
+        self._set(self._replicas, key, len(pods))
+        self._set(self._ready_replicas, key, sum(pod.ready for pod in pods))
+        self._set(self._ready, key, ready)
+        database = snapshot.database
+        if database.demand is not None and database.age is not None:
+            self._set(self._probe_age, key, database.age)
+            for name, gauge in self._demand.items():
+                self._set(gauge, key, getattr(database.demand, name))
+
+    def decided(self, key: Key, decision: Decided) -> None:
+        """Count a decision, if it is a new one."""
+        self._set(self._desired, key, decision.desired)
+        if self._last.get(key) != decision:
+            self._last[key] = decision
+            self._decisions.labels(key.namespace, key.name, decision.reason).inc()
+
+    def forget(self, key: Key) -> None:
+        """Remove every series of a FlowWorker."""
+        self._last.pop(key, None)
+        gauges = (self._desired, self._probe_age, self._replicas, self._ready_replicas, self._ready)
+        for metric in (*gauges, *self._demand.values(), self._decisions):
+            metric.remove_by_labels({"namespace": key.namespace, "flowworker": key.name})
+
+    @staticmethod
+    def _set(gauge: Gauge, key: Key, value: float) -> None:
+        gauge.labels(key.namespace, key.name).set(value)

@@ -1,0 +1,109 @@
+"""From what went wrong at a database to words a user can act on, without secrets. Pure."""
+
+import asyncio
+import socket
+import ssl
+
+import asyncpg
+
+from flowworker.database.connection import describe
+from flowworker.errors import AccessError, MissingRightsError, UsageError
+from flowworker.redaction import redact
+from flowworker_operator.api.conditions import Reason
+from flowworker_operator.domain.snapshot import Fault
+
+LONGEST = 512
+
+STANDBY = "this server takes no writes: it is a standby, or read-only; a failover may be going on"
+GRANT = "grant it what a worker needs with `flowworker db install --role ROLE`"
+
+
+def connection_fault(error: BaseException, place: str) -> Fault:
+    """Why a database cannot be used, in general.
+
+    Args:
+        error: what connecting or a statement raised; its cause tells more.
+        place: where the database is, without secrets.
+    """
+    cause = error.__cause__ or error
+    match error:
+        case UsageError():
+            return fault(Reason.BAD_SECRET, str(error))
+        case MissingRightsError():
+            return fault(Reason.DATABASE_REFUSED, f"{place}: {error}; {GRANT}")
+        case AccessError() if isinstance(cause, ssl.SSLError):
+            return fault(Reason.DATABASE_REFUSED, f"no trusted TLS connection to {place}: {_certificate(cause)}")
+        case AccessError():
+            advice = "check user and password in the Secret"
+            return fault(Reason.DATABASE_REFUSED, f"{place} refuses the connection: {_words(cause)}; {advice}")
+        case _:
+            return unreachable(cause, place)
+
+
+def unreachable(cause: BaseException, place: str) -> Fault:
+    """Why the database does not answer now."""
+    return fault(Reason.DATABASE_UNREACHABLE, f"no answer from {place}: {_why(cause)}")
+
+
+def statement_fault(error: BaseException, what: str) -> Fault:
+    """Why one subject cannot be read although the database answers.
+
+    Args:
+        error: what the statement raised.
+        what: the subject, for example "flow 'mail'".
+    """
+    match error:
+        case asyncpg.InsufficientPrivilegeError():
+            return fault(Reason.DATABASE_REFUSED, f"{what}: the database role lacks a right: {_words(error)}; {GRANT}")
+        case asyncpg.LockNotAvailableError():
+            advice = "somebody holds a lock on its tables; look for long transactions or maintenance"
+            return fault(Reason.DATABASE_UNREACHABLE, f"{what} cannot be read: {advice}")
+        case asyncpg.QueryCanceledError():
+            return fault(Reason.DATABASE_UNREACHABLE, f"{what} cannot be read in time: {_why(error)}")
+        case asyncpg.UndefinedTableError() | asyncpg.UndefinedColumnError() | asyncpg.UndefinedFunctionError():
+            advice = "run `flowworker db install` as the owner of the database"
+            return fault(Reason.SCHEMA_MISSING, f"{what} cannot be read: {_words(error)}; {advice}")
+        case _:
+            return fault(Reason.DATABASE_UNREACHABLE, f"{what} cannot be read: {_words(error)}")
+
+
+def unreadable_queue(what: str) -> Fault:
+    """The role may not read the queue's table."""
+    return fault(Reason.DATABASE_REFUSED, f"{what}: the database role may not read its queue; {GRANT}")
+
+
+def fault(reason: Reason, message: str) -> Fault:
+    """A fault whose message holds no secret and is no longer than a status may show."""
+    return Fault(reason=reason, message=redact(" ".join(message.split()), limit=LONGEST))
+
+
+def _why(cause: BaseException) -> str:
+    match cause:
+        case socket.gaierror():
+            return "its host name is unknown; check the host in the Secret, and DNS"
+        case ConnectionRefusedError():
+            return "the connection is refused; nothing listens there, check host and port"
+        case asyncpg.QueryCanceledError():
+            return "the database is too slow, a statement that takes milliseconds took seconds"
+        case asyncio.TimeoutError():
+            return "it is silent; check host and port, firewalls, and that PostgreSQL is not overloaded"
+        case asyncpg.TooManyConnectionsError():
+            return f"it has too many connections: {_words(cause)}"
+        case asyncpg.TargetServerAttributeNotMatched() | asyncpg.ReadOnlySQLTransactionError():
+            return STANDBY
+        case asyncpg.CannotConnectNowError() | asyncpg.AdminShutdownError() | asyncpg.CrashShutdownError():
+            return f"it is starting, stopping or failing over: {_words(cause)}"
+        case asyncpg.ProtocolViolationError() if "startup parameter" in str(cause):
+            return f"a pooler stands before it ({_words(cause)}); name one past it in spec.database.directSecretRef"
+        case asyncpg.InvalidCatalogNameError():
+            return f"{_words(cause)}; create it, or correct the name in the Secret"
+        case _:
+            return _words(cause)
+
+
+def _certificate(error: ssl.SSLError) -> str:
+    return str(getattr(error, "verify_message", "") or getattr(error, "reason", "") or error)
+
+
+def _words(error: BaseException) -> str:
+    return describe(error)

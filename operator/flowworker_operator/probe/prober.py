@@ -1,0 +1,217 @@
+"""One loop for each distinct connection: read all its subjects, rest, again. Ticks never overlap."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+from uuid import UUID
+
+import asyncpg
+
+from flowworker.database import probe
+from flowworker.database.connection import Connection
+from flowworker.database.link import RETRY_PAUSE, Link
+from flowworker.database.probe import WorkerRow
+from flowworker.database.records import Peer
+from flowworker.database.stranded import mark_lost
+from flowworker_operator.domain.snapshot import Fault
+from flowworker_operator.probe.faults import STANDBY, connection_fault, unreachable
+from flowworker_operator.probe.interpret import reading_of, unusable
+from flowworker_operator.probe.liveness import Watch, observed, silent
+from flowworker_operator.probe.model import Key, Reading, Subject
+from flowworker_operator.probe.reader import COMMAND_TIMEOUT, Outcome, Reader, StandbyError, Success, Unusable
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+INTERVAL = 5.0
+"""Seconds between two ticks."""
+EAGER_INTERVAL = 1.0
+"""While work must be noticed soon, or a worker may have died."""
+SHORTEST_REST = 0.2
+"""Seconds between two ticks whatever happens: changes that come together are read together."""
+JITTER = 0.1
+"""Part of the interval that is random."""
+BACKOFF = 1.0
+"""Seconds; the base of the exponential backoff with full jitter after failures."""
+ROUND_TIMEOUT = 20.0
+"""Seconds for one tick in all, if subjects have to be read alone."""
+
+Publish = Callable[[Key, Reading | Fault], None]
+"""Called with every subject's reading, or with why there is none."""
+
+
+@dataclass(slots=True, eq=False)
+class Prober:
+    """Reads the subjects of one connection."""
+
+    dsn: str
+    place: str
+    clock: Callable[[], float]
+    randomness: Callable[[], float]
+    publish: Publish
+    _subjects: dict[Key, Subject] = field(default_factory=dict[Key, Subject])
+    _watches: dict[Key, Watch] = field(default_factory=dict[Key, Watch])
+    _reader: Reader | None = None
+    _failures: int = 0
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _task: "asyncio.Task[None] | None" = None
+    _link: Link = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._link = Link(
+            self.dsn, application_name="flowworker-operator", timeout=ROUND_TIMEOUT, settings=probe.SETTINGS
+        )
+
+    @property
+    def idle(self) -> bool:
+        """Nobody wants to know anything of this database any more."""
+        return not self._subjects
+
+    def start(self) -> None:
+        """Begin to read; starting twice is one start."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run(), name=f"probe of {self.place}")
+
+    async def stop(self) -> None:
+        """End the loop and close the connection."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+        await self._link.close()
+
+    def put(self, subject: Subject) -> None:
+        """Read this subject from now on; at once if it is new or has become eager."""
+        before = self._subjects.get(subject.key)
+        self._subjects[subject.key] = subject
+        if before != subject and (before is None or subject.eager or before.cap != subject.cap):
+            self._wake.set()
+
+    def drop(self, key: Key) -> None:
+        """Read this subject no more."""
+        self._subjects.pop(key, None)
+        self._watches.pop(key, None)
+
+    def look_soon(self) -> None:
+        """Something was changed: do not wait for the next tick."""
+        self._wake.set()
+
+    async def order(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Do a piece of work on the connection, between two ticks.
+
+        Raises:
+            DatabaseUnavailableError: no connection now, or it broke during the work.
+            AccessError, UsageError: connecting is refused and will stay so.
+        """
+
+        async def limited(connection: Connection) -> T:
+            async with asyncio.timeout(COMMAND_TIMEOUT):
+                return await work(connection)
+
+        return await self._link.run(limited)
+
+    async def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            await self._tick()
+            await self._rest()
+
+    async def _tick(self) -> None:
+        subjects = tuple(self._subjects.values())
+        try:
+            await self._link.run(lambda connection: self._round(connection, subjects))
+            self._succeed()
+        except StandbyError:
+            await self._link.close()
+            self._fail(subjects, unreachable(asyncpg.ReadOnlySQLTransactionError(STANDBY), self.place))
+        except Exception as error:  # noqa: BLE001 (whatever one database does must not end the reading of it)
+            self._fail(subjects, connection_fault(error, self.place))
+
+    def _succeed(self) -> None:
+        if self._failures:
+            logger.info("%s answers again", self.place)
+        self._failures = 0
+
+    def _fail(self, subjects: Sequence[Subject], fault: Fault) -> None:
+        if not self._failures:
+            logger.warning("%s: %s", fault.reason, fault.message)
+        self._failures += 1
+        self._reader = None
+        self._watches.clear()
+        for subject in subjects:
+            self._tell(subject, fault)
+
+    async def _round(self, connection: Connection, subjects: Sequence[Subject]) -> None:
+        reader = self._reader
+        if reader is None or reader.connection is not connection:
+            reader = self._reader = await Reader.begin(connection, self.clock)
+        outcomes = await reader.read(subjects)
+        lost = await self._judge(connection, outcomes)
+        for subject in subjects:
+            self._conclude(subject, outcomes[subject.key], lost, reader.database)
+
+    async def _judge(self, connection: Connection, outcomes: Mapping[Key, Outcome]) -> set[UUID]:
+        """Who has died without a word; the database is told before anybody here is."""
+        dead: dict[UUID, WorkerRow] = {}
+        for key, outcome in outcomes.items():
+            if not isinstance(outcome, Success):
+                self._watches.pop(key, None)
+                continue
+            rows = outcome.sample.workers
+            watch = observed(self._watches.get(key, Watch()), rows, sent=outcome.sent, answered=outcome.answered)
+            self._watches[key] = watch
+            dead |= {row.worker_id: row for row in silent(watch, rows)}
+        return await self._mark(connection, tuple(dead.values()))
+
+    async def _mark(self, connection: Connection, dead: Sequence[WorkerRow]) -> set[UUID]:
+        lost: set[UUID] = set()
+        for slug in sorted({row.slug for row in dead}):
+            peers = [_peer(row) for row in dead if row.slug == slug]
+            try:
+                async with asyncio.timeout(COMMAND_TIMEOUT):
+                    marked = await mark_lost(connection, slug, peers)
+            except (asyncpg.InsufficientPrivilegeError, asyncpg.LockNotAvailableError) as error:
+                logger.warning("workers of %s are silent and could not be marked lost: %s", slug, error)
+                marked = [peer.worker_id for peer in peers]
+            lost |= set(marked)
+        return lost
+
+    def _conclude(self, subject: Subject, outcome: Outcome, lost: set[UUID], database: str) -> None:
+        match outcome:
+            case Success():
+                reading = reading_of(subject, outcome.sample, lost, tick=outcome.sent, database=database)
+                self._tell(subject, reading)
+            case Unusable():
+                self._tell(subject, unusable(outcome.fault, tick=outcome.sent, database=database))
+            case Fault():
+                self._tell(subject, outcome)
+
+    def _tell(self, subject: Subject, news: Reading | Fault) -> None:
+        if subject.key in self._subjects:
+            self.publish(subject.key, news)
+
+    async def _rest(self) -> None:
+        pause = self._pause()
+        shortest = pause if self._failures else SHORTEST_REST
+        await asyncio.sleep(shortest)
+        if pause > shortest:
+            try:
+                async with asyncio.timeout(pause - shortest):
+                    await self._wake.wait()
+            except TimeoutError:
+                return
+
+    def _pause(self) -> float:
+        if self._failures:
+            return max(RETRY_PAUSE, self.randomness() * min(INTERVAL, BACKOFF * 2.0 ** min(self._failures, 32)))
+        hurried = any(subject.eager for subject in self._subjects.values()) or any(
+            watch.suspicious for watch in self._watches.values()
+        )
+        interval = EAGER_INTERVAL if hurried else INTERVAL
+        return interval * (1.0 - JITTER * self.randomness())
+
+
+def _peer(row: WorkerRow) -> Peer:
+    return Peer(worker_id=row.worker_id, boot_id=row.boot_id, pod_uid=row.pod_uid, state=row.state, beat=row.beat)

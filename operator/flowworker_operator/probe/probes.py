@@ -1,0 +1,195 @@
+"""The readings of all FlowWorkers: hands every subject to the prober of its connection, and keeps what they bring."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from flowworker.database import probe
+from flowworker.database.connection import Connection
+from flowworker.database.probe import DrainOrder
+from flowworker.database.refusals import translated
+from flowworker.errors import DatabaseUnavailableError, UsageError
+from flowworker_operator.api.conditions import Reason
+from flowworker_operator.domain.snapshot import Fault
+from flowworker_operator.probe import faults
+from flowworker_operator.probe.endpoint import Endpoint, parse_endpoint
+from flowworker_operator.probe.interpret import says_the_same
+from flowworker_operator.probe.model import Key, Reading, Subject
+from flowworker_operator.probe.prober import Prober
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One FlowWorker's place in the books."""
+
+    dsn: str
+    prober: Prober | None
+    """None while its connection string cannot be used."""
+    endpoint: Endpoint | None
+    reading: Reading | None = None
+    fault: Fault | None = None
+
+
+class Probes:
+    """Reads databases in the background. Belongs to the event loop that uses it first.
+
+    Example:
+        >>> probes = Probes(clock=time.monotonic, on_reading=queue.add)  # doctest: +SKIP
+        >>> probes.watch(Subject(key=key, kind="flow", slug="mail", cap=201), dsn)  # doctest: +SKIP
+        >>> probes.reading(key)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float],
+        on_reading: Callable[[Key], None],
+        randomness: Callable[[], float] = random.random,
+    ) -> None:
+        """Read nothing yet.
+
+        Args:
+            clock: monotonic seconds.
+            on_reading: called when a subject's reading or fault has changed in something that matters.
+            randomness: numbers from 0 up to 1; spreads ticks and attempts to connect.
+        """
+        self._clock = clock
+        self._on_reading = on_reading
+        self._randomness = randomness
+        self._entries: dict[Key, _Entry] = {}
+        self._probers: dict[Endpoint, Prober] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def watch(self, subject: Subject, dsn: str) -> None:
+        """Read a subject from now on; calling it again changes what is read, or where."""
+        entry = self._entries.get(subject.key)
+        if entry is None or entry.dsn != dsn:
+            entry = self._move(subject.key, entry, dsn)
+        if entry.prober is not None:
+            entry.prober.put(subject)
+
+    def forget(self, key: Key) -> None:
+        """Read a subject no more; the last one of a connection closes it."""
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._leave(key, entry)
+
+    def reading(self, key: Key) -> Reading | None:
+        """The last answer about a subject; None before the first."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.reading
+
+    def fault(self, key: Key) -> Fault | None:
+        """Why the last attempt to read a subject failed; None when it succeeded, and before the first."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.fault
+
+    async def drain(self, key: Key, pods: Sequence[tuple[str, float, str]]) -> None:
+        """Ask the workers of pods to drain, or renew that.
+
+        Args:
+            key: the FlowWorker on whose behalf.
+            pods: uid of each pod, seconds until the drain lapses, and the reason.
+
+        Raises:
+            DatabaseUnavailableError: it could not be written now, or may have been.
+            MissingRightsError, UnsupportedSchemaError: the role or the schema does not allow it.
+            AuthenticationError, UsageError: the database cannot be connected to.
+        """
+        orders = [DrainOrder(pod_uid=uid, seconds=seconds, reason=reason) for uid, seconds, reason in pods]
+        by = probe.asker(key.namespace, key.name)
+        if orders and await self._order(key, "ask workers to drain", lambda link: probe.ask_drain(link, by, orders)):
+            self._prober(key).look_soon()
+
+    async def release(self, key: Key, uids: Sequence[str]) -> None:
+        """Take back drains of pods that were asked for on behalf of this FlowWorker, and only those.
+
+        Raises:
+            FlowWorkerError: as `drain` does.
+        """
+        if uids:
+            by = probe.asker(key.namespace, key.name)
+            await self._order(key, "end drains", lambda link: probe.end_drain(link, by, uids))
+            self._prober(key).look_soon()
+
+    async def bury(self, key: Key, uids: Sequence[str]) -> None:
+        """Mark the workers of pods lost that are known to be gone, so that their tasks are given back at once.
+
+        Raises:
+            FlowWorkerError: as `drain` does.
+        """
+        if uids and await self._order(key, "mark workers lost", lambda link: probe.bury(link, uids)):
+            self._prober(key).look_soon()
+
+    async def close(self) -> None:
+        """Forget everything and close every connection."""
+        for key in tuple(self._entries):
+            self.forget(key)
+        while self._ending:
+            await asyncio.wait(self._ending)
+
+    async def _order(self, key: Key, purpose: str, work: Callable[[Connection], Awaitable[T]]) -> T:
+        async def speaking(connection: Connection) -> T:
+            with translated(purpose):
+                return await work(connection)
+
+        return await self._prober(key).order(speaking)
+
+    def _prober(self, key: Key) -> Prober:
+        entry = self._entries.get(key)
+        if entry is None or entry.prober is None:
+            raise DatabaseUnavailableError(f"the database of {key} is not known")
+        return entry.prober
+
+    def _move(self, key: Key, entry: _Entry | None, dsn: str) -> _Entry:
+        """Put a FlowWorker where its connection string leads; what is known of it stays until something is read."""
+        entry = entry or _Entry(dsn=dsn, prober=None, endpoint=None)
+        self._entries[key] = entry
+        entry.dsn = dsn
+        try:
+            endpoint = parse_endpoint(dsn)
+        except UsageError as error:
+            self._leave(key, entry)
+            self._publish(key, faults.fault(Reason.BAD_SECRET, str(error)))
+            return entry
+        if endpoint != entry.endpoint:
+            self._leave(key, entry)
+            entry.endpoint, entry.prober = endpoint, self._prober_of(endpoint, dsn)
+        return entry
+
+    def _prober_of(self, endpoint: Endpoint, dsn: str) -> Prober:
+        prober = self._probers.get(endpoint)
+        if prober is None:
+            prober = self._probers[endpoint] = Prober(
+                dsn=dsn, place=endpoint.place, clock=self._clock, randomness=self._randomness, publish=self._publish
+            )
+            prober.start()
+        return prober
+
+    def _leave(self, key: Key, entry: _Entry) -> None:
+        endpoint, prober, entry.endpoint, entry.prober = entry.endpoint, entry.prober, None, None
+        if prober is None or endpoint is None:
+            return
+        prober.drop(key)
+        if prober.idle:
+            del self._probers[endpoint]
+            ending = asyncio.get_running_loop().create_task(prober.stop(), name=f"end of {prober.place}")
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+
+    def _publish(self, key: Key, news: Reading | Fault) -> None:
+        entry = self._entries.get(key)
+        if entry is None:
+            return
+        match news:
+            case Fault():
+                changed, entry.fault = entry.fault != news, news
+            case Reading():
+                changed = entry.fault is not None or not says_the_same(entry.reading, news)
+                entry.reading, entry.fault = news, None
+        if changed:
+            self._on_reading(key)

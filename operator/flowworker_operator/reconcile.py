@@ -1,0 +1,259 @@
+"""One round for one FlowWorker: gather a snapshot, make a plan, carry it out. Level-triggered: nothing else is known.
+
+A process that does not lead looks at nothing but the cluster, so that one connection per database is enough for any
+number of operators. Its first rounds as the leader start without memory, which makes windows longer and never shorter.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import structlog
+
+from flowworker.errors import FlowWorkerError
+from flowworker_operator.apply import Executor, Outcome, Target
+from flowworker_operator.cluster.events import EventRecorder
+from flowworker_operator.cluster.resources import BUDGETS, DEPLOYMENTS, FLOWWORKERS, PODS, Object
+from flowworker_operator.domain.plan import Event, Plan
+from flowworker_operator.domain.planner import make_plan
+from flowworker_operator.domain.rejection import rejected
+from flowworker_operator.domain.snapshot import Claim, Fault, Moment, Snapshot
+from flowworker_operator.gather import Design, History, Observed, claim_of, design, gather, status_of
+from flowworker_operator.gather_pods import is_silent, pod_state, restarts
+from flowworker_operator.metrics import Decided, Metrics
+from flowworker_operator.probe import Key, Probes, Subject
+from flowworker_operator.secrets import Secrets
+from flowworker_operator.store import Store
+
+TICK = 5.0
+"""Seconds between two rounds of a FlowWorker for which nothing happens."""
+SOON = 0.2
+"""Seconds to the next round when this one was left half done."""
+PATIENCE = 5.0
+"""Seconds that a plan waits for the first reading of a database: the grace period of pods and the owner of a flow,
+of which there may be another, are known only with it."""
+
+logger = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Record:
+    """What is remembered of one FlowWorker."""
+
+    uid: str
+    since: float
+    generation: int
+    design: Design | Fault
+    dsn: str | None = None
+    history: History = field(default_factory=History)
+    buried: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
+    """Pods whose worker the database knows to be dead, and how often it had been started."""
+
+
+class Reconciler:
+    """Runs rounds. Each round is for one key; rounds of different keys may run at the same time."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        secrets: Secrets,
+        probes: Probes,
+        executor: Executor,
+        recorder: EventRecorder,
+        metrics: Metrics,
+        leads: Callable[[], bool],
+        clock: Callable[[], float],
+        wall: Callable[[], datetime],
+    ) -> None:
+        self._store = store
+        self._secrets = secrets
+        self._probes = probes
+        self._executor = executor
+        self._recorder = recorder
+        self._metrics = metrics
+        self._leads = leads
+        self._clock = clock
+        self._wall = wall
+        self._records: dict[Key, _Record] = {}
+        self._gone: dict[Key, set[str]] = {}
+
+    def pod_gone(self, key: Key, uid: str) -> None:
+        """Remember that a pod was seen deleted; the next round tells the database that its worker is no more."""
+        self._gone.setdefault(key, set()).add(uid)
+
+    async def round(self, key: Key) -> float | None:
+        """Do what one FlowWorker needs now; answers in how many seconds to look again, None when it is gone.
+
+        Raises:
+            ClusterError: the API server does not answer.
+        """
+        started = self._clock()
+        outcome = "error"
+        try:
+            outcome, pause = await self._round(key)
+        finally:
+            self._metrics.rounds.labels(outcome).observe(self._clock() - started)
+        return pause
+
+    async def _round(self, key: Key) -> tuple[str, float | None]:
+        flowworker = self._store.get(FLOWWORKERS, key)
+        if flowworker is None:
+            self._stand_by(key)
+            return "done", None
+        if not self._leads():
+            self._stand_by(key)
+            return "standby", TICK
+        record = self._record(key, flowworker)
+        if isinstance(record.design, Fault):
+            return await self._reject(flowworker, record, record.design)
+        fault = await self._connect(key, record, record.design)
+        await self._bury(key, record)
+        if self._must_wait(key, record, fault) or self._store.get(FLOWWORKERS, key) is not flowworker:
+            return "waiting", SOON  # in the second case it has changed while we asked others
+        return await self._act(Target(flowworker=flowworker, design=record.design), record, fault)
+
+    async def _act(self, target: Target, record: _Record, fault: Fault | None) -> tuple[str, float]:
+        snapshot = self._gather(target, record, fault)
+        plan = make_plan(snapshot)
+        # Kept whatever becomes of the plan: a window must not lose a decision.
+        record.history = replace(record.history, memory=plan.memory)
+        outcome = await self._executor.carry_out(target, plan)
+        self._remember(record, outcome)
+        self._show(target.key, snapshot, plan)
+        if not outcome.superseded:
+            self._tell(snapshot.claim, plan.events)
+        if outcome.conflict or outcome.superseded:
+            return "conflict", SOON
+        # What we write is in the store already, so that no watch will bring it as news.
+        news = outcome.changed or outcome.refusal != snapshot.refusal
+        return "done", SOON if news else TICK
+
+    def _tell(self, claim: Claim, events: Iterable[Event]) -> None:
+        for event in events:
+            self._recorder.record(claim, event)
+            log = logger.warning if event.type == "Warning" else logger.info
+            log(event.message, namespace=claim.namespace, flowworker=claim.name, reason=event.reason)
+
+    def _gather(self, target: Target, record: _Record, fault: Fault | None) -> Snapshot:
+        key = target.key
+        return gather(
+            Observed(
+                at=self._now(),
+                flowworker=target.flowworker,
+                design=target.design,
+                deployments=self._store.belonging(DEPLOYMENTS, key),
+                pods=self._store.belonging(PODS, key),
+                budgets=self._store.belonging(BUDGETS, key),
+                reading=self._probes.reading(key),
+                fault=fault or self._probes.fault(key),
+                rivals=tuple(self._rivals(key, record)),
+                history=record.history,
+            )
+        )
+
+    async def _connect(self, key: Key, record: _Record, asked: Design) -> Fault | None:
+        """Let the database of a FlowWorker be read; the fault is that of its Secret."""
+        failed = self._probes.fault(key)
+        reference = asked.spec.database.secret_ref
+        found = await self._secrets.dsn(key.namespace, reference, doubted=failed is not None)
+        if isinstance(found, Fault):
+            record.dsn = None
+            return found
+        record.dsn = found
+        self._probes.watch(self._subject(key, asked), found)
+        return None
+
+    def _subject(self, key: Key, asked: Design) -> Subject:
+        spec = asked.spec
+        pods = (pod_state(pod, {}, {}) for pod in self._store.belonging(PODS, key))
+        return Subject(
+            key=key,
+            kind="flow" if spec.kind == "flow" else "queue",
+            slug=spec.slug,
+            cap=spec.scaling.max_replicas * spec.tasks_per_replica + 1,
+            eager=not any(pod.ready for pod in pods),
+        )
+
+    async def _bury(self, key: Key, record: _Record) -> None:
+        """Tell the database which workers are no more, each once, so that their tasks need not wait to be missed."""
+        pods = self._store.belonging(PODS, key)
+        silent = {(pod["metadata"]["uid"], restarts(pod)) for pod in pods if is_silent(pod)}
+        news = self._gone.get(key, set()) | {uid for uid, _ in silent - record.buried}
+        if not news or self._probes.fault(key) is not None:
+            return
+        try:
+            await self._probes.bury(key, sorted(news))
+        except FlowWorkerError as error:
+            logger.info(
+                "cannot tell which workers are gone", namespace=key.namespace, flowworker=key.name, error=str(error)
+            )
+            return
+        record.buried = silent
+        self._gone.pop(key, None)
+
+    def _must_wait(self, key: Key, record: _Record, fault: Fault | None) -> bool:
+        known = fault or self._probes.fault(key) or self._probes.reading(key)
+        return known is None and self._clock() - record.since < PATIENCE
+
+    def _rivals(self, key: Key, record: _Record) -> Iterable[Claim]:
+        """Other FlowWorkers for the same flow or queue of the same database."""
+        for other, theirs in self._records.items():
+            flowworker = self._store.get(FLOWWORKERS, other)
+            if other != key and flowworker is not None and self._same_work(key, record, other, theirs):
+                yield claim_of(flowworker)
+
+    def _same_work(self, key: Key, mine: _Record, other: Key, theirs: _Record) -> bool:
+        if isinstance(mine.design, Fault) or isinstance(theirs.design, Fault):
+            return False
+        ours, others = mine.design.spec, theirs.design.spec
+        if (ours.kind, ours.slug) != (others.kind, others.slug):
+            return False
+        one, two = self._probes.reading(key), self._probes.reading(other)
+        if one is not None and two is not None:
+            return one.database == two.database
+        return mine.dsn is not None and mine.dsn == theirs.dsn
+
+    def _record(self, key: Key, flowworker: Object) -> _Record:
+        metadata = flowworker["metadata"]
+        record = self._records.get(key)
+        if record is None or record.uid != metadata["uid"]:
+            asked = design(flowworker)
+            record = _Record(uid=metadata["uid"], since=self._clock(), generation=metadata["generation"], design=asked)
+            self._records[key] = record
+        elif record.generation != metadata["generation"]:
+            record.generation, record.design = metadata["generation"], design(flowworker)
+        return record
+
+    async def _reject(self, flowworker: Object, record: _Record, fault: Fault) -> tuple[str, float]:
+        """Tell what is wrong with a spec that the CRD let through and we cannot read; nothing else is touched."""
+        before, generation = status_of(flowworker), flowworker["metadata"]["generation"]
+        status = rejected(before, fault, generation=generation, at=self._wall())
+        if status != before and not await self._executor.write_status(flowworker, status):
+            return "conflict", SOON
+        return "done", TICK
+
+    def _remember(self, record: _Record, outcome: Outcome) -> None:
+        finished = not outcome.conflict and not outcome.superseded
+        record.history = replace(
+            record.history,
+            refusal=outcome.refusal if finished or outcome.refusal else record.history.refusal,
+            status_written_at=self._clock() if outcome.status_written else record.history.status_written_at,
+        )
+
+    def _show(self, key: Key, snapshot: Snapshot, plan: Plan) -> None:
+        status = plan.status or snapshot.status
+        ready = any(one.type == "Ready" and one.status == "True" for one in status.conditions)
+        self._metrics.observe(key, snapshot, ready=ready)
+        if status.scaling is not None:
+            self._metrics.decided(key, Decided(desired=status.scaling.desired, reason=status.scaling.reason))
+
+    def _stand_by(self, key: Key) -> None:
+        """It is gone, or another operator acts: keep no connection, and nothing that would be old at our turn."""
+        self._gone.pop(key, None)
+        if self._records.pop(key, None) is not None:
+            self._probes.forget(key)
+            self._metrics.forget(key)
+
+    def _now(self) -> Moment:
+        return Moment(wall=self._wall(), tick=self._clock())

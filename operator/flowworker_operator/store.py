@@ -1,0 +1,165 @@
+"""What the operator knows of the cluster: the objects it watches, as plain dictionaries, in memory.
+
+Three sources write here: the watches, a slow re-list, and our own writes, whose answers are put in at once. They arrive
+in any order. The newest resource version wins, an object seen deleted does not come back, and a re-list removes only
+what it should have seen. Resource versions are compared as numbers, which Kubernetes guarantees since 1.35 and etcd has
+always made true.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from flowworker_operator.cluster.resources import FLOWWORKERS, PODS, Object, Resource
+from flowworker_operator.domain.naming import NAME_LABEL
+from flowworker_operator.probe import Key
+
+
+@dataclass(slots=True)
+class _Entry:
+    object: Object
+    written: int
+    """When it was put in, by the store's own count."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Grave:
+    """What is left of an object that is gone, or that our selector matches no longer."""
+
+    version: int
+    """Only a later version of it is alive again."""
+    written: int
+
+
+@dataclass(slots=True)
+class _Shelf:
+    entries: dict[Key, _Entry] = field(default_factory=dict[Key, _Entry])
+    groups: dict[Key, set[Key]] = field(default_factory=dict[Key, set[Key]])
+    """Keys of the objects that carry the name of a FlowWorker."""
+    graves: dict[str, _Grave] = field(default_factory=dict[str, _Grave])
+    """By uid."""
+
+
+class Store:
+    """Objects by resource, namespace and name. Not thread-safe: it belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self._shelves: dict[Resource, _Shelf] = {}
+        self._count = 0
+
+    def get(self, resource: Resource, key: Key) -> Object | None:
+        """One object; must not be changed by the caller."""
+        entry = self._shelf(resource).entries.get(key)
+        return None if entry is None else entry.object
+
+    def keys(self, resource: Resource) -> list[Key]:
+        """Keys of all objects of a resource."""
+        return list(self._shelf(resource).entries)
+
+    def belonging(self, resource: Resource, flowworker: Key) -> list[Object]:
+        """Objects that carry the name of a FlowWorker in their label, whoever owns them."""
+        shelf = self._shelf(resource)
+        keys = sorted(shelf.groups.get(flowworker, ()), key=lambda key: key.name)
+        return [shelf.entries[key].object for key in keys]
+
+    def put(self, resource: Resource, item: Object) -> bool:
+        """Keep an object unless a newer version is known; tells whether something changed."""
+        shelf, metadata = self._shelf(resource), item["metadata"]
+        key = key_of(item)
+        known, grave = shelf.entries.get(key), shelf.graves.get(metadata["uid"])
+        past = max(-1 if known is None else _version(known.object), -1 if grave is None else grave.version)
+        if _version(item) <= past:
+            return False
+        self._count += 1
+        if known is not None:
+            self._ungroup(shelf, key, known.object)
+        shelf.entries[key] = _Entry(slim(resource, item), self._count)
+        shelf.groups.setdefault(owner_of(item), set()).add(key)
+        return True
+
+    def remove(self, resource: Resource, item: Object) -> bool:
+        """Forget an object that was deleted; one that has taken its name since is kept."""
+        shelf, uid, key = self._shelf(resource), item["metadata"]["uid"], key_of(item)
+        self._count += 1
+        shelf.graves[uid] = _Grave(_version(item), self._count)
+        known = shelf.entries.get(key)
+        if known is None or known.object["metadata"]["uid"] != uid:
+            return False
+        self._drop(shelf, key)
+        return True
+
+    def mark(self) -> int:
+        """A moment to give to `replace`: take it before listing."""
+        return self._count
+
+    def replace(self, resource: Resource, items: Sequence[Object], since: int) -> set[Key]:
+        """Take over a complete list.
+
+        Args:
+            resource: of all the objects.
+            items: every object there is.
+            since: from `mark`, taken before the list was asked for; what changed after it is left alone.
+
+        Returns:
+            Keys of FlowWorkers that something was new for.
+        """
+        shelf = self._shelf(resource)
+        changed = {owner_or_self(resource, item) for item in items if self.put(resource, item)}
+        listed = {item["metadata"]["uid"] for item in items}
+        for key, entry in list(shelf.entries.items()):
+            if entry.written <= since and entry.object["metadata"]["uid"] not in listed:
+                changed.add(owner_or_self(resource, entry.object))
+                shelf.graves[entry.object["metadata"]["uid"]] = _Grave(_version(entry.object), self._count)
+                self._drop(shelf, key)
+        shelf.graves = {uid: grave for uid, grave in shelf.graves.items() if grave.written >= since}
+        return changed
+
+    def _shelf(self, resource: Resource) -> _Shelf:
+        return self._shelves.setdefault(resource, _Shelf())
+
+    def _drop(self, shelf: _Shelf, key: Key) -> None:
+        self._ungroup(shelf, key, shelf.entries.pop(key).object)
+
+    def _ungroup(self, shelf: _Shelf, key: Key, item: Object) -> None:
+        group = owner_of(item)
+        shelf.groups[group].discard(key)
+        if not shelf.groups[group]:
+            del shelf.groups[group]
+
+
+def key_of(item: Object) -> Key:
+    """Namespace and name of an object."""
+    return Key(namespace=item["metadata"]["namespace"], name=item["metadata"]["name"])
+
+
+def owner_of(item: Object) -> Key:
+    """Key of the FlowWorker that an object's label names; the name is empty without the label."""
+    metadata = item["metadata"]
+    return Key(namespace=metadata["namespace"], name=metadata.get("labels", {}).get(NAME_LABEL, ""))
+
+
+def owner_or_self(resource: Resource, item: Object) -> Key:
+    """Key of the FlowWorker whose next round should see a change of an object."""
+    return key_of(item) if resource == FLOWWORKERS else owner_of(item)
+
+
+def slim(resource: Resource, item: Object) -> Object:
+    """An object without what no decision looks at: most of a pod, and who wrote which field of anything."""
+    metadata = {name: value for name, value in item["metadata"].items() if name != "managedFields"}
+    if resource == FLOWWORKERS:
+        metadata["managedFields"] = list(_writers_of_replicas(item["metadata"].get("managedFields", ())))
+    kept: Iterable[str] = ("status",) if resource == PODS else (name for name in item if name != "metadata")
+    return {"metadata": metadata, **{name: item[name] for name in kept if name in item}}
+
+
+def _writers_of_replicas(entries: Iterable[Object]) -> Iterator[Object]:
+    """Who has written `spec.replicas`, and whether together with the rest of the spec."""
+    nothing: Object = {}
+    for entry in entries:
+        fields: Object = entry.get("fieldsV1", nothing).get("f:spec", nothing)
+        if "f:replicas" in fields:
+            kept: Object = {name: nothing for name in ("f:replicas", "f:handler") if name in fields}
+            yield {**entry, "fieldsV1": {"f:spec": kept}}
+
+
+def _version(item: Object) -> int:
+    return int(item["metadata"]["resourceVersion"])

@@ -1,0 +1,46 @@
+"""Fixtures of the operator's tests: PostgreSQL that records what workers do, and a world for each test."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from e2e.cluster.control_plane import ControlPlane
+from tests.chaos.arena import Arena, new_arena
+from tests.chaos.ground import Ground
+from tests.chaos.workloads import fan, jobs, single
+from tests.control_plane.operator.world import World, new_world
+
+HERE = Path(__file__).parent
+
+TIMEOUT = 300
+"""Seconds: each test starts an operator and several workers, on a machine that may do much else."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give every test here its time."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.timeout(TIMEOUT))
+
+
+@pytest.fixture(scope="session")
+def arena() -> Iterator[Arena]:
+    """A server shared by all tests."""
+    with new_arena() as arena:
+        yield arena
+
+
+@pytest.fixture
+async def ground(arena: Arena) -> AsyncIterator[Ground]:
+    """A fresh database with two flows and a queue."""
+    async with arena.ground(single, fan, jobs) as ground:
+        yield ground
+
+
+@pytest.fixture
+async def world(control_plane: ControlPlane, namespace: str, ground: Ground) -> AsyncIterator[World]:
+    """A namespace with a running operator and nothing to do; the operator must have nothing to complain of."""
+    async with new_world(control_plane, namespace, ground) as world:
+        yield world
+        complaints = [line for operator in world.operators for line in operator.complaints()]
+    assert not complaints, "\n".join(complaints)

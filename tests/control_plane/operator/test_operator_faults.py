@@ -1,0 +1,104 @@
+"""What is wrong reaches the condition Ready within seconds, in words that name the cause, and nobody else is hurt."""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from tests.chaos.workloads import Plan, single
+from tests.conftest import STRANGER_ROLE, Database, create_database, drop_database
+from tests.control_plane.operator.world import World
+from tests.control_plane.process_pod import MISSING_IMAGE
+
+SOON = 15.0
+"""Seconds in which a condition has to name the cause."""
+
+
+def database(name: str, key: str = "uri") -> dict[str, Any]:
+    return {"secretRef": {"name": name, "key": key}}
+
+
+def worker(**fields: Any) -> dict[str, Any]:
+    return {"spec": {"containers": [{"name": "worker", **fields}]}}
+
+
+async def names_the_cause(world: World, name: str, reason: str, words: str, **spec: Any) -> float:
+    """Apply a FlowWorker that cannot work; answers how long it took to say why."""
+    began = time.monotonic()
+    await world.apply(name, **spec)
+    found = await world.until_condition(name, "Ready", "False", reason, patience=SOON)
+    assert words in found["message"], found
+    return time.monotonic() - began
+
+
+@pytest.fixture
+async def bare(world: World) -> Any:
+    """A database without anything in it."""
+    made = await create_database(world.ground.database.server, f"bare_{world.namespace.replace('-', '_')}")
+    yield made
+    await drop_database(made)
+
+
+async def test_faults_of_secret_and_database(world: World, bare: Database) -> None:
+    server = world.ground.database.server
+    await world.secret("what is this", name="malformed")
+    await world.secret(world.ground.database.server.dsn(world.ground.database.name, STRANGER_ROLE), name="stranger")
+    await world.secret(bare.dsn, name="bare")
+    await world.secret("postgresql://someone@127.0.0.1:9/nowhere", name="unreachable")
+    await world.secret(server.dsn("not_there", STRANGER_ROLE), name="unknown-database")
+    await asyncio.gather(
+        names_the_cause(world, "a", "BadSecret", "nowhere does not exist", flow="a", database=database("nowhere")),
+        names_the_cause(world, "b", "BadSecret", "has no key dsn", flow="b", database=database("postgres-app", "dsn")),
+        names_the_cause(world, "c", "BadSecret", "", flow="c", database=database("malformed")),
+        names_the_cause(world, "d", "DatabaseRefused", "", flow="d", database=database("stranger")),
+        names_the_cause(world, "e", "SchemaMissing", "db install", flow="e", database=database("bare")),
+        names_the_cause(world, "f", "DatabaseUnreachable", "refused", flow="f", database=database("unreachable")),
+        names_the_cause(
+            world, "g", "DatabaseUnreachable", "not_there", flow="g", database=database("unknown-database")
+        ),
+    )
+
+
+async def test_faults_of_image_and_handler(world: World) -> None:
+    await asyncio.gather(
+        names_the_cause(world, "a", "BadHandler", "no_such_module", flow="a", handler="no_such_module:flow"),
+        names_the_cause(world, "b", "BadHandler", "but the spec says flow 'b'", flow="b"),
+        names_the_cause(world, "c", "ImagePull", "not found", flow="c", image=f"{MISSING_IMAGE}report:1"),
+        names_the_cause(
+            world, "d", "ShapeMismatch", "differs from the flow", handler="tests.control_plane.operator.flows:changed"
+        ),
+    )
+
+
+async def test_faults_of_the_template(world: World) -> None:
+    banana = worker(resources={"limits": {"cpu": "banana"}})
+    privileged = worker(securityContext={"privileged": True, "allowPrivilegeEscalation": True})
+    await asyncio.gather(
+        names_the_cause(world, "a", "TemplateRefused", "quantities must match", flow="a", template=banana),
+        names_the_cause(world, "b", "TemplateRefused", "PodSecurity", flow="b", template=privileged),
+        names_the_cause(world, "c", "TemplateRefused", "nonsense", flow="c", template=worker(nonsense=1)),
+    )
+
+
+async def test_a_quota_that_forbids_pods_is_told_and_its_end_needs_no_hand(world: World) -> None:
+    quotas = "/api/v1/namespaces/{namespace}/resourcequotas"
+    await world.request("POST", quotas, {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}})
+    await names_the_cause(world, "report", "Quota", "exceeded quota")
+    await world.delete(quotas, "none")
+    await world.until_condition("report", "Ready", "True", patience=60)
+
+
+async def test_a_fault_is_repaired_by_the_next_apply_and_others_work_meanwhile(world: World) -> None:
+    await world.apply("good")
+    await names_the_cause(world, "bad", "BadHandler", "no_such_module", flow="fan", handler="no_such_module:fan")
+    run = await world.ground.start_run(single, Plan())
+    await world.ground.drained()
+    await world.apply("bad", flow="fan", handler="tests.chaos.workloads:fan")
+    await world.until_condition("bad", "Ready", "True")
+    assert (await world.ground.task(run, "only"))["attempts_count"] == 1
+
+
+async def test_a_secret_that_comes_later_is_noticed(world: World) -> None:
+    await names_the_cause(world, "report", "BadSecret", "does not exist", database=database("later"))
+    await world.secret(name="later")
+    await world.until_condition("report", "Ready", "True")

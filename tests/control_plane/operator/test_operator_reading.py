@@ -1,0 +1,185 @@
+"""Reading the cluster: Secrets by name, and everything else anew now and then."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from e2e.cluster.control_plane import ControlPlane
+from prometheus_client import CollectorRegistry
+
+from flowworker_operator.api.spec import SecretRef
+from flowworker_operator.cluster.client import Cluster
+from flowworker_operator.cluster.resources import FLOWWORKERS, SECRETS
+from flowworker_operator.domain.snapshot import Fault
+from flowworker_operator.handlers import WATCHED
+from flowworker_operator.metrics import Metrics
+from flowworker_operator.probe import Key
+from flowworker_operator.relist import Relister
+from flowworker_operator.secrets import DOUBTED_AFTER, FRESH_FOR, Secrets
+from flowworker_operator.store import Store
+
+REFERENCE = SecretRef(name="app", key="uri")
+
+
+@pytest.fixture
+async def cluster(control_plane: ControlPlane) -> AsyncIterator[Cluster]:
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        yield cluster
+
+
+class Clock:
+    """Time that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def secrets(cluster: Cluster, clock: Clock) -> Secrets:
+    return Secrets(cluster, clock)
+
+
+def secret(namespace: str, **data: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "app", "namespace": namespace},
+        "stringData": data,
+    }
+
+
+async def read(secrets: Secrets, namespace: str, *, doubted: bool = False) -> str | Fault:
+    return await secrets.dsn(namespace, REFERENCE, doubted=doubted)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (None, "app does not exist; it must hold a PostgreSQL URI under the key uri"),
+        ({"other": "x", "more": "y"}, "app has no key uri; its keys are: more, other"),
+        ({"uri": " \n"}, "key uri of secret"),
+    ],
+    ids=["no secret", "no key", "empty"],
+)
+async def test_what_is_wrong_with_a_secret_names_it_and_its_key(
+    cluster: Cluster, secrets: Secrets, namespace: str, data: dict[str, str] | None, words: str
+) -> None:
+    if data is not None:
+        await cluster.create(SECRETS, secret(namespace, **data))
+    found = await read(secrets, namespace)
+    assert isinstance(found, Fault)
+    assert words in found.message
+    assert namespace in found.message
+
+
+async def test_a_secret_is_read_again_after_a_while_and_sooner_when_it_is_doubted(
+    cluster: Cluster, secrets: Secrets, clock: Clock, namespace: str
+) -> None:
+    await cluster.create(SECRETS, secret(namespace, uri="postgresql://one"))
+    assert await read(secrets, namespace) == "postgresql://one"
+    await cluster.apply(SECRETS, secret(namespace, uri="postgresql://two"))
+    assert await read(secrets, namespace) == "postgresql://one"
+    clock.now += DOUBTED_AFTER
+    assert await read(secrets, namespace, doubted=True) == "postgresql://two"
+    await cluster.apply(SECRETS, secret(namespace, uri="postgresql://three"))
+    clock.now += FRESH_FOR - 1
+    assert await read(secrets, namespace) == "postgresql://two"
+    clock.now += 1
+    assert await read(secrets, namespace) == "postgresql://three"
+
+
+async def test_a_secret_that_was_missing_is_found_within_seconds(
+    cluster: Cluster, secrets: Secrets, clock: Clock, namespace: str
+) -> None:
+    assert isinstance(await read(secrets, namespace), Fault)
+    await cluster.create(SECRETS, secret(namespace, uri="postgresql://one"))
+    clock.now += DOUBTED_AFTER
+    assert await read(secrets, namespace) == "postgresql://one"
+
+
+async def test_a_secret_that_may_not_be_read_is_a_fault_of_the_secret(
+    control_plane: ControlPlane, clock: Clock, namespace: str
+) -> None:
+    pods_only = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]
+    kubeconfig = control_plane.user(f"{namespace}-stranger", pods_only, namespace)
+    async with Cluster.connect(kubeconfig) as cluster:
+        found = await read(Secrets(cluster, clock), namespace)
+    assert isinstance(found, Fault)
+    assert "cannot be read" in found.message
+    assert "forbidden" in found.message
+
+
+class Relisting:
+    """A relister without any watch beside it."""
+
+    def __init__(self, cluster: Cluster, clock: Clock, namespace: str) -> None:
+        self.store = Store()
+        self.changed: list[Key] = []
+        self.relister = Relister(
+            cluster=cluster,
+            store=self.store,
+            selectors=WATCHED,
+            namespaces=(namespace,),
+            metrics=Metrics(CollectorRegistry()),
+            every=60.0,
+            clock=clock,
+            random=lambda: 0.5,
+            changed=self.changed.append,
+        )
+
+
+def flowworker(namespace: str, name: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "flowworker.dev/v1alpha1",
+        "kind": "FlowWorker",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "flow": "report",
+            "handler": "app:report",
+            "image": "image",
+            "database": {"secretRef": {"name": "app"}},
+        },
+    }
+
+
+async def test_a_relist_finds_what_came_and_what_went(cluster: Cluster, clock: Clock, namespace: str) -> None:
+    relisting = Relisting(cluster, clock, namespace)
+    assert not relisting.relister.synced
+    await cluster.create(FLOWWORKERS, flowworker(namespace, "first"))
+    await relisting.relister.once()
+    assert relisting.relister.synced
+    await cluster.create(FLOWWORKERS, flowworker(namespace, "second"))
+    await cluster.delete(FLOWWORKERS, namespace, "first")
+    await relisting.relister.once()
+    assert [key.name for key in relisting.changed] == ["first", "first", "second"]
+    assert [key.name for key in relisting.store.keys(FLOWWORKERS)] == ["second"]
+
+
+async def test_a_watch_that_keeps_silent_about_changes_is_noticed_and_one_word_clears_it(
+    cluster: Cluster, clock: Clock, namespace: str
+) -> None:
+    relisting = Relisting(cluster, clock, namespace)
+    await relisting.relister.once()
+    for number in range(3):
+        clock.now += 60
+        await cluster.create(FLOWWORKERS, flowworker(namespace, f"number-{number}"))
+        await relisting.relister.once()
+    assert relisting.relister.blind_for == 120
+    relisting.relister.told(FLOWWORKERS)
+    assert relisting.relister.blind_for == 0
+
+
+async def test_silence_without_changes_is_no_blindness(cluster: Cluster, clock: Clock, namespace: str) -> None:
+    relisting = Relisting(cluster, clock, namespace)
+    for _ in range(10):
+        clock.now += 60
+        await relisting.relister.once()
+    assert relisting.relister.blind_for == 0

@@ -1,0 +1,252 @@
+"""One pod of the control-plane tier: its worker container as a real process of this machine."""
+
+import asyncio
+import base64
+import contextlib
+import os
+import re
+import signal
+import socket
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tests.support import journal
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKER = "worker"
+LOOK_EVERY = 0.1
+FIRST_BACKOFF = 2.0
+"""Seconds before the second restart; the first comes at once, each later one takes twice as long."""
+MISSING_IMAGE = "missing.example/"
+"""Images that begin so do not exist."""
+
+Object = dict[str, Any]
+
+
+@dataclass(slots=True, kw_only=True)
+class ProcessPod:
+    """Runs the worker of one pod, restarts it, and tells its status as kubelet would."""
+
+    pod: Object
+    folder: Path
+    environment: Mapping[str, str]
+    secret: Callable[[str], Awaitable[Object | None]]
+    """Reads a Secret of the pod's namespace."""
+    report: Callable[[Object], Awaitable[None]]
+    """Takes a new status of the pod."""
+    restarts: int = 0
+    process: asyncio.subprocess.Process | None = None
+    _told: asyncio.Event = field(default_factory=asyncio.Event)
+    _port: int = 0
+    _started_at: str = ""
+    _last: Object = field(default_factory=dict[str, Any])
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to stop."""
+        return self._told.is_set()
+
+    @property
+    def name(self) -> str:
+        """Of the pod."""
+        return self.pod["metadata"]["name"]
+
+    async def run(self) -> None:
+        """Live until told to stop."""
+        self.folder.mkdir(parents=True)
+        backoff = 0.0
+        while not self.stopping:
+            if not await self._prepared():
+                await asyncio.sleep(LOOK_EVERY)
+                continue
+            code = await self._one_life()
+            self._last = {"terminated": self._ended(code)}
+            if self.stopping:
+                return
+            await self._tell({"terminated": self._ended(code)}, ready=False)
+            self.restarts += 1
+            if backoff:
+                message = f"back-off {backoff:g}s restarting failed container={WORKER} pod={self.name}"
+                await self._tell({"waiting": {"reason": "CrashLoopBackOff", "message": message}}, ready=False)
+                await self._unless_stopped(backoff)
+            backoff = max(FIRST_BACKOFF, backoff * 2)
+
+    def abandon(self) -> None:
+        """Stop at once, without a word to anybody."""
+        self._told.set()
+        self.kill()
+
+    async def stop(self, grace: float) -> None:
+        """SIGTERM, and SIGKILL after the grace period."""
+        self._told.set()
+        if self.process is None or self.process.returncode is not None:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(self.process.wait(), grace)
+        except TimeoutError:
+            self.kill()
+            await self.process.wait()
+
+    def kill(self) -> None:
+        """SIGKILL, as a node's OOM killer would."""
+        if self.process is not None and self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.kill()
+
+    def log(self) -> str:
+        """Everything its worker has written."""
+        path = self.folder / "log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    @property
+    def container(self) -> Object:
+        """The worker's container."""
+        return next(one for one in self.pod["spec"]["containers"] if one["name"] == WORKER)
+
+    async def _prepared(self) -> bool:
+        """Whether image and secrets are there; tells what is missing."""
+        if self.container["image"].startswith(MISSING_IMAGE):
+            message = f'failed to pull and unpack image "{self.container["image"]}": not found'
+            await self._tell({"waiting": {"reason": "ErrImagePull", "message": message}}, ready=False)
+            return False
+        if not await self._mounted():
+            await self._tell({"waiting": {"reason": "ContainerCreating"}}, ready=False)
+            return False
+        return True
+
+    async def _mounted(self) -> bool:
+        """Write the secrets as files; tells whether all of them are there."""
+        for volume in self.pod["spec"].get("volumes", ()):
+            if "secret" not in volume:
+                continue
+            secret = await self.secret(volume["secret"]["secretName"])
+            data: dict[str, str] = {} if secret is None else secret.get("data", {})
+            for item in volume["secret"].get("items", ()):
+                if item["key"] not in data:
+                    return False
+                self._write(volume["name"], item["path"], base64.b64decode(data[item["key"]]))
+        return True
+
+    def _write(self, volume: str, name: str, content: bytes) -> None:
+        path = self.folder / volume / name
+        path.parent.mkdir(exist_ok=True)
+        if not path.exists() or path.read_bytes() != content:
+            path.with_suffix(".new").write_bytes(content)
+            path.with_suffix(".new").replace(path)
+
+    async def _one_life(self) -> int:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        (self.folder / "termination").write_text("")
+        with (self.folder / "log").open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "flowworker.cli", *self.container["args"],
+                stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT,
+                env=self._environment(), start_new_session=True,
+            )  # fmt: skip
+        self._started_at = _now()
+        if self.stopping:
+            self.kill()
+        watching = asyncio.create_task(self._watch())
+        try:
+            return await self.process.wait()
+        finally:
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
+
+    async def _watch(self) -> None:
+        """Tell readiness as it changes, and bring secrets up to date."""
+        running = {"running": {"startedAt": self._started_at}}
+        told: bool | None = None
+        while True:
+            ready = await asyncio.to_thread(_is_ready, self._port)
+            if ready != told:
+                await self._tell(running, ready=ready)
+                told = ready
+            await self._mounted()
+            await asyncio.sleep(LOOK_EVERY)
+
+    async def _unless_stopped(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._told.wait(), seconds)
+
+    def _environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("FLOWWORKER_")}
+        given = {entry["name"]: self._value(entry) for entry in self.container.get("env", ())}
+        ours = {
+            journal.NAME_VARIABLE: self.name,
+            "FLOWWORKER_PROBE_HOST": "127.0.0.1",
+            "FLOWWORKER_PROBE_PORT": str(self._port),
+            "FLOWWORKER_TERMINATION_LOG": str(self.folder / "termination"),
+            "FLOWWORKER_LOG_FORMAT": "json",
+        }
+        return {**kept, **given, **self.environment, **ours}
+
+    def _value(self, entry: Object) -> str:
+        if "valueFrom" in entry:
+            return self._field(entry["valueFrom"]["fieldRef"]["fieldPath"])
+        value: str = entry.get("value", "")
+        for mount in self.container.get("volumeMounts", ()):
+            if value.startswith(mount["mountPath"] + "/"):
+                return str(self.folder / mount["name"]) + value.removeprefix(mount["mountPath"])
+        return value
+
+    def _field(self, path: str) -> str:
+        label = re.fullmatch(r"metadata\.labels\['(.+)'\]", path)
+        metadata = self.pod["metadata"]
+        return metadata["labels"][label[1]] if label else metadata[path.removeprefix("metadata.")]
+
+    def _ended(self, code: int) -> Object:
+        message = (self.folder / "termination").read_text(errors="replace")
+        if not message:  # FallbackToLogsOnError
+            message = self.log()[-2048:]
+        return {
+            "exitCode": code if code >= 0 else 128 - code,
+            "reason": "Completed" if code == 0 else "Error",
+            "message": message if code else "",
+            "startedAt": self._started_at,
+            "finishedAt": _now(),
+        }
+
+    async def _tell(self, state: Object, *, ready: bool) -> None:
+        if self.stopping and not ready and "running" in state:
+            return
+        truth = "True" if ready else "False"
+        conditions = [
+            {"type": kind, "status": status, "lastTransitionTime": _now()}
+            for kind, status in (("PodScheduled", "True"), ("Initialized", "True"), ("ContainersReady", truth),
+                                 ("Ready", truth))
+        ]  # fmt: skip
+        container = {
+            "name": WORKER,
+            "image": self.container["image"],
+            "imageID": "",
+            "ready": ready,
+            "started": "running" in state,
+            "restartCount": self.restarts,
+            "state": state,
+            "lastState": self._last if "terminated" not in state else {},
+        }
+        phase = "Running" if self._started_at else "Pending"
+        await self.report({"phase": phase, "conditions": conditions, "containerStatuses": [container]})
+
+
+def _is_ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as answer:
+            return answer.status == 200
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,169 @@
+"""Drains, which are leases asked for on behalf of one FlowWorker, and the burial of workers whose pods are gone."""
+
+import asyncpg
+import pytest
+from tests.conftest import OWNER_ROLE, Database
+from tests.integration.operator.probing import Observer, report, subject
+from tests.integration.sources.world import World
+from tests.support.waiting import until
+
+from flowworker.database.connection import Connection
+from flowworker.database.install import Action, install
+from flowworker.database.packaged import Component
+from flowworker.database.workers_admin import end_drain, request_drain
+from flowworker.errors import DatabaseUnavailableError, MissingRightsError
+from flowworker_operator.probe import Key
+
+FLOW, MAIL = subject("one_step"), subject("mail", "queue")
+
+
+@pytest.fixture
+async def watching(observer: Observer, database: Database) -> Observer:
+    """An observer that has read the database."""
+    observer.watch(database.worker_dsn, FLOW, MAIL)
+    await observer.reads(MAIL)
+    return observer
+
+
+async def leases(observer: Observer, key: Key = FLOW.key) -> dict[str, float]:
+    reading = await observer.reads(FLOW if key == FLOW.key else MAIL)
+    return {pod: lease.age for pod, lease in reading.leases.items()}
+
+
+async def drains(owner: Connection) -> list[tuple[str, str, str]]:
+    rows = await owner.fetch("SELECT target, created_by, reason FROM flowworker.drains ORDER BY 1, 2")
+    return [tuple(row) for row in rows]
+
+
+async def test_a_drain_is_a_lease_that_the_workers_of_the_pod_heed(watching: Observer, world: World) -> None:
+    worker_id = await report(world.owner, pod_uid="pod")
+    await watching.probes.drain(FLOW.key, [("pod", 30.0, "too many")])
+    beat = await world.beat(worker_id, slug="one_step", pod_uid="pod")
+    drain = beat.own[worker_id].drain
+    assert drain is not None
+    assert drain.reason == "too many"
+    left = await world.owner.fetchval("SELECT extract(epoch FROM $1 - clock_timestamp())::float8", drain.until)
+    assert left == pytest.approx(30, abs=10)
+    assert list(await leases(watching)) == ["pod"]
+
+
+async def test_a_renewal_keeps_the_time_it_was_first_asked_for_and_a_lapse_does_not(
+    watching: Observer, owner: Connection
+) -> None:
+    await watching.probes.drain(FLOW.key, [("pod", 30.0, "shrink")])
+    await owner.execute("UPDATE flowworker.drains SET created_at = created_at - interval '1 hour'")
+    await watching.probes.drain(FLOW.key, [("pod", 30.0, "shrink")])
+    assert (await leases(watching))["pod"] == pytest.approx(3600, abs=60)
+    await owner.execute("UPDATE flowworker.drains SET until = clock_timestamp()")
+    assert await leases(watching) == {}
+    await watching.probes.drain(FLOW.key, [("pod", 30.0, "shrink")])
+    assert (await leases(watching))["pod"] < 60
+
+
+async def test_each_flowworker_sees_and_ends_its_own_drains_only(watching: Observer, owner: Connection) -> None:
+    await watching.probes.drain(FLOW.key, [("one", 30.0, "mine"), ("two", 30.0, "mine")])
+    await watching.probes.drain(MAIL.key, [("one", 30.0, "theirs")])
+    await request_drain(owner, ["one", "two", "three"], seconds=600, reason="a person")
+    assert set(await leases(watching)) == {"one", "two"}
+    assert set(await leases(watching, MAIL.key)) == {"one"}
+    await watching.probes.release(FLOW.key, ["one", "three"])
+    assert await drains(owner) == [
+        ("one", "operator/shop/mail", "theirs"),
+        ("one", "user", "a person"),
+        ("three", "user", "a person"),
+        ("two", "operator/shop/one-step", "mine"),
+        ("two", "user", "a person"),
+    ]
+
+
+async def test_a_person_may_end_every_drain_of_a_pod(watching: Observer, owner: Connection) -> None:
+    await watching.probes.drain(FLOW.key, [("pod", 30.0, "shrink")])
+    await request_drain(owner, ["pod"], seconds=60, reason="a person")
+    await request_drain(owner, ["pod"], seconds=600, reason="again")
+    assert len(await drains(owner)) == 2
+    await end_drain(owner, ["pod"])
+    assert await drains(owner) == []
+
+
+async def test_a_new_drain_is_read_at_once_and_a_renewal_in_its_time(observer: Observer, database: Database) -> None:
+    calm = subject("one_step", eager=False)
+    observer.watch(database.worker_dsn, calm)
+    await observer.reads(calm)
+    await observer.probes.drain(calm.key, [("pod", 30.0, "shrink")])
+
+    def seen() -> bool:
+        reading = observer.probes.reading(calm.key)
+        return reading is not None and "pod" in reading.leases
+
+    await until(seen, "the drain is read back", patience=4.0)
+
+
+async def test_workers_of_pods_that_are_gone_are_lost_at_once(watching: Observer, owner: Connection) -> None:
+    states = {pod: await report(owner, pod_uid=pod) for pod in ("gone", "here")}
+    await report(owner, pod_uid="gone", state="stopped")
+    await watching.probes.bury(FLOW.key, ["gone", "never seen"])
+    found = {
+        row["worker_id"]: row["state"] for row in await owner.fetch("SELECT worker_id, state FROM flowworker.workers")
+    }
+    assert (found[states["gone"]], found[states["here"]]) == ("lost", "running")
+    assert sorted(found.values()) == ["lost", "running", "stopped"]
+
+
+async def test_orders_for_what_is_not_watched_or_not_reachable_say_so(observer: Observer) -> None:
+    with pytest.raises(DatabaseUnavailableError, match="shop/one-step"):
+        await observer.probes.drain(FLOW.key, [("pod", 30.0, "shrink")])
+    observer.watch("nonsense", FLOW)
+    with pytest.raises(DatabaseUnavailableError):
+        await observer.probes.release(FLOW.key, ["pod"])
+
+
+async def test_nothing_to_order_asks_nothing(observer: Observer) -> None:
+    await observer.probes.drain(FLOW.key, [])
+    await observer.probes.release(FLOW.key, [])
+    await observer.probes.bury(FLOW.key, [])
+
+
+async def test_a_role_that_may_not_write_drains_is_told(watching: Observer, owner: Connection) -> None:
+    await owner.execute("REVOKE INSERT, UPDATE, DELETE ON flowworker.drains FROM flowworker_worker")
+    with pytest.raises(MissingRightsError, match="ask workers to drain"):
+        await watching.probes.drain(FLOW.key, [("pod", 30.0, "shrink")])
+    with pytest.raises(MissingRightsError, match="end drains"):
+        await watching.probes.release(FLOW.key, ["pod"])
+
+
+DENIED = {
+    "read what nobody counts": "SELECT FROM public.secrets",
+    "delete a task": "DELETE FROM pgflow.step_tasks",
+    "change a flow": "UPDATE pgflow.flows SET opt_timeout = 1",
+    "alter the drains": "ALTER TABLE flowworker.drains ADD COLUMN mine int",
+    "become the owner": f"SET ROLE {OWNER_ROLE}",
+}
+
+
+@pytest.mark.parametrize("action", DENIED)
+async def test_the_rights_of_a_worker_are_all_that_is_needed_and_no_more(
+    owner: Connection, worker: Connection, action: str
+) -> None:
+    await owner.execute("CREATE TABLE public.secrets (secret text)")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await worker.execute(DENIED[action])
+
+
+async def test_an_installation_from_before_is_brought_up_to_date_with_what_it_holds(owner: Connection) -> None:
+    await owner.execute("ALTER TABLE flowworker.drains DROP COLUMN created_by")
+    await owner.execute("ALTER TABLE flowworker.drains ADD CONSTRAINT drains_pkey PRIMARY KEY (target)")
+    await owner.execute("DROP INDEX flowworker.workers_served, flowworker.workers_owned")
+    await owner.execute("INSERT INTO flowworker.drains VALUES ('pod', now() + interval '1 hour', 'a person')")
+    await owner.execute(
+        "UPDATE flowworker.ledger SET checksum = 'of an earlier version' WHERE component = 'flowworker'"
+    )
+    assert (await install(owner)).action(Component.FLOWWORKER) is Action.UPDATED
+    assert await drains(owner) == [("pod", "user", "a person")]
+    indexes = await owner.fetch(
+        "SELECT indexname FROM pg_indexes WHERE schemaname = 'flowworker' AND tablename <> 'ledger'"
+    )
+    assert {row["indexname"] for row in indexes} == {
+        "drains_asked", "drains_pkey", "workers_alive", "workers_owned", "workers_pkey", "workers_served",
+    }  # fmt: skip
+    await request_drain(owner, ["pod"], seconds=60, reason="renewed")
+    assert (await install(owner)).action(Component.FLOWWORKER) is Action.KEPT

@@ -1,0 +1,210 @@
+"""What is made of the objects of the API server."""
+
+from typing import Any
+
+import pytest
+from tests.unit.operator.objects import (
+    OWNER,
+    REVISION,
+    flowworker,
+    live_budget,
+    live_deployment,
+    live_pod,
+    observed,
+    reading,
+)
+
+from flowworker_operator.api.conditions import Reason
+from flowworker_operator.api.status import FlowWorkerStatus
+from flowworker_operator.domain.snapshot import (
+    BudgetState,
+    DatabaseState,
+    Fault,
+    Lease,
+    Report,
+    RevisionState,
+    WorkerState,
+)
+from flowworker_operator.gather import Design, design, gather, replicas_set, status_of
+from flowworker_operator.render.identity import Owner
+
+EARLIER = Owner(namespace="shop", name="report", uid="0")
+
+
+def the_revision(**changes: Any) -> RevisionState:
+    (revision,) = gather(observed(**changes)).revisions
+    return revision
+
+
+def test_a_healthy_moment() -> None:
+    report = Report(state=WorkerState.RUNNING, kind="flow", slug="report", in_flight=4)
+    snapshot = gather(observed(reading=reading(reports={"pod-a": report}, leases={"pod-a": Lease(age=3)})))
+    assert (snapshot.claim.uid, snapshot.generation, snapshot.deleting) == ("1", 1, False)
+    assert snapshot.current is not None
+    assert (snapshot.current.revision, snapshot.current.replicas, snapshot.current.grace) == (REVISION, 2, 75)
+    assert (snapshot.current.proven, snapshot.current.drifted, snapshot.current.refusal) == (False, False, None)
+    (pod,) = snapshot.current.pods
+    assert (pod.ready, pod.ending, pod.marked, pod.report, pod.lease) == (True, False, False, report, Lease(age=3))
+    assert snapshot.budget == BudgetState(exists=True)
+    assert (snapshot.database.age, snapshot.database.longest_timeout) == (10.0, 60)
+
+
+def test_a_spec_that_the_model_refuses_is_a_fault_that_names_the_field() -> None:
+    found = design(flowworker(scaling={"maxReplicas": "many"}))
+    assert isinstance(found, Fault)
+    assert found.reason is Reason.INVALID_SPEC
+    assert "spec.scaling.maxReplicas" in found.message
+
+
+def test_unknown_fields_of_a_newer_crd_are_no_fault() -> None:
+    assert isinstance(design(flowworker(novelty=1)), Design)
+
+
+def test_what_an_earlier_resource_of_the_same_name_has_left_is_not_ours() -> None:
+    snapshot = gather(observed(deployments=[live_deployment(owner=EARLIER)], budgets=[live_budget(ownerReferences=[])]))
+    assert (snapshot.revisions, snapshot.budget) == ((), BudgetState())
+
+
+def test_a_pod_of_an_earlier_resource_is_not_ours_although_its_labels_are() -> None:
+    assert the_revision(pods=[live_pod(owner="0")]).pods == ()
+
+
+def test_a_deployment_whose_owner_reference_was_removed_is_ours_and_drifted() -> None:
+    assert the_revision(deployments=[live_deployment(ownerReferences=[])]).drifted
+
+
+def test_an_object_that_borrows_our_label_is_not_ours() -> None:
+    foreign = live_deployment(ownerReferences=[], annotations={})
+    assert gather(observed(deployments=[foreign])).revisions == ()
+
+
+def test_a_deployment_with_another_name_than_its_revision_is_no_revision() -> None:
+    assert gather(observed(deployments=[live_deployment(name="something-else")])).revisions == ()
+
+
+def test_drift_is_a_field_of_ours_not_a_field_of_others() -> None:
+    injected, changed = live_deployment(), live_deployment()
+    injected["spec"]["template"]["metadata"]["annotations"]["sidecar.example/injected"] = "true"
+    changed["spec"]["template"]["spec"]["containers"][0]["image"] = "other"
+    assert (the_revision(deployments=[injected]).drifted, the_revision(deployments=[changed]).drifted) == (False, True)
+
+
+def test_replicas_are_no_drift() -> None:
+    assert not the_revision(deployments=[live_deployment(replicas=9)]).drifted
+
+
+def test_the_proof_is_an_annotation() -> None:
+    proven = live_deployment()
+    proven["metadata"]["annotations"]["flowworker.dev/proven"] = "true"
+    assert the_revision(deployments=[proven]).proven
+
+
+def test_refused_pods_reach_the_revision() -> None:
+    failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota: small"}
+    refused = live_deployment() | {"status": {"conditions": [failure]}}
+    assert the_revision(deployments=[refused]).refusal == "exceeded quota: small"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"metadata": {"deletionTimestamp": "2026-01-01T11:59:00Z"}}, {"phase": "Failed"}],
+    ids=["deleted", "over"],
+)
+def test_a_pod_that_ends_is_no_capacity(changes: dict[str, Any]) -> None:
+    (pod,) = the_revision(pods=[live_pod(**changes)]).pods
+    assert (pod.ending, pod.ready) == (True, False)
+
+
+def test_marks_are_those_of_this_operator() -> None:
+    cost = "controller.kubernetes.io/pod-deletion-cost"
+    ours = live_pod(uid="x", metadata={"annotations": {cost: "-1000", "flowworker.dev/owner-uid": "1"}})
+    theirs = live_pod("b", "y", metadata={"annotations": {cost: "5", "flowworker.dev/owner-uid": "1"}})
+    assert {pod.uid: pod.marked for pod in the_revision(pods=[ours, theirs]).pods} == {"x": True, "y": False}
+
+
+def test_what_kubelet_tells_of_containers_reaches_the_pod() -> None:
+    waiting = {"name": "init", "state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}}
+    ended = {"exitCode": 66, "reason": "Error", "message": "no module app"}
+    crashing = {
+        "name": "worker",
+        "restartCount": 3,
+        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        "lastState": {"terminated": ended},
+    }
+    (pod,) = the_revision(pods=[live_pod(initContainerStatuses=[waiting], containerStatuses=[crashing])]).pods
+    first, second = pod.containers
+    assert (first.name, first.waiting_reason, first.waiting_message) == ("init", "ErrImagePull", "not found")
+    assert (second.restarts, second.exit_code, second.ended_message) == (3, 66, "no module app")
+
+
+def test_a_pod_without_room_is_unschedulable() -> None:
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}
+    (pod,) = the_revision(pods=[live_pod(conditions=[condition])]).pods
+    assert pod.unschedulable == "0/1 nodes"
+
+
+def entry(manager: str, operation: str, *fields: str, subresource: str = "") -> dict[str, Any]:
+    return {
+        "manager": manager,
+        "operation": operation,
+        "subresource": subresource,
+        "fieldsV1": {"f:spec": {f"f:{field}": {} for field in fields}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("replicas", "written", "expected"),
+    [
+        (1, entry("kubectl-create", "Update", "handler", "replicas"), False),
+        (3, entry("kubectl-create", "Update", "handler", "replicas"), True),
+        (1, entry("kubectl", "Apply", "handler", "replicas"), True),
+        (1, entry("kubectl", "Apply", "handler"), False),
+        (1, entry("kube-controller-manager", "Update", "replicas", subresource="scale"), True),
+        (1, entry("kubectl-edit", "Update", "replicas"), True),
+        (3, entry("flowworker-operator", "Update", "replicas"), False),
+    ],
+    ids=["default of a creation", "creation with a number", "applied", "not applied", "scaled", "edited", "ours"],
+)
+def test_who_has_written_the_replicas(replicas: int, written: dict[str, Any], expected: bool) -> None:
+    assert replicas_set(flowworker(replicas=replicas, metadata={"managedFields": [written]})) is expected
+
+
+def test_an_unsupported_schema_is_no_demand() -> None:
+    fault = Fault(reason=Reason.SCHEMA_MISSING, message="run db install")
+    database = gather(observed(reading=reading(demand=None, schema_fault=fault))).database
+    assert database == DatabaseState(schema_fault=fault)
+
+
+def test_the_fault_of_the_last_attempt_stands_beside_the_last_good_reading() -> None:
+    fault = Fault(reason=Reason.DATABASE_UNREACHABLE, message="refused")
+    database = gather(observed(fault=fault)).database
+    assert (database.fault, database.age) == (fault, 10.0)
+
+
+def condition(kind: str) -> dict[str, Any]:
+    return {
+        "type": kind,
+        "status": "True",
+        "observedGeneration": 1,
+        "lastTransitionTime": "2026-01-01T11:00:00Z",
+        "reason": "Fine",
+        "message": "",
+    }
+
+
+def test_conditions_of_others_and_their_order_are_no_difference() -> None:
+    kinds = ["SchemaReady", "Foreign", "Ready"]
+    status = status_of(flowworker(status={"conditions": [condition(kind) for kind in kinds]}))
+    assert [one.type for one in status.conditions] == ["Ready", "SchemaReady"]
+
+
+def test_a_status_that_nobody_of_us_wrote_counts_as_none() -> None:
+    assert status_of(flowworker(status={"workers": "many"})) == FlowWorkerStatus()
+
+
+def test_a_resource_on_its_way_out_says_so() -> None:
+    assert gather(observed(flowworker=flowworker(metadata={"deletionTimestamp": "2026-01-01T11:00:00Z"}))).deleting
+
+
+def test_the_owner_is_told_by_uid() -> None:
+    assert OWNER.uid == gather(observed()).claim.uid

@@ -1,0 +1,110 @@
+"""What the operator knows of the cluster, whatever order it is told in."""
+
+from typing import Any
+
+import pytest
+from tests.unit.operator.objects import KEY, flowworker, live_deployment, live_pod
+
+from flowworker_operator.cluster.resources import DEPLOYMENTS, FLOWWORKERS, PODS
+from flowworker_operator.probe import Key
+from flowworker_operator.store import Store
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+def pod(version: str, uid: str = "p", name: str = "a", **metadata: Any) -> dict[str, Any]:
+    return live_pod(name, uid, metadata={"resourceVersion": version, **metadata})
+
+
+def uids(store: Store) -> list[str]:
+    return [one["metadata"]["uid"] for one in store.belonging(PODS, KEY)]
+
+
+def test_the_newest_version_wins_in_any_order(store: Store) -> None:
+    assert store.put(PODS, pod("10"))
+    assert not store.put(PODS, pod("9"))
+    assert not store.put(PODS, pod("10"))
+    assert store.put(PODS, pod("11"))
+    assert [one["metadata"]["resourceVersion"] for one in store.belonging(PODS, KEY)] == ["11"]
+
+
+def test_a_late_answer_does_not_bring_a_deleted_object_back(store: Store) -> None:
+    store.put(PODS, pod("10"))
+    assert store.remove(PODS, pod("12"))
+    assert not store.put(PODS, pod("11"))
+    assert uids(store) == []
+
+
+def test_the_deletion_of_an_object_does_not_hit_the_one_that_took_its_name(store: Store) -> None:
+    store.put(FLOWWORKERS, flowworker(uid="old", version="1"))
+    store.put(FLOWWORKERS, flowworker(uid="new", version="5"))
+    assert not store.remove(FLOWWORKERS, flowworker(uid="old", version="3"))
+    found = store.get(FLOWWORKERS, KEY)
+    assert found is not None
+    assert found["metadata"]["uid"] == "new"
+
+
+def test_a_relist_removes_what_is_gone_and_tells_whose_it_was(store: Store) -> None:
+    store.put(PODS, pod("10"))
+    store.put(PODS, pod("11", "q", "b"))
+    assert store.replace(PODS, [pod("11", "q", "b")], store.mark()) == {KEY}
+    assert uids(store) == ["q"]
+    assert store.replace(PODS, [pod("11", "q", "b")], store.mark()) == set()
+
+
+def test_a_relist_leaves_alone_what_came_while_it_was_under_way(store: Store) -> None:
+    since = store.mark()
+    store.put(PODS, pod("10"))
+    store.replace(PODS, [], since)
+    assert uids(store) == ["p"]
+
+
+def test_a_relist_does_not_bring_back_what_was_deleted_while_it_was_under_way(store: Store) -> None:
+    store.put(PODS, pod("10"))
+    since = store.mark()
+    store.remove(PODS, pod("12"))
+    store.replace(PODS, [pod("10")], since)
+    assert uids(store) == []
+
+
+def test_a_relist_finds_what_no_watch_told(store: Store) -> None:
+    assert store.replace(PODS, [pod("10")], store.mark()) == {KEY}
+    assert store.replace(FLOWWORKERS, [flowworker()], store.mark()) == {KEY}
+
+
+def test_objects_belong_to_the_flowworker_their_label_names(store: Store) -> None:
+    store.put(PODS, pod("10"))
+    store.put(PODS, live_pod("b", "q", metadata={"labels": {}}))
+    store.put(PODS, live_pod("c", "r", metadata={"namespace": "elsewhere"}))
+    assert uids(store) == ["p"]
+    store.put(PODS, pod("11", labels={"flowworker.dev/name": "other"}))
+    assert uids(store) == []
+    assert len(store.belonging(PODS, Key(namespace="shop", name="other"))) == 1
+
+
+def test_only_what_decisions_look_at_is_kept(store: Store) -> None:
+    store.put(PODS, pod("10", managedFields=[{}]))
+    store.put(DEPLOYMENTS, live_deployment(managedFields=[{}]))
+    writers: list[dict[str, Any]] = [
+        {"manager": "kubectl", "fieldsV1": {"f:spec": {"f:replicas": {}, "f:image": {}}}},
+        {"manager": "flowworker-operator", "fieldsV1": {"f:status": {"f:queue": {}}}},
+    ]
+    store.put(FLOWWORKERS, flowworker(metadata={"managedFields": writers}))
+    (kept,) = store.belonging(PODS, KEY)
+    assert "spec" not in kept
+    assert "managedFields" not in kept["metadata"]
+    assert "managedFields" not in store.belonging(DEPLOYMENTS, KEY)[0]["metadata"]
+    found = store.get(FLOWWORKERS, KEY)
+    assert found is not None
+    assert found["metadata"]["managedFields"] == [{"manager": "kubectl", "fieldsV1": {"f:spec": {"f:replicas": {}}}}]
+
+
+def test_graves_are_not_kept_for_ever(store: Store) -> None:
+    store.remove(PODS, pod("1"))
+    for _ in range(2):
+        store.put(PODS, pod("20", "q", "b"))
+        store.replace(PODS, [pod("20", "q", "b")], store.mark())
+    assert store.put(PODS, pod("2"))

@@ -1,0 +1,5 @@
+-- Queues need no pgflow, and may live in a database without it.
+started AS (SELECT WHERE false),
+work AS (SELECT NULL::text AS flow_slug, NULL::bigint AS in_flight, NULL::bigint AS stalled WHERE false),
+endangered AS (SELECT '{}'::uuid[] AS worker_ids),
+timeout AS (SELECT NULL::text AS flow_slug, NULL::integer AS longest WHERE false)

@@ -1,0 +1,85 @@
+-- Everything the operator wants to know of a database, for any number of flows and queues: one row each. The text
+-- depends only on which queues there are, so that the statement stays prepared. Its cost depends on the caps ($3), not
+-- on the backlog: every scan of a table that grows follows an index and ends at a limit.
+-- $1 kinds, $2 slugs, $3 caps, $4 namespaces and $5 names of the resources, $6 who asks for their drains, $7 queue
+-- tables, $8 messages looked at beyond the cap, $9 started tasks looked at, $10 seconds after which a recovery that
+-- could have been would have been, $11 seconds a foreign worker is given beyond the timeout, $12 workers looked at.
+WITH bound AS (
+    -- Gives every parameter its type: not every text uses them all.
+    SELECT $8::bigint, $9::bigint, $10::float8, $11::float8, $12::integer
+),
+backlog AS MATERIALIZED (
+{backlog}
+),
+{flows}
+SELECT
+    s.position::integer,
+    coalesce(backlog.visible, 0) AS visible,
+    coalesce(backlog.startable, 0) AS startable,
+    backlog.oldest_startable_at,
+    coalesce(backlog.delayed, 0) AS delayed,
+    extract(EPOCH FROM backlog.due_at - now())::float8 AS due_in,
+    coalesce(work.in_flight, 0) AS in_flight,
+    coalesce(work.stalled, 0) AS stalled,
+    (SELECT count(*) FROM started) >= $9::bigint AS in_flight_cut,
+    timeout.longest AS longest_timeout,
+    crew.workers,
+    (
+        SELECT jsonb_object_agg(d.target, extract(EPOCH FROM now() - d.created_at))
+        FROM flowworker.drains AS d
+        WHERE d.created_by = s.asker AND d.until > now()
+    ) AS drains,
+    CASE WHEN tables.queue IS NULL THEN NULL ELSE has_table_privilege(tables.queue, 'SELECT') END AS queue_readable,
+    pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' AS read_only,
+    (
+        SELECT sum(c.relnatts)
+        FROM pg_class AS c
+        WHERE c.oid IN (
+            to_regclass('pgflow.step_tasks'), to_regclass('pgflow.step_states'), to_regclass('flowworker.workers'),
+            to_regclass('flowworker.drains')
+        )
+    )::integer AS layout
+FROM
+    unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[])
+    WITH ORDINALITY AS s (kind, slug, cap, namespace, flowworker, asker, queue_table, position)
+LEFT JOIN backlog ON backlog.position = s.position
+LEFT JOIN work ON s.kind = 'flow' AND work.flow_slug = s.slug
+LEFT JOIN timeout ON s.kind = 'flow' AND timeout.flow_slug = s.slug
+CROSS JOIN LATERAL (SELECT to_regclass(s.queue_table) AS queue) AS tables
+CROSS JOIN LATERAL (
+    SELECT
+        jsonb_agg(jsonb_build_object(
+            'worker_id', w.worker_id,
+            'boot_id', w.boot_id,
+            'kind', w.kind,
+            'slug', w.slug,
+            'namespace', w.namespace,
+            'flowworker', w.flowworker,
+            'pod_uid', w.pod_uid,
+            'state', w.state,
+            'in_flight', w.in_flight,
+            'last_error', w.last_error,
+            'started_at', w.started_at,
+            'beat', w.reported_at,
+            'on_last_attempt', w.worker_id = ANY((SELECT e.worker_ids FROM endangered AS e)::uuid[])
+        )) AS workers
+    FROM (
+        (
+            SELECT v.*
+            FROM flowworker.workers AS v
+            WHERE v.kind = s.kind AND v.slug = s.slug AND v.state NOT IN ('stopped', 'lost')
+            LIMIT $12::integer
+        )
+        UNION ALL
+        SELECT v.*
+        FROM (
+            SELECT u.*
+            FROM flowworker.workers AS u
+            WHERE u.namespace = s.namespace AND u.flowworker = s.flowworker
+            ORDER BY u.started_at DESC
+            LIMIT $12::integer
+        ) AS v
+        WHERE v.kind <> s.kind OR v.slug <> s.slug OR v.state IN ('stopped', 'lost')
+    ) AS w
+) AS crew
+ORDER BY s.position
