@@ -155,7 +155,9 @@ class Reconciler:
     async def _connect(self, key: Key, record: _Record, asked: Design) -> Fault | None:
         """Let the database of a FlowWorker be read; the fault is that of its Secret."""
         failed = self._probes.fault(key)
-        reference = asked.spec.database.secret_ref
+        database = asked.spec.database
+        # A transaction pooler, for which the direct one is given, takes no settings of a session.
+        reference = database.direct_secret_ref or database.secret_ref
         found = await self._secrets.dsn(key.namespace, reference, doubted=failed is not None)
         if isinstance(found, Fault):
             record.dsn = None

@@ -13,7 +13,16 @@ KNOWN_ARITIES = frozenset({3, 4, 5})
 NEEDED = frozenset(
     f"{table}.{column}"
     for table, columns in {
-        "workers": ("worker_id", "boot_id", "namespace", "flowworker", "pod_uid", "state", "reported_at"),
+        "workers": (
+            "worker_id",
+            "boot_id",
+            "namespace",
+            "flowworker",
+            "pod_uid",
+            "state",
+            "reported_at",
+            "longest_timeout",
+        ),
         "drains": ("target", "until", "created_at", "created_by"),
     }.items()
     for column in columns

@@ -257,6 +257,14 @@ async def test_the_longest_timeout_is_the_longest_effective_one(world: World) ->
     assert (await read(world.database, subject("slow_start"))).longest_timeout == 600
 
 
+async def test_how_long_a_job_may_take_is_what_its_workers_report(world: World) -> None:
+    await world.owner.execute("SELECT pgmq.create('mail')")
+    assert (await read(world.database, MAIL)).longest_timeout is None
+    await report(world.owner, kind="queue", slug="mail")
+    await world.owner.execute("UPDATE flowworker.workers SET longest_timeout = 900")
+    assert (await read(world.database, MAIL)).longest_timeout == 900
+
+
 async def test_a_worker_that_runs_a_last_attempt_is_told_apart(one: World) -> None:
     ids = [await held(one) for _ in range(2)]
     for number, worker_id in enumerate(ids):

@@ -113,3 +113,15 @@ async def test_a_job_longer_than_its_lease_is_not_given_to_another(world: World)
         async with asyncio.timeout(40):
             done = await world.done(long, job)
     assert (done["status"], runs) == ("done", 1)
+
+
+async def test_a_worker_reports_how_long_its_jobs_may_take(world: World) -> None:
+    """No table tells it, and the operator waits that long for a worker that is to go."""
+    mail = Queue("mail", timeout=900)
+
+    @mail.job
+    async def send(message: Mail) -> None: ...
+
+    await world.create(mail)
+    async with world.worker(mail) as worker:
+        assert (await world.worker_row(worker.worker_id))["longest_timeout"] == 900

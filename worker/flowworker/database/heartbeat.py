@@ -44,6 +44,8 @@ class Report:
     completed: int = 0
     failed: int = 0
     last_error: str | None = None
+    longest_timeout: int | None = None
+    """Seconds that a task may take; None where pgflow's tables tell it."""
     namespace: str | None = None
     flowworker: str | None = None
     pod_name: str | None = None

@@ -41,6 +41,7 @@ def make_report(shift: Shift, *, host: Host, options: WorkerOptions, tally: Tall
         completed=tally.completed,
         failed=tally.failed,
         last_error=None if error is None else redact(error, limit=LONGEST_ERROR),
+        longest_timeout=shift.job_timeout,
         namespace=identity.namespace,
         flowworker=identity.flowworker,
         pod_name=identity.pod_name,

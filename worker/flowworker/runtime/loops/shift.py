@@ -11,6 +11,7 @@ from uuid import UUID
 
 from flowworker.database.records import ClaimedTask, Completed, Receipt, RunEnd, RunStatus, SourceKind, TaskResult
 from flowworker.definition.flow import Flow
+from flowworker.definition.queue import Queue
 from flowworker.runtime.execution.children import Children
 from flowworker.runtime.execution.executor import Executor
 from flowworker.runtime.execution.flow_inputs import RunInputs
@@ -60,6 +61,8 @@ class Shift:
         self.info = WorkerInfo(worker_id=worker_id, worker_name=options.worker_name, kind=source.kind, slug=source.slug)
         self.holdings = Holdings(options.max_concurrency)
         self.wakeup = make_wakeup(source.kind, options, clock=given.clock, randomness=given.randomness)
+        self.job_timeout = given.workload.options.timeout if isinstance(given.workload, Queue) else None
+        """Seconds a job may take, which no table of the database tells; None for a flow."""
         self._children = Children()
         self._inputs = RunInputs(source.flow_input, self._decode_flow_input, randomness=given.randomness.random)
         self._consequences = Consequences(worker=self.info, emit=given.events.emit)

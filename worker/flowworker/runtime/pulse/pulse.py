@@ -187,6 +187,8 @@ class Pulse:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     def _run(self, ready: "Future[None]") -> None:
+        # From here on nobody can cancel it; who has done so before does not wait for it.
+        ready.set_running_or_notify_cancel()
         try:
             asyncio.run(self._live(ready))
         except BaseException as error:
@@ -204,7 +206,8 @@ class Pulse:
         self._heart = self._make_heart()
         watching = asyncio.create_task(self._loop_watch.run(), name="watch of the main loop")
         beating = asyncio.create_task(self._beat_for_ever(), name="heartbeat")
-        ready.set_result(None)
+        if not ready.cancelled():
+            ready.set_result(None)
         await self._ending.wait()
         for task in (watching, beating):
             task.cancel()

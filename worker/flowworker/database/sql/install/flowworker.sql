@@ -25,6 +25,9 @@ CREATE TABLE IF NOT EXISTS flowworker.workers (
 COMMENT ON TABLE flowworker.workers IS 'One row per incarnation of a worker, written by its heartbeat; pruned a day after its end.';
 COMMENT ON COLUMN flowworker.workers.boot_id IS 'Shared by all workers of one process; tells a restarted container from its predecessor.';
 
+ALTER TABLE flowworker.workers ADD COLUMN IF NOT EXISTS longest_timeout integer;
+COMMENT ON COLUMN flowworker.workers.longest_timeout IS 'Seconds that a task may take, where no table of pgflow tells it.';
+
 CREATE INDEX IF NOT EXISTS workers_alive ON flowworker.workers (kind, slug) WHERE state NOT IN ('stopped', 'lost');
 -- Columns that a heartbeat never changes, so that it stays cheap.
 CREATE INDEX IF NOT EXISTS workers_served ON flowworker.workers (kind, slug, started_at);

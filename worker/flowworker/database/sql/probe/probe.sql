@@ -22,7 +22,7 @@ SELECT
     coalesce(work.in_flight, 0) AS in_flight,
     coalesce(work.stalled, 0) AS stalled,
     (SELECT count(*) FROM started) >= $9::bigint AS in_flight_cut,
-    timeout.longest AS longest_timeout,
+    coalesce(timeout.longest, crew.longest_timeout) AS longest_timeout,
     crew.workers,
     (
         SELECT jsonb_object_agg(d.target, extract(EPOCH FROM now() - d.created_at))
@@ -62,7 +62,8 @@ CROSS JOIN LATERAL (
             'started_at', w.started_at,
             'beat', w.reported_at,
             'on_last_attempt', w.worker_id = ANY((SELECT e.worker_ids FROM endangered AS e)::uuid[])
-        )) AS workers
+        )) AS workers,
+        max(w.longest_timeout) FILTER (WHERE w.kind = s.kind AND w.slug = s.slug) AS longest_timeout
     FROM (
         (
             SELECT v.*

@@ -5,17 +5,17 @@ WITH report AS MATERIALIZED (
     FROM jsonb_to_recordset($1::jsonb) AS r(
         worker_id uuid, boot_id uuid, kind text, slug text, queue_name text, worker_name text, namespace text,
         flowworker text, pod_name text, pod_uid text, revision text, version text, state text, in_flight integer,
-        slots integer, completed bigint, failed bigint, last_error text
+        slots integer, completed bigint, failed bigint, last_error text, longest_timeout integer
     )
 ),
 written AS (
     INSERT INTO flowworker.workers AS w (
         worker_id, boot_id, kind, slug, worker_name, namespace, flowworker, pod_name, pod_uid, revision, version,
-        state, in_flight, slots, completed, failed, last_error
+        state, in_flight, slots, completed, failed, last_error, longest_timeout
     )
     SELECT
         worker_id, boot_id, kind, slug, worker_name, namespace, flowworker, pod_name, pod_uid, revision, version,
-        state, in_flight, slots, completed, failed, last_error
+        state, in_flight, slots, completed, failed, last_error, longest_timeout
     FROM report
     ORDER BY worker_id
     ON CONFLICT (worker_id) DO UPDATE SET
