@@ -60,7 +60,7 @@ test-chaos: setup  ## Tests that kill, freeze, block and cut real processes
 	$(PYTEST) -m 'chaos and not control_plane' tests
 
 test-postgresql: setup  ## The database's tests on the system's PostgreSQL instead of the embedded one
-	FLOWWORKER_TEST_POSTGRES_BIN="$$(tools/system_postgresql)" $(PYTEST) tests/contract tests/integration/database tests/integration/sources
+	FLOWWORKER_TEST_POSTGRES_BIN="$${POSTGRES_BIN:-$$(tools/system_postgresql)}" $(PYTEST) tests/contract tests/integration/database tests/integration/sources
 
 test-image: setup  ## Build the worker image and run it, restricted (root on Debian, or docker)
 	$(PYTEST) -m image tests

@@ -13,6 +13,7 @@ TARGETS = {
     "dev.txt": ("--all-extras", "--group", "dev", "pyproject.toml"),
     "build.txt": ("--group", "build"),
     "operator.txt": ("--extra", "operator", "--extra", "uvloop", "pyproject.toml"),
+    "postgres.txt": ("--group", "postgres"),
     "scan.txt": ("--group", "scan"),
     "worker.txt": ("--extra", "cli", "--extra", "uvloop", "--extra", "otel", "pyproject.toml"),
 }

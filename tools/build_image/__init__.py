@@ -1,1 +1,1 @@
-"""Builds the worker image with what the machine has: docker, podman or buildah, with a registry or without one."""
+"""Builds the images with what the machine has: docker, podman or buildah, with a registry or without one."""

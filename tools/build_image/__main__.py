@@ -1,25 +1,24 @@
-"""`python -m tools.build_image`: build the worker image and leave it as an archive under build/images/.
+"""`python -m tools.build_image [worker|operator|postgres|all ...]`: build images and leave them as archives.
 
-The Dockerfile is one and the same everywhere. Where its default base cannot be pulled, a base is made here first.
+The Dockerfiles are one and the same everywhere. Where their default base cannot be pulled, a base is made here first.
+It and the layers that an engine keeps lie outside the tree, so that a second build takes seconds.
 """
 
 import argparse
-import hashlib
 import os
 import tempfile
 import tomllib
 from pathlib import Path
 
 from tools.build_image.base import Bases, make_bases
+from tools.build_image.catalogue import EVERYTHING, IMAGES, Image, chosen
 from tools.build_image.commands import BuildError, install
 from tools.build_image.engines import Engine, Recipe, answers, build, choose, has, save
-from tools.build_image.machine import default_base, epoch, pip_secrets, revision
+from tools.build_image.machine import cache_folder, default_base, epoch, pip_secrets, revision
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-DOCKERFILE = ROOT / "worker" / "Dockerfile"
 OWN_BASE = "own"
-DEFAULT_BASE = default_base(DOCKERFILE)
-UPSTREAM = ROOT / "worker" / "flowworker" / "database" / "upstream" / "manifest.json"
+DEFAULT_BASE = default_base(ROOT / IMAGES["worker"].dockerfile)
 
 
 def main() -> None:
@@ -28,32 +27,29 @@ def main() -> None:
     if options.setup:
         setup()
         return
-    if not UPSTREAM.exists():
-        raise BuildError("The SQL of pgmq and pgflow is not here yet: run 'make setup' first.")
+    images = chosen(options.images or ["worker"])
+    check(images)
     engine = Engine(options.engine) if options.engine else choose()
-    options.output.mkdir(parents=True, exist_ok=True)
-    bases = choose_bases(engine, options.base, options.output, refresh=options.refresh_base)
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    tag = options.tag or f"localhost/flowworker-worker:{version}"
-    archive = options.output / "flowworker-worker.tar"
-    with tempfile.TemporaryDirectory() as folder:
-        build(engine, recipe(tag, bases, version, Path(folder)))
-    save(engine, tag, archive)
-    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-    print(f"{tag} built with {engine} on {bases.runtime}")
-    print(f"{os.path.relpath(archive)}: {archive.stat().st_size / 1e6:.0f} MB, sha256 {digest}")
+    options.archive.mkdir(parents=True, exist_ok=True)
+    bases = choose_bases(engine, options.base, refresh=options.refresh_base)
+    for image in images:
+        make(engine, image, bases, options)
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m tools.build_image", description="Build the worker image.")
+    parser = argparse.ArgumentParser(prog="python -m tools.build_image", description="Build images.")
+    parser.add_argument("images", nargs="*", choices=[*IMAGES, EVERYTHING], help="default: worker")
     parser.add_argument("--engine", choices=[*Engine], help="default: the first of them that answers")
     parser.add_argument(
         "--base", help=f"image with Python, or '{OWN_BASE}' for one made here; default: {DEFAULT_BASE}, else own"
     )
     parser.add_argument("--refresh-base", action="store_true", help="make the own base anew, with today's packages")
-    parser.add_argument("--tag", help="full name of the image; default: localhost/flowworker-worker:VERSION")
-    parser.add_argument("--output", type=Path, default=ROOT / "build" / "images", help="folder of the archive")
+    parser.add_argument("--no-cache", action="store_true", help="build every layer anew")
+    parser.add_argument(
+        "--tag", action="append", help="tag of the images localhost/NAME:TAG, may be repeated; default: the version"
+    )
+    parser.add_argument("--archive", type=Path, default=ROOT / "build" / "images", help="folder of the archives")
     parser.add_argument("--setup", action="store_true", help="install what building needs here (root), build nothing")
     return parser.parse_args()
 
@@ -67,7 +63,17 @@ def setup() -> None:
         install(["mmdebstrap"])
 
 
-def choose_bases(engine: Engine, wanted: str | None, folder: Path, *, refresh: bool) -> Bases:
+def check(images: list[Image]) -> None:
+    """See that the tree has what the images are made of.
+
+    Raises:
+        BuildError: The SQL of pgmq and pgflow has not been fetched.
+    """
+    if any(not (ROOT / file).exists() for image in images for file in image.needs):
+        raise BuildError("The SQL of pgmq and pgflow is not here yet: run 'make setup' first.")
+
+
+def choose_bases(engine: Engine, wanted: str | None, *, refresh: bool) -> Bases:
     """The bases to build on: what was asked for, else the default where it can be had, else our own."""
     if wanted and wanted != OWN_BASE:
         return Bases(runtime=wanted, build=wanted)
@@ -75,23 +81,34 @@ def choose_bases(engine: Engine, wanted: str | None, folder: Path, *, refresh: b
         return Bases(runtime=DEFAULT_BASE, build=DEFAULT_BASE)
     if wanted is None:
         print(f"{DEFAULT_BASE} cannot be pulled here, so the base is made from the system's packages", flush=True)
-    return make_bases(engine, folder, refresh=refresh)
+    return make_bases(engine, cache_folder(), refresh=refresh)
 
 
-def recipe(tag: str, bases: Bases, version: str, folder: Path) -> Recipe:
-    """How the worker image is built."""
-    return Recipe(
-        dockerfile=DOCKERFILE,
-        context=ROOT,
-        tag=tag,
-        epoch=epoch(ROOT),
-        arguments={
-            "BASE": bases.runtime,
-            "BUILD_BASE": bases.build,
-            "VERSION": version,
-            "REVISION": revision(ROOT),
-        },
-        secrets=pip_secrets(folder),
+def make(engine: Engine, image: Image, bases: Bases, options: argparse.Namespace) -> None:
+    """Build one image and write its archive."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    tags = [image.tag(tag) for tag in options.tag or [version]]
+    archive = image.archive(options.archive)
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = Recipe(
+            dockerfile=ROOT / image.dockerfile,
+            context=ROOT,
+            tags=tags,
+            epoch=epoch(ROOT),
+            arguments={"BASE": bases.runtime, "BUILD_BASE": bases.build},
+            labels={
+                "org.opencontainers.image.version": version,
+                "org.opencontainers.image.revision": revision(ROOT),
+            },
+            secrets=pip_secrets(Path(folder)),
+            cached=not options.no_cache,
+        )
+        build(engine, recipe)
+    save(engine, tags, archive)
+    size = archive.stat().st_size / 1e6
+    print(
+        f"{' and '.join(tags)} built with {engine} on {bases.runtime}: {os.path.relpath(archive)}, {size:.0f} MB",
+        flush=True,
     )
 
 

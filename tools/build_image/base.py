@@ -1,7 +1,8 @@
 """A base image of our own, for a machine that reaches no registry: the Debian or Ubuntu it runs, with Python.
 
 Made from the distribution's packages by mmdebstrap, which does what debootstrap does and also takes the security
-archive and gives the same bytes each time. The result stays in the output folder until it is asked for afresh.
+archive and gives the same bytes each time. The result is kept, under a name that says what it was made from, until it
+is asked for afresh.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tools.build_image.commands import absent, install, run
-from tools.build_image.engines import Engine, Recipe, build
+from tools.build_image.engines import Engine, Recipe, build, holds
 from tools.build_image.machine import System, system
 
 # What `python:slim` has beside Python; usr-is-merged keeps out usrmerge, which would bring all of Perl.
@@ -56,21 +57,22 @@ def make_bases(engine: Engine, folder: Path, *, refresh: bool) -> Bases:
     folder.mkdir(parents=True, exist_ok=True)
     plans = (("runtime", RUNTIME_PACKAGES), ("build", BUILD_PACKAGES))
     with ThreadPoolExecutor() as threads:
-        made = [threads.submit(root_file_system, here, packages, folder, refresh) for _, packages in plans]
-    tags = [f"localhost/flowworker-base-{role}:{here.suite}" for role, _ in plans]
-    for tag, archive in zip(tags, made, strict=True):
-        load(engine, tag, archive.result())
-    return Bases(*tags)
+        made = [threads.submit(make_base, engine, here, role, packages, folder, refresh) for role, packages in plans]
+        return Bases(*(tag.result() for tag in made))
 
 
-def root_file_system(here: System, packages: Sequence[str], folder: Path, refresh: bool) -> Path:
-    """The archive of a root file system, made unless the folder has it."""
+def make_base(engine: Engine, here: System, role: str, packages: Sequence[str], folder: Path, refresh: bool) -> str:
+    """The image name of one base, which the engine has afterwards."""
     key = hashlib.sha256(repr((here, packages, OPTIONS, EPOCH)).encode()).hexdigest()[:12]
+    tag = f"localhost/flowworker-base-{role}:{here.suite}-{key}"
     archive = folder / f"base-{here.suite}-{key}.tar"
     if refresh or not archive.exists():
         print(f"making {archive.name} from the packages of {here.suite}", flush=True)
         bootstrap(here, packages, archive)
-    return archive
+    elif holds(engine, tag):
+        return tag
+    load(engine, tag, archive)
+    return tag
 
 
 def bootstrap(here: System, packages: Sequence[str], archive: Path) -> None:
@@ -93,7 +95,4 @@ def load(engine: Engine, tag: str, archive: Path) -> None:
         context = Path(folder)
         (context / "rootfs.tar").hardlink_to(archive)
         (context / "Dockerfile").write_text(DOCKERFILE)
-        recipe = Recipe(
-            dockerfile=context / "Dockerfile", context=context, tag=tag, epoch=EPOCH, arguments={}, secrets={}
-        )
-        build(engine, recipe)
+        build(engine, Recipe(dockerfile=context / "Dockerfile", context=context, tags=[tag], epoch=EPOCH))

@@ -1,11 +1,12 @@
 """docker, podman and buildah, as far as building an image needs them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import assert_never
 
+from tools.build_image.archives import rename
 from tools.build_image.commands import BuildError, absent, missing, output, run
 
 
@@ -23,11 +24,15 @@ class Recipe:
 
     dockerfile: Path
     context: Path
-    tag: str
+    tags: Sequence[str]
+    """Its full names."""
     epoch: int
     """Seconds since 1970 that the image and its files are dated with."""
-    arguments: Mapping[str, str]
-    secrets: Mapping[str, Path]
+    arguments: Mapping[str, str] = field(default_factory=dict[str, str])
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    secrets: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    cached: bool = True
+    """Layers of earlier builds may be used; they keep the date they were built with."""
 
 
 def answers(engine: Engine) -> bool:
@@ -53,14 +58,19 @@ def choose() -> Engine:
     raise BuildError(f"no docker or podman answers, and {missing([Engine.BUILDAH])}")
 
 
-def has(engine: Engine, image: str) -> bool:
-    """Whether the image is here already or can be pulled."""
+def holds(engine: Engine, image: str) -> bool:
+    """Whether the engine has the image."""
     inspect = {
         Engine.DOCKER: [engine, "image", "inspect", image],
         Engine.PODMAN: [engine, "image", "inspect", image],
         Engine.BUILDAH: [engine, "inspect", "--type", "image", image],
     }[engine]
-    return output(inspect) is not None or output([engine, "pull", image], deadline=300.0) is not None
+    return output(inspect) is not None
+
+
+def has(engine: Engine, image: str) -> bool:
+    """Whether the engine has the image or can pull it."""
+    return holds(engine, image) or output([engine, "pull", image], deadline=300.0) is not None
 
 
 def build(engine: Engine, recipe: Recipe) -> None:
@@ -70,32 +80,41 @@ def build(engine: Engine, recipe: Recipe) -> None:
 
 def flags(engine: Engine, recipe: Recipe) -> list[str]:
     """The arguments of the engine's `build`, without the context."""
-    common = ["--file", str(recipe.dockerfile), "--tag", recipe.tag]
+    common = ["--file", str(recipe.dockerfile)]
+    for tag in recipe.tags:
+        common += ["--tag", tag]
     for name, value in recipe.arguments.items():
         common += ["--build-arg", f"{name}={value}"]
+    # Labels are flags and no arguments: to buildah's cache, a label whose argument has changed is still the same.
+    for name, value in recipe.labels.items():
+        common += ["--label", f"{name}={value}"]
     for name, path in recipe.secrets.items():
         common += ["--secret", f"id={name},src={path}"]
+    if not recipe.cached:
+        common += ["--no-cache"]
     match engine:
         case Engine.DOCKER:
             return [*common, "--build-arg", f"SOURCE_DATE_EPOCH={recipe.epoch}"]
         case Engine.PODMAN | Engine.BUILDAH:
             # The machine's own network: a bridge needs firewall rules that a container or a CI job may not set.
-            return [*common, "--timestamp", str(recipe.epoch), "--network", "host", "--quiet"]
+            return [*common, "--layers", "--timestamp", str(recipe.epoch), "--network", "host", "--quiet"]
         case _:
             assert_never(engine)
 
 
-def save(engine: Engine, tag: str, archive: Path) -> None:
-    """Write an image as a docker-archive, which `docker load`, `ctr images import` and `kind load` all read."""
+def save(engine: Engine, tags: Sequence[str], archive: Path) -> None:
+    """Write an image under all its names as a docker-archive, which docker, containerd and kind read."""
     draft = archive.with_suffix(".draft")
     draft.unlink(missing_ok=True)
     match engine:
         case Engine.DOCKER:
-            run([engine, "save", "--output", str(draft), tag])
+            run([engine, "save", "--output", str(draft), *tags])
         case Engine.PODMAN:
-            run([engine, "save", "--quiet", "--format", "docker-archive", "--output", str(draft), tag])
+            run([engine, "save", "--quiet", "--format", "docker-archive", "--output", str(draft), *tags])
         case Engine.BUILDAH:
-            run([engine, "push", "--quiet", tag, f"docker-archive:{draft}:{tag}"])
+            run([engine, "push", "--quiet", tags[0], f"docker-archive:{draft}:{tags[0]}"])
+            if len(tags) > 1:
+                rename(draft, tags)
         case _:
             assert_never(engine)
     draft.replace(archive)

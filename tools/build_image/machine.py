@@ -77,6 +77,12 @@ def pip_settings(listing: str) -> dict[str, str]:
     return {match[1]: str(ast.literal_eval(match[2])) for match in found if match}
 
 
+def cache_folder() -> Path:
+    """Where things are kept that take long to make and depend on no checkout."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "flowworker" / "images"
+
+
 def default_base(dockerfile: Path) -> str:
     """The base that a Dockerfile builds on when nobody says otherwise."""
     (base,) = re.findall(r"^ARG BASE=(\S+)$", dockerfile.read_text(), re.MULTILINE)

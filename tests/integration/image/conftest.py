@@ -1,35 +1,48 @@
-"""The worker image, built once from a copy of the tree, and a way to run it."""
+"""The images, each built once from a copy of the tree, and a way to run them."""
 
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 import pytest
 from tests.integration.image.container import Container, EngineContainer, RuncContainer, image_config, run
+from tools.build_image.catalogue import IMAGES
 
 ROOT = Path(__file__).resolve().parents[3]
-CONTEXT = ("LICENSE", "README.md", "pyproject.toml", ".dockerignore", "requirements", "tools", "worker")
-TAG = "localhost/flowworker-worker:test"
+CONTEXT = (
+    *("LICENSE", "README.md", "pyproject.toml", ".dockerignore"),
+    *("requirements", "tools", "worker", "operator", "e2e/images"),
+)
+TAG = "test"
 WITHOUT_ENGINE = ("buildah", "mmdebstrap", "runc")
 EPOCH = "1790000000"
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """The image under test, built from a copy of the tree that nobody edits meanwhile."""
+    """An image under test, built from a copy of the tree that nobody edits meanwhile."""
 
     source: Path
     engine: str
+    name: str
+    """On the command line of the build."""
+
+    @property
+    def tag(self) -> str:
+        """Its full name."""
+        return IMAGES[self.name].tag(TAG)
 
     @property
     def archive(self) -> Path:
         """The docker-archive that the build left."""
-        return ROOT / "build" / "images" / "test" / "flowworker-worker.tar"
+        return IMAGES[self.name].archive(ROOT / "build" / "images" / "test")
 
     @property
     def config(self) -> dict[str, Any]:
@@ -37,9 +50,9 @@ class Image:
         return image_config(self.archive)["config"]
 
     def build(self) -> None:
-        """Build with the same tool as `make image`; fail with its output."""
-        command = [sys.executable, "-m", "tools.build_image", "--engine", self.engine, "--tag", TAG]
-        command += ["--output", str(self.archive.parent)]
+        """Build every layer anew with the same tool as `make image`; fail with its output."""
+        command = [sys.executable, "-m", "tools.build_image", self.name, "--engine", self.engine, "--tag", TAG]
+        command += ["--archive", str(self.archive.parent), "--no-cache"]
         done = subprocess.run(
             command,
             check=False,
@@ -51,6 +64,22 @@ class Image:
             timeout=900,
         )
         assert done.returncode == 0, done.stdout[-4000:]
+
+    @contextmanager
+    def opened(self, bundles: Path) -> Generator[Container]:
+        """A way to run the archive that was built."""
+        if self.engine != "buildah":
+            run([self.engine, "load", "--input", str(self.archive)])
+            yield EngineContainer(engine=self.engine, tag=self.tag)
+            return
+        name = run(["buildah", "from", "--quiet", f"docker-archive:{self.archive}"]).strip()
+        try:
+            root = Path(run(["buildah", "mount", name]).strip())
+            yield RuncContainer(root=root, config=self.config, bundles=bundles)
+            for bundle in bundles.iterdir():
+                run(["runc", "delete", "--force", bundle.name])
+        finally:
+            run(["buildah", "rm", name])
 
 
 def usable_engine() -> str:
@@ -68,31 +97,26 @@ def usable_engine() -> str:
 
 
 @pytest.fixture(scope="session")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
-    """The image, built anew on a base that is kept between sessions."""
-    engine = usable_engine()
-    source = tmp_path_factory.mktemp("source")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what images are made of."""
+    copied = tmp_path_factory.mktemp("source")
     for name in CONTEXT:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, source / name)
-    made = Image(source, engine)
+        copy(ROOT / name, copied / name)
+    return copied
+
+
+@pytest.fixture(scope="module")
+def image(request: pytest.FixtureRequest, source: Path) -> Image:
+    """The image that the module names, built anew on a base that is kept between sessions."""
+    module = cast("ModuleType", request.module)  # pyright: ignore[reportUnknownMemberType]
+    made = Image(source, usable_engine(), vars(module)["IMAGE"])
     made.build()
     return made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def container(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
-    """A way to run the archive that was built."""
-    if image.engine != "buildah":
-        run([image.engine, "load", "--input", str(image.archive)])
-        yield EngineContainer(engine=image.engine, tag=TAG)
-        return
-    name = run(["buildah", "from", "--quiet", f"docker-archive:{image.archive}"]).strip()
-    try:
-        root = Path(run(["buildah", "mount", name]).strip())
-        bundles = tmp_path_factory.mktemp("bundles")
-        yield RuncContainer(root=root, config=image.config, bundles=bundles)
-        for bundle in bundles.iterdir():
-            run(["runc", "delete", "--force", bundle.name])
-    finally:
-        run(["buildah", "rm", name])
+    """A way to run it."""
+    with image.opened(tmp_path_factory.mktemp("bundles")) as container:
+        yield container

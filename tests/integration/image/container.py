@@ -17,9 +17,17 @@ class Container(Protocol):
     """A way to run a command in the image."""
 
     def command(
-        self, *arguments: str, program: str = "", mounts: Mapping[Path, str] = ..., user: int = USER
+        self,
+        *arguments: str,
+        program: str = "",
+        mounts: Mapping[Path, str] = ...,
+        volumes: Mapping[Path, str] = ...,
+        user: int = USER,
     ) -> list[str]:
-        """The command that runs the image's entrypoint, or another program, with files mounted read-only."""
+        """The command that runs the image's entrypoint, or another program.
+
+        `mounts` are mounted read-only, `volumes` to be written to.
+        """
         ...
 
 
@@ -51,14 +59,20 @@ class EngineContainer:
     tag: str
 
     def command(
-        self, *arguments: str, program: str = "", mounts: Mapping[Path, str] = {}, user: int = USER
+        self,
+        *arguments: str,
+        program: str = "",
+        mounts: Mapping[Path, str] = {},
+        volumes: Mapping[Path, str] = {},
+        user: int = USER,
     ) -> list[str]:
         """See Container."""
-        volumes = [f"--volume={source}:{target}:ro" for source, target in mounts.items()]
+        shared = [f"--volume={source}:{target}:ro" for source, target in mounts.items()]
+        shared += [f"--volume={source}:{target}" for source, target in volumes.items()]
         entrypoint = [f"--entrypoint={program}"] if program else []
         return [
             *(self.engine, "run", "--rm", "--read-only", "--tmpfs=/tmp", "--network=host", f"--user={user}:{user}"),
-            *("--cap-drop=ALL", "--security-opt=no-new-privileges", *volumes, *entrypoint, self.tag, *arguments),
+            *("--cap-drop=ALL", "--security-opt=no-new-privileges", *shared, *entrypoint, self.tag, *arguments),
         ]
 
 
@@ -71,7 +85,12 @@ class RuncContainer:
     bundles: Path
 
     def command(
-        self, *arguments: str, program: str = "", mounts: Mapping[Path, str] = {}, user: int = USER
+        self,
+        *arguments: str,
+        program: str = "",
+        mounts: Mapping[Path, str] = {},
+        volumes: Mapping[Path, str] = {},
+        user: int = USER,
     ) -> list[str]:
         """See Container."""
         name = f"flowworker-image-test-{self.bundles.name}-{next(_numbers)}"
@@ -83,8 +102,9 @@ class RuncContainer:
         self._restrict(spec, user)
         spec["process"]["args"] = [*([program] if program else self.config["Entrypoint"]), *arguments]
         spec["mounts"] += [
-            {"destination": target, "type": "bind", "source": str(source), "options": ["rbind", "ro"]}
-            for source, target in mounts.items()
+            {"destination": target, "type": "bind", "source": str(source), "options": ["rbind", access]}
+            for places, access in ((mounts, "ro"), (volumes, "rw"))
+            for source, target in places.items()
         ]
         file.write_text(json.dumps(spec))
         return ["runc", "run", "--bundle", str(bundle), name]

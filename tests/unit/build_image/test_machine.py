@@ -51,13 +51,15 @@ def test_every_engine_gets_arguments_secrets_and_a_date(engine: Engine) -> None:
     recipe = Recipe(
         dockerfile=Path("Dockerfile"),
         context=Path(),
-        tag="localhost/x:1",
+        tags=["localhost/x:1", "localhost/x:2"],
         epoch=7,
         arguments={"BASE": "b"},
+        labels={"version": "1"},
         secrets={"pip.conf": Path("secret")},
     )
     given = " ".join(flags(engine, recipe))
-    assert "--tag localhost/x:1 --build-arg BASE=b --secret id=pip.conf,src=secret" in given
+    tags = "--tag localhost/x:1 --tag localhost/x:2"
+    assert f"{tags} --build-arg BASE=b --label version=1 --secret id=pip.conf,src=secret" in given
     assert ("SOURCE_DATE_EPOCH=7" if engine is Engine.DOCKER else "--timestamp 7") in given
 
 

@@ -19,6 +19,8 @@ from flowworker.errors import UnknownFlowError
 
 pytestmark = [pytest.mark.image, pytest.mark.xdist_group("image"), pytest.mark.timeout(1200)]
 
+IMAGE = "worker"
+
 SOME_OTHER_USER = 1000710000
 """As clusters choose it that give every namespace its own range of users."""
 

@@ -1,0 +1,49 @@
+"""What the operator image promises, tried on the archive that `python -m tools.build_image operator` leaves."""
+
+import subprocess
+
+import pytest
+from tests.integration.image.conftest import Image
+from tests.integration.image.container import Container, run
+
+pytestmark = [pytest.mark.image, pytest.mark.xdist_group("image"), pytest.mark.timeout(1200)]
+
+IMAGE = "operator"
+
+
+def test_it_asks_for_a_numeric_user_that_is_not_root(image: Image) -> None:
+    assert image.config["User"] == "65532:65532"
+    assert image.config["Entrypoint"] == ["python", "-m", "flowworker_operator"]
+
+
+def test_it_holds_kopf_and_the_kubernetes_client_and_no_command_line_or_build_tool(container: Container) -> None:
+    code = """
+import shutil
+from importlib.util import find_spec
+wanted = ("flowworker_operator", "kopf", "kubernetes", "asyncpg", "uvloop")
+print([name for name in wanted if not find_spec(name)])
+unwanted = ("pip", "setuptools", "wheel", "ensurepip", "hatchling", "pytest", "typer", "rich", "opentelemetry")
+print([name for name in unwanted if find_spec(name)])
+programs = ("gcc", "cc", "ld", "make", "pip", "pip3", "uv", "git", "curl", "wget", "flowworker")
+print([name for name in programs if shutil.which(name)])
+"""
+    assert run(container.command("-c", code, program="python")) == "[]\n[]\n[]\n"
+
+
+def test_everything_it_imports_at_start_is_compiled(container: Container) -> None:
+    code = """
+import os, sys
+from importlib.util import cache_from_source
+import flowworker_operator.app
+for name, module in sorted(sys.modules.items()):
+    file = getattr(module, "__file__", None) or ""
+    if file.endswith(".py") and not os.path.exists(cache_from_source(file)):
+        print(name)
+"""
+    assert run(container.command("-c", code, program="python")) == ""
+
+
+def test_outside_of_a_cluster_it_says_what_is_missing_and_writes_nothing(container: Container) -> None:
+    done = subprocess.run(container.command(), check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 64, done.stderr
+    assert "FLOWWORKER_OPERATOR_KUBECONFIG" in done.stderr
