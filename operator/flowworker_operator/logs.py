@@ -18,6 +18,9 @@ _LEVELS = {
     "asyncio": logging.WARNING,
 }
 
+_REQUESTS = ("kopf._cogs.clients.", "kopf._core.reactor.observation")
+"""Loggers under which kopf tells of requests that failed."""
+
 
 def configure_logging(*, level: LogLevel, log_format: LogFormat, stream: TextIO | None = None) -> None:
     """Send all log lines of this process to one stream.
@@ -54,7 +57,7 @@ def configure_logging(*, level: LogLevel, log_format: LogFormat, stream: TextIO 
 
 def _calm(record: logging.LogRecord) -> bool:
     """A request of a watch that fails is tried again, and the re-list sees what it misses: no error of ours."""
-    if record.name.startswith("kopf._cogs.clients.") and record.levelno == logging.ERROR:
+    if record.name.startswith(_REQUESTS) and record.levelno == logging.ERROR:
         record.levelno, record.levelname = logging.WARNING, "WARNING"
     return True
 

@@ -126,7 +126,10 @@ def _silent(current: RevisionState, snapshot: Snapshot) -> Fault | None:
     """Pods that had time enough and are not ready for no reason that could be found."""
     if not current.live or any(snapshot.at.wall - pod.created_at < START_TIME for pod in current.live):
         return None
-    names = ", ".join(pod.name for pod in current.live[:3] if not pod.ready)
+    unready = [pod.name for pod in current.live if not pod.ready]
+    if not unready:
+        return None
+    names = ", ".join(unready[:3])
     return Fault(reason=Reason.NOT_READY, message=f"not ready for no known reason: {names}; see their logs")
 
 

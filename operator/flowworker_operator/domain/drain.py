@@ -14,7 +14,8 @@ from flowworker_operator.domain.snapshot import PodState, RevisionState, WorkerS
 LEASE_SECONDS = 30.0
 """How long a drain stays in force without being renewed."""
 
-_OVER = frozenset({WorkerState.DRAINED, WorkerState.STOPPED, WorkerState.LOST})
+_GONE = frozenset({WorkerState.STOPPED, WorkerState.LOST})
+_OVER = _GONE | {WorkerState.DRAINED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,7 @@ def resize(revision: RevisionState, wanted: int, *, drain_timeout: float, inform
     kept = [pod for pod in staying if pod not in chosen]
     return Resize(
         replicas=_replicas(revision, wanted, absent=absent, staying=staying, gone=gone),
-        drain=(*chosen, *leaving),
+        drain=(*chosen, *departing(revision)),
         release=tuple(pod for pod in kept if pod.lease is not None),
         mark=tuple(pod for pod in gone if not pod.marked),
         unmark=tuple(pod for pod in staying if pod.marked and pod not in gone),
@@ -61,6 +62,11 @@ def resize(revision: RevisionState, wanted: int, *, drain_timeout: float, inform
 def victims(pods: Iterable[PodState], count: int) -> tuple[PodState, ...]:
     """Which pods should go, best choice first."""
     return tuple(sorted(pods, key=_reluctance)[:count])
+
+
+def departing(revision: RevisionState) -> tuple[PodState, ...]:
+    """Pods that go for sure and must not claim meanwhile, however long it takes."""
+    return (*_leaving(revision), *_ending(revision))
 
 
 def _reluctance(pod: PodState) -> tuple[bool, bool, bool, float, float, str]:
@@ -79,6 +85,11 @@ def _leaving(revision: RevisionState) -> tuple[PodState, ...]:
     """Marked pods that the ReplicaSet has been told to remove and still has to."""
     surplus = max(0, len(revision.live) - revision.replicas)
     return tuple(pod for pod in sorted(revision.live, key=_reluctance) if pod.marked)[:surplus]
+
+
+def _ending(revision: RevisionState) -> tuple[PodState, ...]:
+    """Pods that are being deleted and may still run: a container that starts once more in one must not claim."""
+    return tuple(pod for pod in revision.pods if pod.ending and pod.report and pod.report.state not in _GONE)
 
 
 def _may_go(pod: PodState, drain_timeout: float) -> bool:

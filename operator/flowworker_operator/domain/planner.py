@@ -7,7 +7,7 @@ from flowworker_operator.api.conditions import Reason
 from flowworker_operator.domain import plan as steps
 from flowworker_operator.domain.announcements import announcements
 from flowworker_operator.domain.conditions import Facts, frozen
-from flowworker_operator.domain.drain import LEASE_SECONDS, Resize, resize
+from flowworker_operator.domain.drain import LEASE_SECONDS, Resize, departing, resize
 from flowworker_operator.domain.grace import drain_seconds, grace_seconds
 from flowworker_operator.domain.naming import DELETION_COST, deployment_name
 from flowworker_operator.domain.ownership import owner
@@ -30,7 +30,7 @@ def make_plan(snapshot: Snapshot) -> Plan:
         return Plan(memory=snapshot.memory)
     outcome = _decide(snapshot)
     facts = _facts(snapshot, outcome.decision)
-    plan = Plan() if frozen(snapshot) else _changes(facts)
+    plan = _farewells(facts) if frozen(snapshot) else _changes(facts)
     status = status_of(facts)
     return replace(
         plan,
@@ -72,6 +72,12 @@ def _with_proof(snapshot: Snapshot) -> Iterable[RevisionState]:
     for revision in snapshot.revisions:
         proven = revision.revision == snapshot.target and proof(revision, spec.kind, spec.slug) is not None
         yield replace(revision, proven=revision.proven or proven)
+
+
+def _farewells(facts: Facts) -> Plan:
+    """All that is done while nothing may be changed: pods that were told to go before are kept from claiming."""
+    resized = [_Resized(revision=item, resize=Resize(drain=departing(item))) for item in facts.revisions if item.proven]
+    return Plan(drain=tuple(_drains(resized, "it was told to go before")))
 
 
 def _changes(facts: Facts) -> Plan:

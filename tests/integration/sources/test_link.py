@@ -8,7 +8,7 @@ from tests.conftest import Database
 
 from flowworker.database.connection import Connection
 from flowworker.database.link import RETRY_PAUSE, Link, StateCallback
-from flowworker.errors import AuthenticationError, DatabaseUnavailableError
+from flowworker.errors import AuthenticationError, DatabaseUnavailableError, UsageError
 
 KILL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'linked'"
 
@@ -169,3 +169,28 @@ async def test_users_of_a_link_that_cannot_connect_share_one_attempt_per_pause()
             await asyncio.sleep(RETRY_PAUSE / 20)
         assert failures > attempts
         assert attempts <= 2
+
+
+async def test_the_connection_string_is_asked_for_anew_before_each_connection(database: Database) -> None:
+    given = ["postgresql://nobody:wrong@127.0.0.1:1/none", database.worker_dsn]
+    asked: list[str] = []
+
+    def rotated() -> str:
+        asked.append(given[len(asked)])
+        return asked[-1]
+
+    link = Link(rotated, application_name="linked")
+    with pytest.raises(DatabaseUnavailableError):
+        await link.run(pid)
+    await asyncio.sleep(RETRY_PAUSE)
+    assert await link.run(pid) > 0
+    assert asked == given
+    await link.close()
+
+
+async def test_a_connection_string_that_cannot_be_read_now_may_be_readable_later() -> None:
+    def unreadable() -> str:
+        raise UsageError("cannot read /run/secret/uri")
+
+    with pytest.raises(DatabaseUnavailableError, match="cannot read"):
+        await Link(unreadable, application_name="linked").run(pid)

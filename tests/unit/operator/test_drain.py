@@ -104,3 +104,10 @@ def test_pods_that_are_leaving_do_not_count_as_capacity_to_choose_from() -> None
 def test_growth_while_pods_are_leaving_lets_them_stay() -> None:
     change = shrink(revision(drained("a", marked=True), busy("b", 2), replicas=1), 2)
     assert change.replicas == 2
+
+
+def test_a_pod_that_is_being_deleted_is_kept_from_claiming_until_its_worker_has_ended() -> None:
+    ending = drained("a", ending=True)
+    stopped = pod("c", ending=True, report=report(WorkerState.STOPPED))
+    change = shrink(revision(ending, stopped, busy("b", 1), replicas=1), 1)
+    assert (change.replicas, names(change.drain)) == (None, ["a"])

@@ -323,3 +323,9 @@ def test_a_grace_period_below_the_timeout_is_reported() -> None:
     plan = planned(revision(pod("a"), grace=20))
     assert condition(plan, "DrainsInTime").reason == "GraceTooShort"
     assert ME.name in str(plan.status)
+
+
+def test_workers_that_have_been_ready_for_long_are_no_mystery() -> None:
+    old = pod("a", created_at=NOW - timedelta(hours=1))
+    ready = condition(planned(revision(old, proven=True)), "Ready")
+    assert (ready.status, ready.message) == ("True", "1 of 1 workers are ready")

@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Sequence
 
+from flowworker.first_process import end_at_sigterm
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code.
@@ -10,6 +12,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: those after the program's name; None takes the process's own.
     """
+    end_at_sigterm()
     try:
         from flowworker.cli.app import run
     except ModuleNotFoundError as error:

@@ -65,10 +65,16 @@ def make_pool(workloads: Sequence[Workload], settings: Settings, events: EventSt
     several = len(workloads) > 1
     if several and settings.worker_id is not None:
         raise UsageError("--worker-id names one worker, and several flows or queues need one each; leave it out")
+
+    def direct_dsn() -> str:
+        return settings.direct_dsn() or settings.dsn()
+
+    # What is wrong with them is told now; later they are read before each connection, to follow a rotated secret.
+    settings.dsn(), direct_dsn()
     return WorkerPool(
         workloads, name=(settings.worker_name or "flowworker") if several else slug_of(workloads[0]),
         worker_id=settings.worker_id, worker_name=None if several else settings.worker_name,
-        dsn=settings.dsn(), direct_dsn=settings.direct_dsn(), statement_cache=settings.statement_cache,
+        dsn=settings.dsn, direct_dsn=direct_dsn, statement_cache=settings.statement_cache,
         identity=_identity(settings), events=events, **_options(settings),
     )  # fmt: skip
 

@@ -7,12 +7,15 @@ from typing import TypeAlias, TypeVar
 
 from flowworker.database.connection import Connection, connect, describe
 from flowworker.database.faults import is_unavailable
-from flowworker.errors import DatabaseUnavailableError
+from flowworker.errors import DatabaseUnavailableError, UsageError
 
 T = TypeVar("T")
 
 StateCallback: TypeAlias = Callable[[bool, str | None], None]
 """Called as (up, error) whenever the connection comes up or is lost; on the loop that uses the link."""
+
+Dsn: TypeAlias = str | Callable[[], str]
+"""A PostgreSQL URI, or what gives one: asked before each connection, so that a secret may be rotated meanwhile."""
 
 CLOSE_TIMEOUT = 2.0
 """Seconds for a polite goodbye to the server."""
@@ -31,7 +34,7 @@ class Link:
 
     def __init__(
         self,
-        dsn: str,
+        dsn: Dsn,
         *,
         application_name: str,
         statement_cache: bool = True,
@@ -42,7 +45,7 @@ class Link:
         """Open nothing yet.
 
         Args:
-            dsn: a PostgreSQL URI.
+            dsn: a PostgreSQL URI, or what gives one.
             application_name: shown in pg_stat_activity.
             statement_cache: False for a transaction pooler.
             timeout: seconds after which one piece of work is given up together with its connection.
@@ -109,7 +112,7 @@ class Link:
             raise DatabaseUnavailableError(self._refusal) from self._refused_because
         try:
             return await connect(
-                self._dsn,
+                self._current_dsn(),
                 application_name=self._application_name,
                 statement_cache=self._statement_cache,
                 settings=self._settings,
@@ -119,6 +122,14 @@ class Link:
             self._refused_until = loop.time() + RETRY_PAUSE
             self._report(False, self._refusal)
             raise
+
+    def _current_dsn(self) -> str:
+        if isinstance(self._dsn, str):
+            return self._dsn
+        try:
+            return self._dsn()
+        except UsageError as error:  # the file is being replaced
+            raise DatabaseUnavailableError(str(error)) from error
 
     def _drop(self) -> None:
         if self._connection is not None:

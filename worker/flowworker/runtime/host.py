@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from uuid import UUID, uuid4
 
-from flowworker.database.link import Link, Links
+from flowworker.database.link import Dsn, Link, Links
 from flowworker.redaction import redact
 from flowworker.runtime.options import Identity
 from flowworker.runtime.pulse.heart import DatabaseHeart
@@ -31,13 +31,13 @@ class Host:
     """One per process, or one per database where a process serves several."""
 
     def __init__(
-        self, dsn: str, *, direct_dsn: str | None = None, statement_cache: bool = True,
+        self, dsn: Dsn, *, direct_dsn: Dsn | None = None, statement_cache: bool = True,
         identity: Identity | None = None, events: EventStream | None = None,
     ) -> None:  # fmt: skip
         """Open nothing yet.
 
         Args:
-            dsn: a PostgreSQL URI.
+            dsn: a PostgreSQL URI, or what gives one.
             direct_dsn: for the pulse, where `dsn` goes through a transaction pooler.
             statement_cache: False behind a transaction pooler.
             identity: where the process runs.
@@ -90,7 +90,7 @@ class Host:
         self._watchers[place] = watcher
         return lambda: self._watchers.pop(place, None) and None
 
-    def _link(self, name: str, dsn: str, timeout: float) -> Link:
+    def _link(self, name: str, dsn: Dsn, timeout: float) -> Link:
         return Link(
             dsn,
             application_name=f"flowworker {name}",

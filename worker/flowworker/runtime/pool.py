@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self, TypedDict, Unpack
 from uuid import UUID
 
+from flowworker.database.link import Dsn
 from flowworker.errors import UsageError
 from flowworker.runtime.backoff import backoff
 from flowworker.runtime.exits import Exit, SlotsExhaustedError, asked_for, caused_by, worst
@@ -72,8 +73,8 @@ class WorkerPool:
     """
 
     def __init__(
-        self, workloads: Workload | Sequence[Workload], *, dsn: str, name: str = "flowworker", size: int = 1,
-        worker: type[Worker] = Worker, restart: Restart | None = None, direct_dsn: str | None = None,
+        self, workloads: Workload | Sequence[Workload], *, dsn: Dsn, name: str = "flowworker", size: int = 1,
+        worker: type[Worker] = Worker, restart: Restart | None = None, direct_dsn: Dsn | None = None,
         statement_cache: bool = True, identity: Identity | None = None, events: EventStream | None = None,
         worker_id: UUID | None = None, worker_name: str | None = None, **options: Unpack[WorkerArguments],
     ) -> None:  # fmt: skip
@@ -81,7 +82,7 @@ class WorkerPool:
 
         Args:
             workloads: flows and queues to serve.
-            dsn: a PostgreSQL URI.
+            dsn: a PostgreSQL URI, or a function that gives one and is asked before each connection.
             name: of the pool; one pool of a name per process.
             size: workers for each flow or queue.
             worker: the class of the workers; a subclass of `Worker` may bring its own `perform_work`.
