@@ -62,7 +62,7 @@ test-chaos: setup  ## Tests that kill, freeze, block and cut real processes
 test-postgresql: setup  ## The database's tests on the system's PostgreSQL instead of the embedded one
 	FLOWWORKER_TEST_POSTGRES_BIN="$${POSTGRES_BIN:-$$(tools/system_postgresql)}" $(PYTEST) tests/contract tests/integration/database tests/integration/sources
 
-test-image: setup  ## Build the worker image and run it, restricted (root on Debian, or docker)
+test-image: setup  ## Build the images and run them, restricted (root on Debian, or docker)
 	$(PYTEST) -m image tests
 
 bench: setup  ## Measure against the bare floor; writes build/bench/
@@ -99,8 +99,8 @@ scan: setup  ## Scan the rendered chart for weak security settings (checkov, in 
 lock: setup  ## Resolve the hash-locked requirements anew
 	$(BIN)/python tools/lock.py
 
-image: setup  ## Build the worker image (docker, podman, or buildah without a registry)
-	$(BIN)/python -m tools.build_image
+image: setup  ## Build the images of worker and operator (docker, podman, or buildah without a registry)
+	$(BIN)/python -m tools.build_image worker operator
 
 setup-image: setup  ## Install what `make image` needs from the system's packages (root on Debian)
 	$(BIN)/python -m tools.build_image --setup

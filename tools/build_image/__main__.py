@@ -39,7 +39,8 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m tools.build_image", description="Build images.")
-    parser.add_argument("images", nargs="*", choices=[*IMAGES, EVERYTHING], help="default: worker")
+    names = ", ".join([*IMAGES, EVERYTHING])
+    parser.add_argument("images", nargs="*", type=image_name, metavar="IMAGE", help=f"{names}; default: worker")
     parser.add_argument("--engine", choices=[*Engine], help="default: the first of them that answers")
     parser.add_argument(
         "--base", help=f"image with Python, or '{OWN_BASE}' for one made here; default: {DEFAULT_BASE}, else own"
@@ -52,6 +53,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--archive", type=Path, default=ROOT / "build" / "images", help="folder of the archives")
     parser.add_argument("--setup", action="store_true", help="install what building needs here (root), build nothing")
     return parser.parse_args()
+
+
+def image_name(text: str) -> str:
+    """One of the names; argparse's own check of choices fails when none is given."""
+    if text not in (*IMAGES, EVERYTHING):
+        raise argparse.ArgumentTypeError(f"there is no image {text!r}")
+    return text
 
 
 def setup() -> None:
