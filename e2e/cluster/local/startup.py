@@ -110,9 +110,7 @@ class Node:
 
     async def _ctr(self, *arguments: str, patience: float) -> None:
         log = self.layout.log(IMAGE_LOG)
-        process = self.processes.spawn(
-            [CTR, f"--address={self.layout.run / 'containerd.sock'}", *arguments], log
-        )
+        process = self.processes.spawn([CTR, f"--address={self.layout.run / 'containerd.sock'}", *arguments], log)
         try:
             code = await asyncio.wait_for(process.end(), patience)
         except TimeoutError:
