@@ -70,7 +70,8 @@ def make_pool(workloads: Sequence[Workload], settings: Settings, events: EventSt
         return settings.direct_dsn() or settings.dsn()
 
     # What is wrong with them is told now; later they are read before each connection, to follow a rotated secret.
-    settings.dsn(), direct_dsn()
+    for read in (settings.dsn, direct_dsn):
+        read()
     return WorkerPool(
         workloads, name=(settings.worker_name or "flowworker") if several else slug_of(workloads[0]),
         worker_id=settings.worker_id, worker_name=None if several else settings.worker_name,
