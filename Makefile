@@ -6,7 +6,7 @@ PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-image setup-services setup-cluster demo demo-down demo-local cluster-up cluster-down cluster-status \
-	test test-unit test-chaos test-control-plane test-postgresql test-image e2e bench fmt lint types verify scan generate \
+	test test-unit test-chaos test-control-plane test-postgresql test-image e2e bench bench-operator fmt lint types verify scan generate \
 	image lock clean
 
 help:  ## Show this list
@@ -54,7 +54,7 @@ test-control-plane: setup  ## Tests of the operator against a real API server (n
 	$(PYTEST) -m control_plane tests
 
 e2e: setup setup-cluster  ## Tests on a real node, with real pods
-	$(BIN)/pytest -m e2e e2e
+	$(BIN)/pytest -m e2e e2e $(E2E)
 
 test-chaos: setup  ## Tests that kill, freeze, block and cut real processes
 	$(PYTEST) -m 'chaos and not control_plane' tests
@@ -67,6 +67,10 @@ test-image: setup  ## Build the images and run them, restricted (root on Debian,
 
 bench: setup  ## Measure against the bare floor; writes build/bench/
 	$(BIN)/flowworker bench --output-directory build/bench
+
+bench-operator: setup  ## Measure the operator on a real control plane; writes build/bench-operator/
+	$(BIN)/python -m e2e.cluster.binaries control-plane
+	$(BIN)/python -m tests.bench.operator
 
 fmt: setup  ## Format and sort imports
 	$(BIN)/ruff check --fix-only --quiet .

@@ -4,7 +4,7 @@ A process that does not lead looks at nothing but the cluster, so that one conne
 number of operators. Its first rounds as the leader start without memory, which makes windows longer and never shorter.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -17,7 +17,8 @@ from flowworker_operator.cluster.resources import BUDGETS, DEPLOYMENTS, FLOWWORK
 from flowworker_operator.domain.plan import Event, Plan
 from flowworker_operator.domain.planner import make_plan
 from flowworker_operator.domain.rejection import rejected
-from flowworker_operator.domain.snapshot import Claim, Fault, Moment, Snapshot
+from flowworker_operator.domain.snapshot import Claim, Fault, Lease, Moment, Report, Snapshot
+from flowworker_operator.domain.urgency import urgent
 from flowworker_operator.gather import Design, History, Observed, claim_of, design, gather, status_of
 from flowworker_operator.gather_pods import is_silent, pod_state, restarts
 from flowworker_operator.metrics import Decided, Metrics
@@ -167,14 +168,16 @@ class Reconciler:
         return None
 
     def _subject(self, key: Key, asked: Design) -> Subject:
-        spec = asked.spec
-        pods = (pod_state(pod, {}, {}) for pod in self._store.belonging(PODS, key))
+        spec, reading = asked.spec, self._probes.reading(key)
+        reports: Mapping[str, Report] = {} if reading is None else reading.reports
+        leases: Mapping[str, Lease] = {} if reading is None else reading.leases
+        pods = (pod_state(pod, reports, leases) for pod in self._store.belonging(PODS, key))
         return Subject(
             key=key,
             kind="flow" if spec.kind == "flow" else "queue",
             slug=spec.slug,
             cap=spec.scaling.max_replicas * spec.tasks_per_replica + 1,
-            eager=not any(pod.ready for pod in pods),
+            eager=urgent(pods),
         )
 
     async def _bury(self, key: Key, record: _Record) -> None:

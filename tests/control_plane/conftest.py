@@ -98,6 +98,8 @@ def share(folder: Path, programs: Mapping[str, Path], definition: dict[str, Any]
         control_plane = ControlPlane.launch(programs)
         try:
             control_plane.install(definition)
+            # Its garbage collector looks for new kinds at its start, and then only twice a minute.
+            control_plane.restart("kube-controller-manager")
         except BaseException:
             control_plane.close()
             raise

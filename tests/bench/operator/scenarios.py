@@ -1,0 +1,125 @@
+"""What is measured of the operator, each on a real API server and a real PostgreSQL."""
+
+import random
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+from uuid import uuid4
+
+from e2e.cluster.control_plane import ControlPlane
+from tests.chaos.arena import Arena
+from tests.chaos.workloads import jobs, single
+from tests.control_plane.conftest import RESTRICTED
+from tests.control_plane.operator.world import new_world
+from tests.control_plane.scale.changing import change
+from tests.control_plane.scale.crowd import STRAINED, Crowd, new_crowd, stand_in_world
+from tests.control_plane.scale.waking import wake
+from tests.support.waiting import hold_for
+
+from flowworker.bench.figures import percentile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """How much is measured."""
+
+    wakes: int
+    changes: int
+    """With a worker, and as many without."""
+    crowd: int
+    idle_seconds: float
+    strained: int
+    """FlowWorkers whose work changes."""
+    strained_seconds: float
+
+
+FULL = Extent(wakes=60, changes=10, crowd=200, idle_seconds=120, strained=20, strained_seconds=60)
+QUICK = Extent(wakes=6, changes=2, crowd=20, idle_seconds=20, strained=4, strained_seconds=20)
+
+SETTLING = 60.0
+"""Seconds after the last write until memory is looked at; as long as the re-list takes to come by."""
+GROWING = 20.0
+"""Seconds in which a changing load reaches the most workers; each step is a patch, an event and a status."""
+SEED = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Where it is measured."""
+
+    control_plane: ControlPlane
+    arena: Arena
+
+
+Values: TypeAlias = Mapping[str, float | Sequence[float]]
+"""By the name of what was measured; single measurements where there are several."""
+
+
+async def waking(site: Site, extent: Extent) -> Values:
+    """A backlog at zero replicas."""
+    async with site.arena.ground(jobs) as ground, stand_in_world(site.control_plane, ground) as (world, _):
+        took = await wake(world, extent.wakes, random.Random(SEED))
+    return {"wake p50": percentile(took, 0.5), "wake p99": percentile(took, 0.99), "wakes": took}
+
+
+async def changing(site: Site, extent: Extent) -> Values:
+    """New revisions, with real workers."""
+    took: dict[str, Sequence[float]] = {}
+    for least in (0, 1):
+        namespace = f"bench-{uuid4().hex[:10]}"
+        site.control_plane.create_namespace(namespace, RESTRICTED)
+        async with site.arena.ground(single) as ground, new_world(site.control_plane, namespace, ground) as world:
+            took[f"changes with {least} workers"] = await change(world, extent.changes, least=least)
+        site.control_plane.api.delete(f"/api/v1/namespaces/{namespace}")
+    return {"change p95": percentile([one for some in took.values() for one in some], 0.95), **took}
+
+
+async def alone(site: Site, extent: Extent) -> Values:
+    """One FlowWorker."""
+    del extent
+    async with new_crowd(site.control_plane, site.arena, 1) as crowd:
+        await _settled(crowd)
+        return {"memory with one": crowd.memory()}
+
+
+async def crowded(site: Site, extent: Extent) -> Values:
+    """Many FlowWorkers that are created at once and then have nothing to do."""
+    async with new_crowd(site.control_plane, site.arena, extent.crowd) as crowd:
+        conditions = await _settled(crowd)
+        memory = crowd.memory()
+        rest = await crowd.rest(extent.idle_seconds)
+    return {
+        "conditions": conditions,
+        "memory with many": memory,
+        "connections": max(rest.connections, rest.accepted),
+        "statements per second": rest.statements_per_second,
+        "idle writes": len(rest.writes),
+        "idle processor": 100 * rest.processor_seconds / rest.seconds,
+    }
+
+
+async def strained(site: Site, extent: Extent) -> Values:
+    """Work that changes all the time."""
+    async with new_crowd(site.control_plane, site.arena, extent.strained, only_queues=True) as crowd:
+        await crowd.apply(STRAINED)
+        await crowd.until_ready()
+        chance = random.Random(SEED)
+        growing = await crowd.strain(GROWING, chance)
+        return {"writes while growing": growing, "writes": await crowd.strain(extent.strained_seconds, chance)}
+
+
+async def _settled(crowd: Crowd) -> float:
+    conditions = await crowd.apply()
+    await crowd.until_ready()
+    await hold_for(SETTLING)
+    return conditions
+
+
+Scenario: TypeAlias = Callable[[Site, Extent], Coroutine[Any, Any, Values]]
+SCENARIOS: Mapping[str, Scenario] = {
+    "waking": waking,
+    "changing": changing,
+    "alone": alone,
+    "crowded": crowded,
+    "strained": strained,
+}

@@ -1,0 +1,42 @@
+"""Fixtures of the tests with many FlowWorkers: one PostgreSQL, and one crowd for all tests that only look at it."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from e2e.cluster.control_plane import ControlPlane
+from tests.chaos.arena import Arena, new_arena
+from tests.control_plane.scale.crowd import Crowd, new_crowd
+
+HERE = Path(__file__).parent
+
+TIMEOUT = 600
+"""Seconds: the first test makes a thousand objects, on a machine that may do much else."""
+SIZE = 50
+"""Enough to tell what each one costs; `make bench-operator` has 200, which would take the machine from other tests."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give every test here its time, and one process to all, which share what takes long to make."""
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.timeout(TIMEOUT))
+            item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.xdist_group("scale"))
+
+
+@pytest.fixture(scope="session")
+def arena() -> Iterator[Arena]:
+    """A server shared by all tests."""
+    with new_arena() as arena:
+        yield arena
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def crowd(control_plane: ControlPlane, arena: Arena) -> AsyncIterator[Crowd]:
+    """Many FlowWorkers at rest, created at once; half of them keep a worker."""
+    async with new_crowd(control_plane, arena, SIZE) as crowd:
+        await crowd.apply()
+        await crowd.until_ready()
+        yield crowd
