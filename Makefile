@@ -70,7 +70,7 @@ bench: setup  ## Measure against the bare floor; writes build/bench/
 
 bench-operator: setup  ## Measure the operator on a real control plane; writes build/bench-operator/
 	$(BIN)/python -m e2e.cluster.binaries control-plane
-	$(BIN)/python -m tests.bench.operator
+	$(BIN)/python -m tests.bench.operator --output-directory build/bench-operator
 
 fmt: setup  ## Format and sort imports
 	$(BIN)/ruff check --fix-only --quiet .
