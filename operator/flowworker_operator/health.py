@@ -70,10 +70,20 @@ class HealthServer:
     def __init__(self, *, port: int, pulse: Callable[[], Pulse], registry: CollectorRegistry) -> None:
         """Nothing is bound before `start`; port 0 picks a free one."""
         self._asked = port
+
+        async def livez(_: web.Request) -> web.Response:
+            return _answer(live(pulse()))
+
+        async def readyz(_: web.Request) -> web.Response:
+            return _answer(ready(pulse()))
+
+        async def metrics(request: web.Request) -> web.Response:
+            return _metrics(registry, request)
+
         application = web.Application()
-        application.router.add_get("/livez", lambda _: _answer(live(pulse())))
-        application.router.add_get("/readyz", lambda _: _answer(ready(pulse())))
-        application.router.add_get("/metrics", lambda request: _metrics(registry, request))
+        application.router.add_get("/livez", livez)
+        application.router.add_get("/readyz", readyz)
+        application.router.add_get("/metrics", metrics)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
 
     @property
@@ -101,10 +111,10 @@ class HealthServer:
             await self._runner.cleanup()
 
 
-async def _answer(health: Health) -> web.Response:
+def _answer(health: Health) -> web.Response:
     return web.Response(status=200 if health.ok else 503, text=health.reason + "\n")
 
 
-async def _metrics(registry: CollectorRegistry, request: web.Request) -> web.Response:
+def _metrics(registry: CollectorRegistry, request: web.Request) -> web.Response:
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
     return web.Response(body=encode(registry), headers={"Content-Type": content_type})
