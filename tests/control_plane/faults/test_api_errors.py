@@ -19,7 +19,7 @@ STORM = 10.0
 AWAY = 20.0
 BACK_WITHIN = 30.0
 """Seconds in which everything is as it should be once the API server is well again."""
-CALM = 40
+CALM = 60
 """Most requests of one operator within a second of an outage: everything fails at once, and is tried again once."""
 RATE = 8.0
 """Most requests per second over a whole outage."""
