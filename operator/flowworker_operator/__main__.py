@@ -7,13 +7,13 @@ from flowworker.first_process import end_at_sigterm
 
 end_at_sigterm()  # importing the rest takes a second
 
-import structlog  # noqa: E402
+import structlog
 
-from flowworker.errors import ExitCode, FlowWorkerError  # noqa: E402
-from flowworker.redaction import redact  # noqa: E402
-from flowworker_operator.app import run  # noqa: E402
-from flowworker_operator.logs import configure_logging  # noqa: E402
-from flowworker_operator.settings import load_settings  # noqa: E402
+from flowworker.errors import ExitCode, FlowWorkerError
+from flowworker.redaction import redact
+from flowworker_operator.app import run
+from flowworker_operator.logs import configure_logging
+from flowworker_operator.settings import load_settings
 
 
 def main() -> int:
