@@ -18,6 +18,7 @@ from flowworker.database.stranded import mark_lost
 from flowworker_operator.domain.snapshot import Fault
 from flowworker_operator.probe.faults import STANDBY, connection_fault, unreachable
 from flowworker_operator.probe.interpret import reading_of, unusable
+from flowworker_operator.probe.listener import Listener
 from flowworker_operator.probe.liveness import Watch, observed, silent
 from flowworker_operator.probe.model import Key, Reading, Subject
 from flowworker_operator.probe.reader import COMMAND_TIMEOUT, Outcome, Reader, StandbyError, Success, Unusable
@@ -58,9 +59,11 @@ class Prober:
     _failures: int = 0
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _task: "asyncio.Task[None] | None" = None
+    _listener: Listener = field(init=False)
     _link: Link = field(init=False)
 
     def __post_init__(self) -> None:
+        self._listener = Listener(self._wake.set)
         self._link = Link(
             self.dsn, application_name="flowworker-operator", timeout=ROUND_TIMEOUT, settings=probe.SETTINGS
         )
@@ -151,6 +154,10 @@ class Prober:
         lost = await self._judge(connection, outcomes)
         for subject in subjects:
             self._conclude(subject, outcomes[subject.key], lost, reader.database)
+        idle = (subject.slug for subject in subjects if subject.eager and _is_empty(outcomes[subject.key]))
+        async with asyncio.timeout(COMMAND_TIMEOUT):
+            if await self._listener.listen(connection, idle):
+                self._wake.set()
 
     async def _judge(self, connection: Connection, outcomes: Mapping[Key, Outcome]) -> set[UUID]:
         """Who has died without a word; the database is told before anybody here is."""
@@ -211,6 +218,10 @@ class Prober:
         )
         interval = EAGER_INTERVAL if hurried else INTERVAL
         return interval * (1.0 - JITTER * self.randomness())
+
+
+def _is_empty(outcome: Outcome) -> bool:
+    return isinstance(outcome, Success) and outcome.sample.queue_readable is True and outcome.sample.startable == 0
 
 
 def _peer(row: WorkerRow) -> Peer:

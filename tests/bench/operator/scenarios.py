@@ -56,10 +56,13 @@ Values: TypeAlias = Mapping[str, float | Sequence[float]]
 
 
 async def waking(site: Site, extent: Extent) -> Values:
-    """A backlog at zero replicas."""
-    async with site.arena.ground(jobs) as ground, stand_in_world(site.control_plane, ground) as (world, _):
-        took = await wake(world, extent.wakes, random.Random(SEED))
-    return {"wake p50": percentile(took, 0.5), "wake p99": percentile(took, 0.99), "wakes": took}
+    """A backlog at zero replicas, of a queue whose inserts are announced, and of one that the operator looks at."""
+    values: dict[str, float | Sequence[float]] = {}
+    for way, announced in (("announced", True), ("looked for", False)):
+        async with site.arena.ground(jobs) as ground, stand_in_world(site.control_plane, ground) as (world, _):
+            took = await wake(world, extent.wakes, random.Random(SEED), announced=announced)
+        values |= {f"{way} p50": percentile(took, 0.5), f"{way} p99": percentile(took, 0.99), f"{way} wakes": took}
+    return values
 
 
 async def changing(site: Site, extent: Extent) -> Values:

@@ -18,8 +18,20 @@ PHASE = 1.3
 SEND = "SELECT pgmq.send($1, '{}')"
 
 
-async def wake(world: World, times: int, chance: random.Random) -> Sequence[float]:
-    """Let a backlog appear again and again; seconds from each insert to the answer to the operator's patch."""
+ANNOUNCE = "SELECT pgmq.enable_notify_insert($1)"
+
+
+async def wake(world: World, times: int, chance: random.Random, *, announced: bool) -> Sequence[float]:
+    """Let a backlog appear again and again; seconds from each insert to the answer to the operator's patch.
+
+    Args:
+        world: with an operator and nothing else.
+        times: how often.
+        chance: chooses the moments.
+        announced: whether pgmq announces inserts, as it does for workers whose `wakeup` is `notify`.
+    """
+    if announced:
+        await world.ground.owner.execute(ANNOUNCE, QUEUE)
     await world.apply(NAME, flow=None, queue=QUEUE, handler="mail.work:jobs", scaling=AT_ONCE)
     began = [await _once(world, chance) for _ in range(times)]
     await world.until_idle(NAME)

@@ -10,7 +10,7 @@ from tests.support.proxy import Proxy
 from tests.support.waiting import until
 
 from flowworker.database.connection import Connection
-from flowworker_operator.probe import Subject
+from flowworker_operator.probe import Subject, prober
 
 MANY = 200
 
@@ -143,6 +143,29 @@ async def test_work_is_noticed_within_a_second_where_no_worker_runs_and_nothing_
     assert time.monotonic() - began < 4.0, "one second on a machine that does little else"
     await observer.reads(other)
     assert set(observer.news) == {mail.key}
+
+
+async def test_work_is_heard_of_between_two_ticks_where_inserts_notify(
+    observer: Observer, database: Database, owner: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prober, "EAGER_INTERVAL", 300.0)
+    await owner.execute("SELECT pgmq.create('mail'), pgmq.enable_notify_insert('mail', 0)")
+    for cap in (11, 21):  # one more after all work is done, and after the connection was lost
+        mail = subject("mail", "queue", cap=cap)
+        observer.watch(database.worker_dsn, mail)
+        await until(lambda mail=mail: startable(observer, mail) == 0, "no work is seen")
+        await send(owner, "mail")
+        await until(lambda mail=mail: startable(observer, mail) == 1, "the work is heard of")
+        await owner.execute("SELECT pgmq.purge_queue('mail')")
+        await owner.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE application_name = 'flowworker-operator' AND datname = current_database()"
+        )
+
+
+def startable(observer: Observer, one: Subject) -> int | None:
+    found = observer.demand(one)
+    return None if found is None else found.startable
 
 
 async def test_becoming_eager_does_not_wait_for_the_next_tick(observer: Observer, database: Database) -> None:
