@@ -104,6 +104,17 @@ ROWS = (
                 ),
             ),
             Panel(
+                title="Longest wait",
+                about="How long the task that has waited longest could have started.",
+                series=(("{{flowworker}}", _of("flowworker_operator_oldest_startable_age_seconds")),),
+                unit="s",
+            ),
+            Panel(
+                title="Limited",
+                about="1 while the work needs more workers than maxReplicas.",
+                series=(("{{flowworker}}", _of("flowworker_operator_scaling_limited")),),
+            ),
+            Panel(
                 title="Stalled",
                 about="Tasks that will not go on without help; never scaled on.",
                 series=(("{{flowworker}}", _of("flowworker_operator_stalled_tasks")),),

@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 
 from flowworker.errors import ExitCode, InternalError
 from flowworker_operator.apply import Executor
-from flowworker_operator.cluster.errors import ClusterError
+from flowworker_operator.cluster.errors import ClusterError, Unavailable
 from flowworker_operator.cluster.events import EventRecorder
 from flowworker_operator.cluster.leadership import Leadership
 from flowworker_operator.cluster.resources import FLOWWORKERS, PODS, Object, Resource
@@ -112,7 +112,9 @@ def _assemble(
     async def round_of(key: Key) -> float | None:
         return await parts.reconciler.round(key)
 
-    queue: WorkQueue[Key] = WorkQueue(round_of, random=random.random, clock=clock, on_error=_complain)
+    queue: WorkQueue[Key] = WorkQueue(
+        round_of, random=random.random, clock=clock, on_error=_complain, least_pause=_asked_pause
+    )
     probes = Probes(clock=clock, on_reading=queue.add)
     relister = Relister(
         cluster=cluster,
@@ -214,6 +216,10 @@ def _complain(key: Key, error: Exception) -> None:
         logger.warning("a round failed and is tried again", **names, error=str(error))
     else:
         logger.error("a round failed and is tried again", **names, exc_info=error)
+
+
+def _asked_pause(error: Exception) -> float:
+    return error.retry_after or 0.0 if isinstance(error, Unavailable) else 0.0
 
 
 def _signalled() -> asyncio.Event:

@@ -84,6 +84,16 @@ IN_FLIGHT = GaugeSpec(
 STALLED = GaugeSpec(
     name="flowworker_operator_stalled_tasks", help="Tasks that will not go on without help.", labels=FLOWWORKER
 )
+OLDEST = GaugeSpec(
+    name="flowworker_operator_oldest_startable_age_seconds",
+    help="How long the task that has waited longest could have started; 0 while none waits.",
+    labels=FLOWWORKER,
+)
+LIMITED = GaugeSpec(
+    name="flowworker_operator_scaling_limited",
+    help="1 while the work needs more than `maxReplicas`, else 0.",
+    labels=FLOWWORKER,
+)
 PROBE_AGE = GaugeSpec(
     name="flowworker_operator_probe_age_seconds",
     help="Time since the database was last read; not there before the first time.",
@@ -132,6 +142,8 @@ METRICS: tuple[MetricSpec, ...] = (
     STARTABLE,
     IN_FLIGHT,
     STALLED,
+    OLDEST,
+    LIMITED,
     PROBE_AGE,
     DECISIONS,
     WRITES,

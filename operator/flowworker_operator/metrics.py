@@ -1,13 +1,15 @@
 """Keeps the operator's metrics: those of a FlowWorker are set after each of its rounds and go with it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Gauge, ProcessCollector
 
 from flowworker_operator import metric_list as listed
-from flowworker_operator.domain.snapshot import Snapshot
+from flowworker_operator.api.conditions import ConditionType
+from flowworker_operator.domain.snapshot import Demand, Snapshot
 from flowworker_operator.probe import Key
 
 
@@ -41,6 +43,8 @@ class Metrics:
             "in_flight": listed.IN_FLIGHT.on(registry),
             "stalled": listed.STALLED.on(registry),
         }
+        self._oldest = listed.OLDEST.on(registry)
+        self._limited = listed.LIMITED.on(registry)
         self._replicas = listed.REPLICAS.on(registry)
         self._ready_replicas = listed.READY_REPLICAS.on(registry)
         self._ready = listed.READY.on(registry)
@@ -57,15 +61,17 @@ class Metrics:
         self._stuck.set_function(stuck)
         self._leader.set_function(lambda: float(leader()))
 
-    def observe(self, key: Key, snapshot: Snapshot, *, ready: bool) -> None:
-        """Show what was seen of a FlowWorker."""
+    def observe(self, key: Key, snapshot: Snapshot, true_conditions: Collection[str]) -> None:
+        """Show what was seen of a FlowWorker, and which of its conditions are True."""
         pods = [pod for revision in snapshot.revisions for pod in revision.live]
         self._set(self._replicas, key, len(pods))
         self._set(self._ready_replicas, key, sum(pod.ready for pod in pods))
-        self._set(self._ready, key, ready)
+        self._set(self._ready, key, ConditionType.READY in true_conditions)
+        self._set(self._limited, key, ConditionType.SCALING_LIMITED in true_conditions)
         database = snapshot.database
         if database.demand is not None and database.age is not None:
             self._set(self._probe_age, key, database.age)
+            self._set(self._oldest, key, _waited(database.demand, snapshot.at.wall))
             for name, gauge in self._demand.items():
                 self._set(gauge, key, getattr(database.demand, name))
 
@@ -79,10 +85,15 @@ class Metrics:
     def forget(self, key: Key) -> None:
         """Remove every series of a FlowWorker."""
         self._last.pop(key, None)
-        gauges = (self._desired, self._probe_age, self._replicas, self._ready_replicas, self._ready)
-        for metric in (*gauges, *self._demand.values(), self._decisions):
+        seen = (self._probe_age, self._oldest, *self._demand.values(), self._replicas, self._ready_replicas)
+        for metric in (*seen, self._ready, self._limited, self._desired, self._decisions):
             metric.remove_by_labels({"namespace": key.namespace, "flowworker": key.name})
 
     @staticmethod
     def _set(gauge: Gauge, key: Key, value: float) -> None:
         gauge.labels(key.namespace, key.name).set(value)
+
+
+def _waited(demand: Demand, now: datetime) -> float:
+    oldest = demand.oldest_startable_at
+    return 0.0 if oldest is None else max(0.0, (now - oldest).total_seconds())

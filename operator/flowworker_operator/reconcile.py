@@ -248,8 +248,7 @@ class Reconciler:
 
     def _show(self, key: Key, snapshot: Snapshot, plan: Plan) -> None:
         status = plan.status or snapshot.status
-        ready = any(one.type == "Ready" and one.status == "True" for one in status.conditions)
-        self._metrics.observe(key, snapshot, ready=ready)
+        self._metrics.observe(key, snapshot, {one.type for one in status.conditions if one.status == "True"})
         if status.scaling is not None:
             self._metrics.decided(key, Decided(desired=status.scaling.desired, reason=status.scaling.reason))
 

@@ -1,8 +1,9 @@
 """A queue of keys: each is worked on by one round at a time, as often as needed and no more.
 
 A key that is added while it waits is there once; one that is added while its round runs gets another round after it. A
-round says when the next one is due; one that raises is tried again after a growing, random pause, and during the pause
-nothing can make the key hurry. The random part keeps many keys that failed together from coming back together.
+round says when the next one is due; one that raises is tried again after a growing, random pause, longer where its
+error asks for that, and during the pause nothing can make the key hurry. The random part keeps many keys that failed
+together from coming back together.
 """
 
 import asyncio
@@ -17,7 +18,10 @@ PARALLEL = 8
 """Rounds at once: most of a round is waiting for the API server."""
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 10.0
-"""Seconds between two tries of a key that fails; so also the longest wait once the reason of the failure has gone."""
+"""Seconds between two tries of a key that fails, so also the longest wait once the reason of the failure has gone,
+unless an error has asked for more."""
+LONGEST_ASKED = 10.0
+"""Seconds that an error may add by asking for them."""
 
 
 @dataclass(slots=True)
@@ -41,6 +45,7 @@ class WorkQueue(Generic[K]):
         random: Callable[[], float],
         clock: Callable[[], float],
         on_error: Callable[[K, Exception], None],
+        least_pause: Callable[[Exception], float],
         parallel: int = PARALLEL,
     ) -> None:
         """Nothing runs before `run`.
@@ -50,12 +55,14 @@ class WorkQueue(Generic[K]):
             random: numbers from 0 to 1.
             clock: seconds of a monotonic clock.
             on_error: told of every round that raised.
+            least_pause: seconds that an error asks to wait.
             parallel: rounds at once.
         """
         self._work = work
         self._random = random
         self._clock = clock
         self._on_error = on_error
+        self._least_pause = least_pause
         self._parallel = parallel
         self._entries: dict[K, _Entry] = {}
         self._waiting: asyncio.Queue[K] = asyncio.Queue()
@@ -126,12 +133,13 @@ class WorkQueue(Generic[K]):
         except Exception as error:  # noqa: BLE001 - whatever a round raises, the others go on
             with contextlib.suppress(Exception):
                 self._on_error(key, error)
-            return self._pause(entry)
+            return self._pause(entry, at_least=min(self._least_pause(error), LONGEST_ASKED))
         entry.failures, entry.paused_until = 0, 0.0
         return next_in
 
-    def _pause(self, entry: _Entry) -> float:
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(entry.failures, 16)) * (0.5 + self._random() / 2)
+    def _pause(self, entry: _Entry, *, at_least: float) -> float:
+        longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(entry.failures, 16))
+        pause = at_least + longest * (0.5 + self._random() / 2)
         entry.failures += 1
         entry.paused_until = self._clock() + pause
         return pause

@@ -1,11 +1,12 @@
 """The operator's metrics."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.unit.operator.samples import pod, revision, snapshot
+from tests.unit.operator.samples import NOW, pod, revision, snapshot
 
 from flowworker_operator.domain.snapshot import Demand
 from flowworker_operator.metric_list import METRICS
@@ -41,8 +42,9 @@ def test_every_metric_of_the_list_exists(registry: CollectorRegistry, metrics: M
 
 
 def test_what_was_seen_is_shown(registry: CollectorRegistry, metrics: Metrics) -> None:
-    seen = snapshot(revision(pod("a"), pod("b", ready=False)), demand=Demand(startable=7, in_flight=3, depth=9))
-    metrics.observe(KEY, seen, ready=True)
+    demand = Demand(startable=7, in_flight=3, depth=9, oldest_startable_at=NOW - timedelta(seconds=90))
+    seen = snapshot(revision(pod("a"), pod("b", ready=False)), demand=demand)
+    metrics.observe(KEY, seen, {"Ready", "ScalingLimited"})
     metrics.decided(KEY, Decided(desired=4, reason="Backlog"))
     shown = samples(registry)
     assert shown["flowworker_operator_replicas"] == 2
@@ -51,6 +53,9 @@ def test_what_was_seen_is_shown(registry: CollectorRegistry, metrics: Metrics) -
     assert shown["flowworker_operator_in_flight_tasks"] == 3
     assert shown["flowworker_operator_queue_depth"] == 9
     assert shown["flowworker_operator_desired_replicas"] == 4
+    assert shown["flowworker_operator_oldest_startable_age_seconds"] == 90
+    assert shown["flowworker_operator_scaling_limited"] == 1
+    assert shown["flowworker_operator_ready"] == 1
 
 
 def test_only_new_decisions_count(registry: CollectorRegistry, metrics: Metrics) -> None:
@@ -61,7 +66,7 @@ def test_only_new_decisions_count(registry: CollectorRegistry, metrics: Metrics)
 
 
 def test_the_series_of_a_resource_go_with_it(registry: CollectorRegistry, metrics: Metrics) -> None:
-    metrics.observe(KEY, snapshot(revision(pod("a"))), ready=False)
+    metrics.observe(KEY, snapshot(revision(pod("a"))), ())
     metrics.decided(KEY, Decided(desired=1, reason="Backlog"))
     assert of_resource(registry)
     metrics.forget(KEY)

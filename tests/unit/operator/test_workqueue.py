@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from flowworker_operator.workqueue import LONGEST_PAUSE, WorkQueue
+from flowworker_operator.workqueue import FIRST_PAUSE, LONGEST_ASKED, LONGEST_PAUSE, WorkQueue
 
 pytestmark = [pytest.mark.looptime]
 
@@ -25,6 +25,7 @@ class Bench:
             random=lambda: luck,
             clock=asyncio.get_running_loop().time,
             on_error=lambda key, error: self.errors.append((key, error)),
+            least_pause=lambda error: 60.0 if isinstance(error, PermissionError) else 0.0,
             parallel=parallel,
         )
 
@@ -124,6 +125,20 @@ async def test_the_sooner_of_two_appointments_counts() -> None:
         queue.after("a", 9)
         await asyncio.sleep(20)
     assert times == [1]
+
+
+async def test_an_error_may_ask_for_a_longer_pause_within_reason() -> None:
+    times: list[float] = []
+
+    async def work(_: str) -> None:
+        times.append(now())
+        raise PermissionError("not now")
+
+    bench = Bench(work)
+    async with bench.working() as queue:
+        queue.add("a")
+        await asyncio.sleep(12)
+    assert times == [0, LONGEST_ASKED + FIRST_PAUSE]
 
 
 async def test_whatever_a_round_raises_it_is_tried_again_after_growing_pauses() -> None:
