@@ -86,15 +86,13 @@ types: setup  ## Type check (pyright, strict)
 	$(BIN)/pyright
 
 generate: setup  ## Write the generated files
-	$(BIN)/python tools/generate_reference.py
+	$(BIN)/python -m tools.reference
 	$(BIN)/python tools/generate_crd.py
-	$(BIN)/python -m tools.operator_reference
 	$(BIN)/python -m tools.render_manifests
 
 verify: setup  ## Fail when a generated file differs from its source
-	$(BIN)/python tools/generate_reference.py --check
+	$(BIN)/python -m tools.reference --check
 	$(BIN)/python tools/generate_crd.py --check
-	$(BIN)/python -m tools.operator_reference --check
 	$(BIN)/python -m tools.render_manifests --check
 
 scan: setup  ## Scan the rendered chart for weak security settings (checkov, in an environment of its own)
