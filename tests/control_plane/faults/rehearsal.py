@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 from tests.control_plane.faults.changes import NAME, Change, image_of
@@ -61,6 +62,7 @@ class Ending:
     done: Counter[str]
     """Creations and deletions that the server did."""
     tried: Counter[str]
+    """Creations and deletions that were asked for, without those refused as decided on something old."""
     labels: Sequence[str] = field(default=())
     """Of all writes, in their order."""
 
@@ -133,7 +135,7 @@ class Rehearsal:
         return Ending(
             picture=await picture(self.scene.world),
             done=Counter(_kind(call) for call in calls if call.done and _kind(call)),
-            tried=Counter(_kind(call) for call in calls if _kind(call)),
+            tried=Counter(_kind(call) for call in calls if _kind(call) and not _conflicts(call)),
             labels=[call.label for call in calls],
         )
 
@@ -190,6 +192,10 @@ def sample(found: Sequence[Point]) -> list[Point]:
         order.append((rank[point.label], point.label.endswith("events"), point))
     chosen = [point for *_, point in sorted(order, key=lambda item: item[:2])]
     return chosen if wanted == "all" else chosen[: int(wanted)]
+
+
+def _conflicts(call: Call) -> bool:
+    return call.answer is not None and call.answer.status == HTTPStatus.CONFLICT
 
 
 def _kind(call: Call) -> str:
