@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from flowworker.database.connection import Connection, connect
 from flowworker.database.grants import grant
@@ -44,6 +45,13 @@ CORES = ("0.8", "0.10", "0.12", "0.13", "0.14", "0.15", "0.16", "0.17")
 """The catalogues of tests/catalogues; 0.8 is what we install."""
 
 _numbers = count(1)
+
+# No deadlines: how long an example takes depends on what else the machine does. Chance looks for new examples wherever
+# people work; with CI set the examples are the same each time, so that a change fails for nothing but itself.
+settings.register_profile(
+    "flowworker", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
+)
+settings.load_profile("flowworker")
 
 
 def pytest_configure() -> None:

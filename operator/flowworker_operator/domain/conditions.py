@@ -11,7 +11,7 @@ from flowworker_operator.api.status import LONGEST_MESSAGE, Condition
 from flowworker_operator.domain.grace import grace_seconds
 from flowworker_operator.domain.health import revision_fault
 from flowworker_operator.domain.rollout import overdue
-from flowworker_operator.domain.scaling import Decision, fresh
+from flowworker_operator.domain.scaling import DEFAULT_REPLICAS, Decision, fresh
 from flowworker_operator.domain.snapshot import Claim, Fault, RevisionState, Snapshot
 
 UNREACHABLE_AFTER = 10.0
@@ -32,6 +32,8 @@ class Facts:
     owner: Claim
     revisions: Sequence[RevisionState]
     """As they will be known after this plan: with the proof that was found."""
+    replicas_ignored: bool
+    """Nobody follows `spec.replicas`, and nobody is about to put its default back."""
 
     @property
     def owned(self) -> bool:
@@ -78,7 +80,7 @@ def conditions(facts: Facts) -> tuple[Condition, ...]:
         _schema_ready(facts.snapshot),
         _scaling_active(facts),
         _scaling_limited(facts.decision),
-        _scale_ignored(facts.snapshot),
+        _scale_ignored(facts),
         _drains_in_time(facts),
     ]
     return tuple(_dated(finding, facts.snapshot) for finding in findings)
@@ -115,11 +117,23 @@ def _ready_proven(facts: Facts, current: RevisionState) -> Finding:
     if fault is not None and ready == 0 and current.replicas > 0:
         return Finding(type=ConditionType.READY, status="False", reason=fault.reason, message=fault.message)
     if current.replicas == 0 and not current.live:
-        message = "no worker runs, because there is nothing to do"
-        return Finding(type=ConditionType.READY, status="True", reason=Reason.IDLE, message=message)
-    message = f"{ready} of {current.replicas} workers are ready"
+        reason, message = _without_workers(facts)
+        return Finding(type=ConditionType.READY, status="True", reason=reason, message=message)
+    message = f"{ready} of {current.replicas} workers are ready" if ready else "workers start, none is ready yet"
     message = message if fault is None else f"{message}; {fault.message}"
     return Finding(type=ConditionType.READY, status="True", reason=Reason.RUNNING, message=message)
+
+
+def _without_workers(facts: Facts) -> tuple[Reason, str]:
+    """Why a revision that is proven has no worker."""
+    mode = facts.snapshot.spec.scaling.mode
+    if frozen(facts.snapshot):
+        return Reason.SUSPENDED, f"no worker runs, and in mode {mode} none is started"
+    if facts.decision.desired > 0:
+        return Reason.RUNNING, "workers start, none is ready yet"
+    if mode is ScalingMode.EXTERNAL:
+        return Reason.IDLE, "no worker runs, because spec.replicas asks for none"
+    return Reason.IDLE, "no worker runs, because there is nothing to do"
 
 
 def _silent(current: RevisionState, snapshot: Snapshot) -> Fault | None:
@@ -250,9 +264,10 @@ def _scaling_limited(decision: Decision) -> Finding:
     return Finding(type=kind, status="False", reason=Reason.WITHIN_LIMITS, message="maxReplicas is not reached")
 
 
-def _scale_ignored(snapshot: Snapshot) -> Finding:
-    kind, mode, replicas = ConditionType.SCALE_IGNORED, snapshot.spec.scaling.mode, snapshot.spec.replicas
-    if mode is not ScalingMode.EXTERNAL and replicas != 1:
+def _scale_ignored(facts: Facts) -> Finding:
+    kind, spec = ConditionType.SCALE_IGNORED, facts.snapshot.spec
+    mode, replicas = spec.scaling.mode, spec.replicas
+    if facts.replicas_ignored and replicas != DEFAULT_REPLICAS:
         message = f"spec.replicas is {replicas}, but only mode External follows it and the mode is {mode}"
         return Finding(type=kind, status="True", reason=Reason.NOT_EXTERNAL, message=message)
     return Finding(type=kind, status="False", reason=Reason.NOTHING_IGNORED, message="spec.replicas is not ignored")

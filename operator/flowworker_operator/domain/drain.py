@@ -3,7 +3,7 @@
 A victim is asked to drain by a lease and stays ready while it finishes. Only when it has drained (or its time is up) is
 it marked with a deletion cost, and only when the marks are seen are the replicas lowered: the ReplicaSet then removes
 exactly the marked pods. It removes pods that are not ready before any others whatever their cost, so nothing is
-lowered while a pod that should stay is not ready.
+lowered while a pod that should stay is not ready, nor while one still bears a mark that it should not have.
 """
 
 from collections.abc import Iterable
@@ -109,5 +109,6 @@ def _replicas(
     if absent > 0 and excess > 0:
         return revision.replicas - min(absent, excess)  # pods that do not exist need no drain
     marked = [pod for pod in gone if pod.marked]
-    unready = [pod for pod in staying if not pod.ready and pod not in marked]
-    return revision.replicas - len(marked) if marked and not unready else None
+    # Before these the ReplicaSet would take: a pod that is not ready, and one whose mark is still to be taken away.
+    in_danger = [pod for pod in staying if pod not in marked and (pod.marked or not pod.ready)]
+    return revision.replicas - len(marked) if marked and not in_danger else None

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from flowworker_operator.api.conditions import Reason
+from flowworker_operator.api.spec import ScalingMode
 from flowworker_operator.domain import plan as steps
 from flowworker_operator.domain.announcements import announcements
 from flowworker_operator.domain.conditions import Facts, frozen
@@ -29,7 +30,7 @@ def make_plan(snapshot: Snapshot) -> Plan:
     if snapshot.deleting:
         return Plan(memory=snapshot.memory)
     outcome = _decide(snapshot)
-    facts = _facts(snapshot, outcome.decision)
+    facts = _facts(snapshot, outcome)
     plan = _farewells(facts) if frozen(snapshot) else _changes(facts)
     status = status_of(facts)
     return replace(
@@ -58,13 +59,19 @@ def _decide(snapshot: Snapshot) -> Outcome:
     )
 
 
-def _facts(snapshot: Snapshot, decision: Decision) -> Facts:
-    first = owner(snapshot.claim, snapshot.rivals)
+def _facts(snapshot: Snapshot, outcome: Outcome) -> Facts:
+    decision, first = outcome.decision, owner(snapshot.claim, snapshot.rivals)
     if first != snapshot.claim:
         message = f"{first.namespace}/{first.name} runs this {snapshot.spec.kind}"
         decision = Decision(desired=0, reason=Reason.OWNED_ELSEWHERE, message=message)
     revisions = snapshot.revisions if frozen(snapshot) else tuple(_with_proof(snapshot))
-    return Facts(snapshot=snapshot, decision=decision, owner=first, revisions=revisions)
+    return Facts(
+        snapshot=snapshot,
+        decision=decision,
+        owner=first,
+        revisions=revisions,
+        replicas_ignored=snapshot.spec.scaling.mode is not ScalingMode.EXTERNAL and outcome.seed is None,
+    )
 
 
 def _with_proof(snapshot: Snapshot) -> Iterable[RevisionState]:

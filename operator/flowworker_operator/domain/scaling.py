@@ -14,6 +14,9 @@ from flowworker_operator.domain.snapshot import DatabaseState, Demand
 STALE_AFTER = 15.0
 """Seconds after which a reading is too old to decide on."""
 
+DEFAULT_REPLICAS = 1
+"""`spec.replicas` where nobody has written it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
@@ -76,7 +79,7 @@ def decide(
             decision, after = _automatic(spec, database, resumed, tick)
         case ScalingMode.EXTERNAL:
             # The default says nothing. As long as nobody has written the number, what runs is what is asked for.
-            untouched = spec.replicas == 1 and not replicas_set
+            untouched = spec.replicas == DEFAULT_REPLICAS and not replicas_set
             asked = clamp(spec, max(1, resumed.held)) if untouched else spec.replicas
             seed = asked if asked != spec.replicas else None
             decision = _external(spec, asked)
@@ -129,7 +132,7 @@ def _automatic(spec: FlowWorkerSpec, database: DatabaseState, memory: Memory, ti
     decision = Decision(
         desired=desired,
         reason=_reason(spec, wanted, answer, desired),
-        message=_numbers(spec, demand, desired, answer),
+        message=_numbers(spec, demand, desired, answer) + _bound(spec, wanted),
         limited=_limit(spec, wanted),
     )
     horizon = tick - spec.scaling.scale_down_window_seconds
@@ -147,9 +150,17 @@ def _not_yet_zero(spec: FlowWorkerSpec, demand: Demand, memory: Memory, answer: 
 
 
 def _reset(spec: FlowWorkerSpec, situation: Situation, *, replicas_set: bool) -> int | None:
-    """The default for `spec.replicas` after External, until the status says that External was left."""
+    """The default for `spec.replicas` after External, until the status says that External was left.
+
+    Who has written a number keeps it until its value changes, and would be taken to ask for it in the next External. A
+    default that somebody else has written is therefore replaced, and comes back in the next round as ours.
+    """
     left = situation.shown_mode is ScalingMode.EXTERNAL or not replicas_set
-    return 1 if left and spec.replicas != 1 else None
+    if not left:
+        return None
+    if spec.replicas != DEFAULT_REPLICAS:
+        return DEFAULT_REPLICAS
+    return DEFAULT_REPLICAS + 1 if replicas_set else None
 
 
 def _follow(memory: Memory, count: int, tick: float, spec: FlowWorkerSpec) -> Memory:
@@ -162,7 +173,7 @@ def _external(spec: FlowWorkerSpec, asked: int) -> Decision:
     return Decision(
         desired=clamp(spec, asked),
         reason=Reason.EXTERNAL,
-        message=f"spec.replicas asks for {asked}",
+        message=f"spec.replicas asks for {asked}" + _bound(spec, asked),
         limited=_limit(spec, asked),
     )
 
@@ -193,6 +204,14 @@ def _numbers(spec: FlowWorkerSpec, demand: Demand, desired: int, answer: int) ->
 def _limit(spec: FlowWorkerSpec, wanted: int) -> str | None:
     most = spec.scaling.max_replicas
     return f"{wanted} workers are wanted, maxReplicas is {most}" if wanted > most else None
+
+
+def _bound(spec: FlowWorkerSpec, wanted: int) -> str:
+    """Which limit of the spec has the last word, to go on with in a message."""
+    least, most = spec.scaling.min_replicas, spec.scaling.max_replicas
+    if wanted > most:
+        return f"; maxReplicas is {most}"
+    return f"; minReplicas is {least}" if wanted < least else ""
 
 
 def _divide_up(count: int, size: int) -> int:

@@ -3,6 +3,8 @@
 from tests.chaos.workloads import Plan, single
 from tests.control_plane.operator.world import FLOWWORKERS, World
 
+from flowworker_operator.gather import replicas_set
+
 SCALE = FLOWWORKERS + "/report/scale"
 
 
@@ -34,6 +36,20 @@ async def test_external_begins_with_what_runs_and_auto_goes_on_from_there(world:
     await world.until_idle("report")
 
 
+async def test_external_begins_with_what_runs_also_when_it_was_told_one_the_last_time(world: World) -> None:
+    await world.apply("report", scaling={"mode": "External"})
+    await world.patch(FLOWWORKERS, "report/scale", {"spec": {"replicas": 0}})
+    await world.until_condition("report", "Ready", "True", "Idle")
+    await world.patch(FLOWWORKERS, "report/scale", {"spec": {"replicas": 1}})
+    await world.until_condition("report", "Ready", "True", "Running")
+    await world.patch(FLOWWORKERS, "report", {"spec": {"scaling": {"mode": "Auto", "minReplicas": 2}}})
+    await world.until_replicas("report", 2)
+    await world.until_flowworker("report", lambda one: not replicas_set(one), "nobody's number as spec.replicas")
+    await world.patch(FLOWWORKERS, "report", {"spec": {"scaling": {"mode": "External", "minReplicas": 0}}})
+    await world.until_flowworker("report", lambda one: one["spec"]["replicas"] == 2, "2 as spec.replicas")
+    assert await world.replicas("report") == 2
+
+
 async def test_paused_changes_nothing_and_says_so(world: World) -> None:
     await world.apply("report")
     await world.until_idle("report")
@@ -41,6 +57,7 @@ async def test_paused_changes_nothing_and_says_so(world: World) -> None:
     await world.until_condition("report", "ScalingActive", "False", "Paused")
     await world.ground.start_run(single, Plan())
     await world.until_flowworker("report", lambda one: one["status"]["queue"]["startable"] == 1, "1 startable")
+    assert (await world.condition("report", "Ready"))["reason"] == "Suspended"
     assert await world.replicas("report") == 0
     await world.patch(FLOWWORKERS, "report", {"spec": {"scaling": {"mode": "Auto"}}})
     await world.ground.conclude()

@@ -181,5 +181,7 @@ def test_entering_and_leaving_external_does_not_jump(spec: FlowWorkerSpec, deman
     back = spec.model_copy(update={"replicas": seeded.replicas})
     left = decide_at(back, demand, stayed.memory, 3 * TICK, stayed.decision.desired)
     assert left.seed == (1 if seeded.replicas != 1 else None)
-    if spec.scaling.scale_down_window_seconds >= TICK:
-        assert left.decision.desired == max(stayed.decision.desired, clamp(spec, needed(spec, demand)))
+    work = needed(spec, demand)
+    patient = work > 0 or spec.scaling.idle_seconds_before_zero > 0
+    if patient and spec.scaling.scale_down_window_seconds >= TICK:
+        assert left.decision.desired == max(stayed.decision.desired, clamp(spec, work))

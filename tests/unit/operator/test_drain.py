@@ -1,5 +1,6 @@
 """Shrinking one Deployment, step by step."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from tests.unit.operator.samples import NOW, drained, pod, report, revision
@@ -78,6 +79,12 @@ def test_replicas_are_not_lowered_while_a_pod_that_stays_is_not_ready() -> None:
     """The ReplicaSet would remove that one instead."""
     stays = pod("b", ready=False, report=report(in_flight=2, on_last_attempt=True))
     assert shrink(revision(drained("a", marked=True), stays), 1).replicas is None
+
+
+def test_replicas_are_not_lowered_while_a_pod_bears_a_mark_that_it_should_not_have() -> None:
+    """The ReplicaSet might remove that one instead: it may not have seen that the mark is gone."""
+    change = shrink(revision(drained("a", marked=True), replace(busy("b", 3), marked=True)), 1)
+    assert ([pod.name for pod in change.unmark], change.replicas) == (["b"], None)
 
 
 def test_replicas_are_not_lowered_while_a_victim_that_is_not_ready_still_works() -> None:

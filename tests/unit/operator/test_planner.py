@@ -201,6 +201,23 @@ def test_the_default_is_written_until_the_status_says_that_external_was_left() -
     assert make_plan(replace(left, status=stored(plan.status))).set_replicas is None
 
 
+def test_a_one_that_somebody_asked_for_in_external_is_not_asked_for_in_the_next() -> None:
+    """It looks like the default, and stays theirs until its value changes: so it is changed, and comes back as ours."""
+    scaled = make_spec(scaling={"mode": "External"}, replicas=1)
+    first = replace(held(snapshot(revision(pod("a"))), 1), spec=scaled, replicas_set=True)
+    left = replace(first, spec=make_spec(replicas=1), status=stored(make_plan(first).status), memory=None)
+    plan = make_plan(left)
+    assert plan.set_replicas is not None
+    assert plan.set_replicas.replicas == 2
+    ours = replace(left, spec=make_spec(replicas=2), status=stored(plan.status), replicas_set=False)
+    plan = make_plan(ours)
+    assert plan.set_replicas is not None
+    assert plan.set_replicas.replicas == 1
+    assert not [event for event in plan.events if event.reason == "NotExternal"]
+    done = replace(ours, spec=make_spec(replicas=1), status=stored(plan.status) if plan.status else ours.status)
+    assert make_plan(done).set_replicas is None
+
+
 def test_a_number_outside_external_is_reported_as_ignored() -> None:
     ignored = condition(planned(revision(pod("a")), spec=make_spec(replicas=4), replicas_set=True), "ScaleIgnored")
     assert (ignored.status, ignored.reason) == ("True", "NotExternal")
