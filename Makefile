@@ -29,7 +29,7 @@ worker/flowworker/database/upstream/manifest.json: $(VENV)/.ready tools/fetch_up
 demo: setup setup-cluster  ## A real cluster: install the chart, apply a FlowWorker, watch 300 runs scale it 0 -> N -> 0
 	$(BIN)/python -m examples.demo_cluster
 
-demo-down: setup  ## Remove everything `make demo` has made
+demo-down: setup  ## Remove the demo's cluster and all that is in it; what was built stays for the next time
 	$(BIN)/python -m examples.demo_cluster down
 
 demo-local: setup  ## Without a cluster: 100 runs and a job queue through one worker on an embedded PostgreSQL

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 from e2e.cluster.backend import Backend
@@ -14,8 +15,9 @@ from tools.build_image.catalogue import IMAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "build" / "images" / "e2e"
-TAGS = (TAG, NEXT_TAG, "demo")
-"""Two for tests that change from one to the other; the demo's also names the test's PostgreSQL."""
+TAGS = (TAG, NEXT_TAG, "demo", version("flowworker"))
+"""Two for tests that change from one to the other; the demo's also names the test's PostgreSQL; and what the examples
+name."""
 LOADED = "loaded-images.json"
 """File beside the kubeconfig, which goes with the cluster: what was given to it."""
 

@@ -23,8 +23,8 @@ class Sight:
 
     row: Sequence[str]
     """The line of `kubectl get flowworkers`."""
-    completed: int
-    """Runs."""
+    tasks: int
+    """Done so far."""
 
 
 class View(Protocol):
@@ -62,7 +62,7 @@ class Narrator:
 
     @contextmanager
     def live(self, total: int) -> Generator[View]:
-        """A view of the FlowWorker and of the runs."""
+        """A view of the FlowWorker and of the tasks."""
         if self.console.is_terminal:
             with _LiveView.opened(self.console, total) as view:
                 yield view
@@ -82,18 +82,19 @@ class Narrator:
 
 
 class _PlainView:
-    """A line whenever something has changed, as `kubectl get --watch` prints them."""
+    """A line whenever something has changed, as `kubectl get --watch` prints them, and for each tenth of the tasks."""
 
     def __init__(self, total: int) -> None:
         self._total = total
-        self._last: Sequence[str] = ()
+        self._last: tuple[Sequence[str], int] = ((), 0)
         self._began = time.monotonic()
-        self.note(_line(COLUMNS, "RUNS"))
+        self.note(_line(COLUMNS, "TASKS"))
 
     def show(self, sight: Sight) -> None:
-        if sight.row != self._last:
-            self._last = sight.row
-            self.note(_line(sight.row, f"{sight.completed}/{self._total}"))
+        news = sight.row, 10 * sight.tasks // self._total
+        if news != self._last:
+            self._last = news
+            self.note(_line(sight.row, f"{sight.tasks}/{self._total}"))
 
     def note(self, text: str) -> None:
         print(f"  {time.monotonic() - self._began:5.1f} s  {text}", flush=True)
@@ -105,9 +106,9 @@ class _LiveView:
     def __init__(self, live: Live, total: int) -> None:
         self._live = live
         self._notes: list[str] = []
-        columns = (TextColumn("  runs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (TextColumn("  tasks"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self._progress = Progress(*columns)
-        self._bar = self._progress.add_task("runs", total=total)
+        self._bar = self._progress.add_task("tasks", total=total)
 
     @classmethod
     @contextmanager
@@ -118,7 +119,7 @@ class _LiveView:
     def show(self, sight: Sight) -> None:
         table = Table(*COLUMNS, box=None)
         table.add_row(*sight.row)
-        self._progress.update(self._bar, completed=sight.completed)
+        self._progress.update(self._bar, completed=sight.tasks)
         self._live.update(Group(table, self._progress, *self._notes), refresh=True)
 
     def note(self, text: str) -> None:

@@ -22,16 +22,24 @@ PATIENCE = 240.0
 """Seconds for all runs and the way back to zero."""
 STARTS_AT_ONCE = 4
 
-COMPLETED = "SELECT count(*) FROM pgflow.runs WHERE status = 'completed'"
+DONE = """
+    SELECT
+        (SELECT count(*) FROM pgflow.runs WHERE status = 'completed') AS runs,
+        (SELECT count(*) FROM pgflow.step_tasks WHERE status = 'completed') AS tasks
+"""
 HELD = """
     SELECT worker_id, array_agg(run_id || step_slug || task_index) AS tasks FROM flowworker.workers
     JOIN pgflow.step_tasks ON last_worker_id = worker_id AND step_tasks.status = 'started'
     WHERE pod_name = $1 GROUP BY worker_id
 """
-RESCUED = """
-    SELECT count(*) FROM pgflow.step_tasks
-    WHERE run_id || step_slug || task_index = ANY($1) AND status = 'completed' AND last_worker_id <> $2
+ENDED = """
+    SELECT
+        count(*) FILTER (WHERE last_worker_id = $2) AS by_itself,
+        count(*) FILTER (WHERE last_worker_id <> $2) AS by_others
+    FROM pgflow.step_tasks
+    WHERE run_id || step_slug || task_index = ANY($1) AND status = 'completed'
 """
+"""By itself: those whose end was on its way to the database when it was killed."""
 VERDICT = """
     SELECT
         (SELECT count(*) FROM pgflow.runs WHERE status = 'completed') AS runs,
@@ -78,7 +86,7 @@ class Day:
         Raises:
             TimeoutError: it took too long.
         """
-        with narrator.live(self.runs) as view:
+        with narrator.live(self.runs * (PAGES + 2)) as view:
             async with asyncio.timeout(PATIENCE):
                 while not await self._look(view):  # noqa: ASYNC110 - the cluster cannot call us
                     await asyncio.sleep(LOOK_EVERY)
@@ -96,19 +104,23 @@ class Day:
             "workers": f"0 → {self.most} → 0",
         }
         if self.killed is not None:
-            rescued = await self.database.fetchval(RESCUED, self.killed["tasks"], self.killed["worker_id"])
-            self.facts["the killed worker"] = f"held {len(self.killed['tasks'])} tasks; {rescued} were done by others"
+            ended = await self.database.fetchrow(ENDED, self.killed["tasks"], self.killed["worker_id"])
+            assert ended is not None
+            by_itself = f"; its last word was the end of {ended['by_itself']}" if ended["by_itself"] else ""
+            held = f"held {len(self.killed['tasks'])} tasks{by_itself}"
+            self.facts["the killed worker"] = f"{held}; {ended['by_others']} were done by others"
         return (found["runs"], found["lost_runs"], found["lost_tasks"]) == (self.runs, 0, 0)
 
     async def _look(self, view: View) -> bool:
         resource = await self.town.read()
-        completed: int = await self.database.fetchval(COMPLETED)
+        done = await self.database.fetchrow(DONE)
+        assert done is not None
         status: Mapping[str, Any] = resource.get("status", {})
         self.most = max(self.most, status.get("readyReplicas", 0))
-        view.show(Sight(row=_row(resource), completed=completed))
+        view.show(Sight(row=_row(resource), tasks=done["tasks"]))
         if self.killed is None and status.get("readyReplicas", 0) > 1 and status["queue"]["startable"]:
             await self._kill(view, status)
-        return completed == self.runs and status.get("replicas") == 0
+        return done["runs"] == self.runs and status.get("replicas") == 0
 
     async def _kill(self, view: View, status: Mapping[str, Any]) -> None:
         """Kill the busiest worker; what it held is seen afterwards, when it can finish nothing more."""

@@ -135,7 +135,9 @@ class OperatorProcess:
             "HTTP_PORT": str(self.port),
             **self.settings,
         }
-        return {**kept, **{f"FLOWWORKER_OPERATOR_{name}": value for name, value in settings.items()}}
+        # kopf's copies of the certificates are left behind when it is killed.
+        own = {"TMPDIR": str(self.folder)}
+        return {**kept, **own, **{f"FLOWWORKER_OPERATOR_{name}": value for name, value in settings.items()}}
 
 
 def rules() -> list[dict[str, Any]]:
