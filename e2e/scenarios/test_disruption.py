@@ -4,7 +4,7 @@ import time
 
 from e2e.support.flowworker import FlowWorker, Frame, names, uids
 from e2e.support.ground import Ground
-from e2e.support.kube import Object
+from e2e.support.kube import EVENTS, Object
 from e2e.support.node import kill_worker
 from e2e.support.release import NEXT_TAG
 from e2e.support.stage import Stage
@@ -97,6 +97,14 @@ async def test_work_of_a_killed_worker_is_finished_by_others(stage: Stage) -> No
         executions = await ground.conclude(repeats=3)
         assert {one.attempt for one in executions} == {1}
         await worker.is_at(2)
+        if not stage.disturbed:  # an operator that starts later has not seen it
+            await until(lambda: told(worker, "WorkerRestarted", name), f"an event about {name}")
+
+
+async def told(worker: FlowWorker, reason: str, pod: str) -> bool:
+    """Whether an event of this reason names a pod."""
+    events = await worker.kube.list(EVENTS, worker.namespace)
+    return any(one["reason"] == reason and pod in one.get("message", "") for one in events)
 
 
 async def evict(ground: Ground, pod: str) -> None:

@@ -50,15 +50,24 @@ def is_silent(pod: Object) -> bool:
     A container that has ended just now does not count: kubelet starts it again at once the first time, and its next
     worker could be taken for the dead one.
     """
-    statuses: Iterable[Object] = pod.get("status", _NOTHING).get("containerStatuses", ())
-    waiting = (one.get("state", _NOTHING).get("waiting", _NOTHING) for one in statuses if one["name"] == WORKER)
-    return is_over(pod) or any(one.get("reason") == _BACKING_OFF for one in waiting)
+    waiting = _worker_status(pod).get("state", _NOTHING).get("waiting", _NOTHING)
+    return is_over(pod) or waiting.get("reason") == _BACKING_OFF
 
 
 def restarts(pod: Object) -> int:
     """How often the worker's container was started again."""
+    return _worker_status(pod).get("restartCount", 0)
+
+
+def last_end(pod: Object) -> str:
+    """How the worker ended before its container was started again: the kubelet's word for it, and the exit code."""
+    ended = _worker_status(pod).get("lastState", _NOTHING).get("terminated", _NOTHING)
+    return f"{ended.get('reason', 'Unknown')}, exit code {ended.get('exitCode', 'unknown')}"
+
+
+def _worker_status(pod: Object) -> Object:
     statuses: Iterable[Object] = pod.get("status", _NOTHING).get("containerStatuses", ())
-    return next((one.get("restartCount", 0) for one in statuses if one["name"] == WORKER), 0)
+    return next((one for one in statuses if one["name"] == WORKER), _NOTHING)
 
 
 def condition(status: Object, kind: str) -> Object:

@@ -4,7 +4,7 @@ A process that does not lead looks at nothing but the cluster, so that one conne
 number of operators. Its first rounds as the leader start without memory, which makes windows longer and never shorter.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -14,13 +14,14 @@ from flowworker.errors import FlowWorkerError
 from flowworker_operator.apply import Executor, Outcome, Target
 from flowworker_operator.cluster.events import EventRecorder
 from flowworker_operator.cluster.resources import BUDGETS, DEPLOYMENTS, FLOWWORKERS, PODS, Object
+from flowworker_operator.domain.announcements import lost, restarted
 from flowworker_operator.domain.plan import Event, Plan
 from flowworker_operator.domain.planner import make_plan
 from flowworker_operator.domain.rejection import rejected
 from flowworker_operator.domain.snapshot import Claim, Fault, Lease, Moment, Report, Snapshot
 from flowworker_operator.domain.urgency import urgent
 from flowworker_operator.gather import Design, History, Observed, claim_of, design, gather, status_of
-from flowworker_operator.gather_pods import is_silent, pod_state, restarts
+from flowworker_operator.gather_pods import is_silent, last_end, pod_state, restarts
 from flowworker_operator.metrics import Decided, Metrics
 from flowworker_operator.probe import Key, Probes, Subject
 from flowworker_operator.secrets import Secrets
@@ -49,6 +50,8 @@ class _Record:
     history: History = field(default_factory=History)
     buried: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
     """Pods whose worker the database knows to be dead, and how often it had been started."""
+    restarts: dict[str, int] = field(default_factory=dict[str, int])
+    """How often the worker of each pod was started again, by the pod's uid."""
 
 
 class Reconciler:
@@ -109,7 +112,7 @@ class Reconciler:
         if isinstance(record.design, Fault):
             return await self._reject(flowworker, record, record.design)
         fault = await self._connect(key, record, record.design)
-        await self._bury(key, record)
+        self._tell(claim_of(flowworker), (*lost(await self._bury(key, record)), *self._restarted(key, record)))
         if self._must_wait(key, record, fault) or self._store.get(FLOWWORKERS, key) is not flowworker:
             return "waiting", SOON  # in the second case it has changed while we asked others
         return await self._act(Target(flowworker=flowworker, design=record.design), record, fault)
@@ -180,22 +183,33 @@ class Reconciler:
             eager=urgent(pods),
         )
 
-    async def _bury(self, key: Key, record: _Record) -> None:
-        """Tell the database which workers are no more, each once, so that their tasks need not wait to be missed."""
+    async def _bury(self, key: Key, record: _Record) -> Sequence[str]:
+        """Tell the database which workers are no more, each once, so that their tasks need not wait to be missed.
+
+        Gives the names of those that had not said goodbye.
+        """
         pods = self._store.belonging(PODS, key)
         silent = {(pod["metadata"]["uid"], restarts(pod)) for pod in pods if is_silent(pod)}
         news = self._gone.get(key, set()) | {uid for uid, _ in silent - record.buried}
         if not news or self._probes.fault(key) is not None:
-            return
+            return ()
         try:
-            await self._probes.bury(key, sorted(news))
+            names = await self._probes.bury(key, sorted(news))
         except FlowWorkerError as error:
             logger.info(
                 "cannot tell which workers are gone", namespace=key.namespace, flowworker=key.name, error=str(error)
             )
-            return
+            return ()
         record.buried = silent
         self._gone.pop(key, None)
+        return names
+
+    def _restarted(self, key: Key, record: _Record) -> Sequence[Event]:
+        """What to tell about workers that have ended and were started again since the last round."""
+        pods = self._store.belonging(PODS, key)
+        before, record.restarts = record.restarts, {pod["metadata"]["uid"]: restarts(pod) for pod in pods}
+        again = (pod for pod in pods if restarts(pod) > before.get(pod["metadata"]["uid"], restarts(pod)))
+        return [restarted(pod["metadata"]["name"], last_end(pod)) for pod in again]
 
     def _must_wait(self, key: Key, record: _Record, fault: Fault | None) -> bool:
         known = fault or self._probes.fault(key) or self._probes.reading(key)

@@ -76,12 +76,12 @@ class Reason(StrEnum):
 
 
 MEANINGS: Mapping[Reason, str] = {
-    Reason.RUNNING: "The revision asked for is proven and does the work.",
-    Reason.IDLE: "The revision asked for is proven; there is nothing to do and no worker runs.",
+    Reason.RUNNING: "The revision asked for is proven; its workers do the work, or start.",
+    Reason.IDLE: "The revision asked for is proven; no worker runs: there is nothing to do, or none is asked for.",
     Reason.PROVING: "The first pod of a new revision has not yet started, checked its flow and reported.",
     Reason.ROLLING_OUT: "The new revision is proven; workers of the one before are being replaced.",
     Reason.COMPLETE: "Every worker runs the revision asked for.",
-    Reason.SUSPENDED: "Nothing is started, because the mode is Paused or DryRun.",
+    Reason.SUSPENDED: "No worker runs and none is started, because the mode is Paused or DryRun.",
     Reason.INVALID_SPEC: "The spec is not valid, although the CRD let it through; the message names the field.",
     Reason.IMAGE_PULL: "The image cannot be pulled: check spec.image, the registry and imagePullSecrets.",
     Reason.BAD_SECRET: "A Secret or a key of it is missing or unusable: check spec.database and envFrom.",

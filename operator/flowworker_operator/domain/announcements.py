@@ -1,6 +1,6 @@
 """The events of a plan: changes of size, drains, steps of a rollout and changes of conditions, each told once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from flowworker_operator.api.conditions import ConditionType
 from flowworker_operator.api.status import Condition, FlowWorkerStatus
@@ -26,6 +26,18 @@ def announcements(snapshot: Snapshot, plan: Plan, status: FlowWorkerStatus, befo
         before: workers wanted until now.
     """
     return (*_scaled(status, before), *_draining(snapshot, plan), *_rollout(plan), *_conditions(snapshot, status))
+
+
+def lost(pods: Sequence[str]) -> Iterable[Event]:
+    """What to tell about workers that have ended without a word."""
+    if pods:
+        message = f"{', '.join(pods)}: ended without a word; others do what they held"
+        yield Event(type="Warning", reason="WorkersLost", message=message)
+
+
+def restarted(pod: str, end: str) -> Event:
+    """What to tell about a worker that has ended and whose container was started again."""
+    return Event(type="Warning", reason="WorkerRestarted", message=f"{pod}: its worker ended ({end}) and starts again")
 
 
 def _scaled(status: FlowWorkerStatus, before: int) -> Iterable[Event]:

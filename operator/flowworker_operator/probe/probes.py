@@ -116,14 +116,21 @@ class Probes:
             await self._order(key, "end drains", lambda link: probe.end_drain(link, by, uids))
             self._prober(key).look_soon()
 
-    async def bury(self, key: Key, uids: Sequence[str]) -> None:
+    async def bury(self, key: Key, uids: Sequence[str]) -> Sequence[str]:
         """Mark the workers of pods lost that are known to be gone, so that their tasks are given back at once.
+
+        Returns:
+            Names of the pods whose workers ended without a word.
 
         Raises:
             FlowWorkerError: as `drain` does.
         """
-        if uids and await self._order(key, "mark workers lost", lambda link: probe.bury(link, uids)):
+        if not uids:
+            return ()
+        lost = await self._order(key, "mark workers lost", lambda link: probe.bury(link, uids))
+        if lost:
             self._prober(key).look_soon()
+        return lost
 
     async def close(self) -> None:
         """Forget everything and close every connection."""

@@ -99,9 +99,10 @@ async def test_a_new_drain_is_read_at_once_and_a_renewal_in_its_time(observer: O
 
 
 async def test_workers_of_pods_that_are_gone_are_lost_at_once(watching: Observer, owner: Connection) -> None:
-    states = {pod: await report(owner, pod_uid=pod) for pod in ("gone", "here")}
+    states = {pod: await report(owner, pod_uid=pod, pod_name=f"pod-{pod}") for pod in ("gone", "here")}
     await report(owner, pod_uid="gone", state="stopped")
-    await watching.probes.bury(FLOW.key, ["gone", "never seen"])
+    assert await watching.probes.bury(FLOW.key, ["gone", "never seen"]) == ["pod-gone"]
+    assert await watching.probes.bury(FLOW.key, ["gone", "never seen"]) == []
     found = {
         row["worker_id"]: row["state"] for row in await owner.fetch("SELECT worker_id, state FROM flowworker.workers")
     }
@@ -120,7 +121,7 @@ async def test_orders_for_what_is_not_watched_or_not_reachable_say_so(observer: 
 async def test_nothing_to_order_asks_nothing(observer: Observer) -> None:
     await observer.probes.drain(FLOW.key, [])
     await observer.probes.release(FLOW.key, [])
-    await observer.probes.bury(FLOW.key, [])
+    assert not await observer.probes.bury(FLOW.key, [])
 
 
 async def test_a_role_that_may_not_write_drains_is_told(watching: Observer, owner: Connection) -> None:

@@ -26,6 +26,7 @@ from flowworker_operator.domain.snapshot import (
     WorkerState,
 )
 from flowworker_operator.gather import Design, design, gather, replicas_set, status_of
+from flowworker_operator.gather_pods import last_end
 from flowworker_operator.render.identity import Owner
 
 EARLIER = Owner(namespace="shop", name="report", uid="0")
@@ -135,6 +136,7 @@ def test_what_kubelet_tells_of_containers_reaches_the_pod() -> None:
     first, second = pod.containers
     assert (first.name, first.waiting_reason, first.waiting_message) == ("init", "ErrImagePull", "not found")
     assert (second.restarts, second.exit_code, second.ended_message) == (3, 66, "no module app")
+    assert last_end(live_pod(containerStatuses=[crashing])) == "Error, exit code 66"
 
 
 def test_a_pod_without_room_is_unschedulable() -> None:

@@ -222,10 +222,10 @@ async def end_drain(connection: Connection, by: str, pod_uids: Sequence[str]) ->
     await connection.execute(load("probe/release"), by, list(pod_uids))
 
 
-async def bury(connection: Connection, pod_uids: Sequence[str]) -> list[UUID]:
-    """Mark the workers of pods lost that are known to be gone; returns those that were not marked before."""
+async def bury(connection: Connection, pod_uids: Sequence[str]) -> list[str]:
+    """Mark the workers of pods lost that are known to be gone; names the pods whose workers had not said goodbye."""
     rows = await connection.fetch(load("probe/bury"), list(pod_uids))
-    return [row["worker_id"] for row in rows]
+    return sorted({row["name"] for row in rows})
 
 
 def asker(namespace: str, flowworker: str) -> str:

@@ -11,4 +11,4 @@ UPDATE flowworker.workers AS w
 SET state = 'lost'
 FROM gone
 WHERE w.worker_id = gone.worker_id
-RETURNING w.worker_id
+RETURNING coalesce(w.pod_name, w.worker_name) AS name
