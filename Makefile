@@ -26,7 +26,7 @@ worker/flowworker/database/upstream/manifest.json: $(VENV)/.ready tools/fetch_up
 	$(BIN)/python tools/fetch_upstream.py
 	@touch $@
 
-demo: setup setup-cluster  ## A real cluster: install the chart, apply a FlowWorker, watch 300 runs scale it 0 -> N -> 0
+demo: setup setup-image setup-cluster  ## A real cluster: install the chart, apply a FlowWorker, watch 300 runs scale it 0 -> N -> 0
 	$(BIN)/python -m examples.demo_cluster
 
 demo-down: setup  ## Remove the demo's cluster and all that is in it; what was built stays for the next time
@@ -53,7 +53,7 @@ test-control-plane: setup  ## Tests of the operator against a real API server (n
 	$(BIN)/python -m e2e.cluster.binaries control-plane
 	$(PYTEST) -m control_plane tests
 
-e2e: setup setup-cluster  ## Tests on a real node, with real pods
+e2e: setup setup-image setup-cluster  ## Tests on a real node, with real pods
 	$(BIN)/pytest -m e2e e2e $(E2E)
 
 test-chaos: setup  ## Tests that kill, freeze, block and cut real processes

@@ -96,7 +96,7 @@ MEANINGS: Mapping[Reason, str] = {
     Reason.TEMPLATE_REFUSED: "The API server refuses what spec.template makes of the pod.",
     Reason.DEADLINE_EXCEEDED: "The new revision did not prove itself in time, for no reason that could be found.",
     Reason.DATABASE_UNREACHABLE: "The database does not answer. Workers are left as they are.",
-    Reason.DATABASE_REFUSED: "The database refuses the user, the password or a right.",
+    Reason.DATABASE_REFUSED: "The database refuses the user, the password or a right, as the one to create a flow.",
     Reason.SCHEMA_MISSING: "The database lacks what FlowWorker needs: run `flowworker db install`.",
     Reason.SCHEMA_UNSUPPORTED: "The database holds a version of pgmq or pgflow that is not supported.",
     Reason.OWNED_ELSEWHERE: "An older FlowWorker runs this flow or queue of this database; this one runs nothing.",
