@@ -50,7 +50,7 @@ test-unit: setup  ## Tests against real PostgreSQL, without the long chaos tests
 	$(PYTEST) -m 'not chaos and not control_plane and not image and not bench' tests
 
 test-control-plane: setup  ## Tests of the operator against a real API server (needs Go to build it once)
-	$(BIN)/python -m e2e.cluster.binaries control-plane
+	$(BIN)/python -m e2e.cluster.binaries control-plane kstatus
 	$(PYTEST) -m control_plane tests
 
 e2e: setup setup-image setup-cluster  ## Tests on a real node, with real pods

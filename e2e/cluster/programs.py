@@ -14,7 +14,8 @@ SETS: Mapping[str, tuple[str, ...]] = {
     "control-plane": CONTROL_PLANE,
     "node": NODE,
     "kind": ("kind",),
-    "all": (*NODE, "kind"),
+    "kstatus": ("kstatus",),
+    "all": (*NODE, "kind", "kstatus"),
 }
 
 BUILD_DATE = "1970-01-01T00:00:00Z"
@@ -100,6 +101,7 @@ FAMILIES = (
     Family(name="kwok", module="sigs.k8s.io/kwok", packages={"kwok": "sigs.k8s.io/kwok/cmd/kwok"}),
     Family(name="coredns", module="github.com/coredns/coredns", packages={"coredns": "."}),
     Family(name="kind", module="sigs.k8s.io/kind", packages={"kind": "sigs.k8s.io/kind"}),
+    Family(name="kstatus", module="sigs.k8s.io/cli-utils", packages={"kstatus": "."}),
 )
 
 

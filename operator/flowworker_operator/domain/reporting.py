@@ -19,7 +19,8 @@ from flowworker_operator.domain.snapshot import Demand, PodState, Snapshot, Work
 
 WRITE_EVERY = 10.0
 """Seconds between two writes of mere observations. A change of a condition, of the revision or of the number of workers
-wanted is written at once: people wait for the first two, and the last is what a restarted operator goes on from."""
+wanted is written at once, and so is when the first of them is ready, the last, or none any more: people wait for these,
+and the number wanted is what a restarted operator goes on from."""
 
 _LEAVING = frozenset({WorkerState.DRAINING, WorkerState.DRAINED, WorkerState.STOPPING})
 
@@ -53,7 +54,9 @@ def due(snapshot: Snapshot, status: FlowWorkerStatus) -> bool:
 def _headline(status: FlowWorkerStatus) -> tuple[object, ...]:
     scaling = None if status.scaling is None else (status.scaling.mode, status.scaling.desired)
     verdicts = [(one.type, one.status, one.reason) for one in status.conditions]
-    return status.observed_generation, status.revision, scaling, verdicts
+    wanted = 0 if status.scaling is None else status.scaling.desired
+    readiness = (status.ready_replicas > 0, status.ready_replicas >= wanted)
+    return status.observed_generation, status.revision, scaling, readiness, verdicts
 
 
 def _queue(snapshot: Snapshot) -> Queue | None:

@@ -1,11 +1,26 @@
 """Who decides how many workers run."""
 
 from tests.chaos.workloads import Plan, single
-from tests.control_plane.operator.world import FLOWWORKERS, World
+from tests.control_plane.operator.world import FLOWWORKERS, Object, World
+from tests.support.waiting import until
 
 from flowworker_operator.gather import replicas_set
 
 SCALE = FLOWWORKERS + "/report/scale"
+AUTOSCALERS = "/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers"
+AUTOSCALER: Object = {
+    "metadata": {"name": "report"},
+    "spec": {
+        "scaleTargetRef": {"apiVersion": "flowworker.dev/v1alpha1", "kind": "FlowWorker", "name": "report"},
+        "maxReplicas": 3,
+        "metrics": [
+            {
+                "type": "Resource",
+                "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 60}},
+            }
+        ],
+    },
+}
 
 
 async def test_the_scale_subresource_drives_external(world: World) -> None:
@@ -17,6 +32,18 @@ async def test_the_scale_subresource_drives_external(world: World) -> None:
     assert scale["status"]["selector"] == "flowworker.dev/name=report"
     await world.patch(FLOWWORKERS, "report/scale", {"spec": {"replicas": 0}})
     await world.until_idle("report")
+
+
+async def test_an_autoscaler_is_able_to_scale_external(world: World) -> None:
+    await world.apply("report", scaling={"mode": "External"})
+    await world.request("POST", AUTOSCALERS, AUTOSCALER)
+
+    async def able() -> bool:
+        found = await world.find(AUTOSCALERS, "report")
+        conditions = (found or {}).get("status", {}).get("conditions", ())
+        return any((one["type"], one["status"]) == ("AbleToScale", "True") for one in conditions)
+
+    await until(able, "the autoscaler is able to scale", patience=90)
 
 
 async def test_external_begins_with_what_runs_and_auto_goes_on_from_there(world: World) -> None:

@@ -23,3 +23,15 @@ async def test_a_backlog_brings_workers_and_its_end_takes_them_away(world: World
     await world.ground.conclude()
     await world.until_idle("report")
     assert {(await world.ground.task(run, "only"))["attempts_count"] for run in runs} == {1}
+
+
+async def test_the_longest_name_there_can_be_is_as_good_as_any(world: World) -> None:
+    name = "n" * 63
+    await world.apply(name)
+    await world.until_idle(name)
+    await world.ground.start_run(single, Plan(gate="go"))
+    await world.until_replicas(name, 1)
+    await world.ground.began(1)
+    world.ground.open_gate("go")
+    await world.ground.conclude()
+    await world.until_idle(name)

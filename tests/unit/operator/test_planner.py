@@ -25,7 +25,17 @@ from tests.unit.operator.samples import (
 
 from flowworker_operator.api.conditions import Reason
 from flowworker_operator.domain.planner import make_plan
-from flowworker_operator.domain.snapshot import BudgetState, Claim, DatabaseState, Demand, Fault, Moment, WorkerState
+from flowworker_operator.domain.snapshot import (
+    BudgetState,
+    Claim,
+    DatabaseState,
+    Demand,
+    Fault,
+    Moment,
+    PodState,
+    Snapshot,
+    WorkerState,
+)
 
 UNREACHABLE = Fault(reason=Reason.DATABASE_UNREACHABLE, message="no answer from db:5432")
 
@@ -301,6 +311,24 @@ def test_numbers_are_written_at_most_every_ten_seconds() -> None:
     assert make_plan(busier).status is None
     much_later = replace(busier, at=Moment(wall=NOW, tick=TICK + 10))
     assert make_plan(much_later).status is not None
+
+
+def test_that_workers_are_ready_is_written_at_once() -> None:
+    starting = [pod(name, ready=False) for name in "abc"]
+    demand = Demand(in_flight=30)
+    before = replace(held(snapshot(revision(*starting), demand=demand), 3), status_written_at=TICK)
+    before = replace(before, status=stored(make_plan(before).status))
+    ready = [pod(name) for name in "abc"]
+
+    def written(*pods: PodState, seen: Snapshot = before) -> Snapshot | None:
+        now = replace(seen, revisions=(revision(*pods),))
+        status = make_plan(now).status
+        return None if status is None else replace(now, status=stored(status))
+
+    first = written(ready[0], *starting[1:])
+    assert first is not None
+    assert written(*ready[:2], starting[2], seen=first) is None, "the second of three can wait"
+    assert written(*ready, seen=first) is not None
 
 
 def test_conditions_are_written_at_once() -> None:
