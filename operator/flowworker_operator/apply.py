@@ -5,24 +5,27 @@ A refusal is about one object: the rest of the plan still holds, and the refusal
 else, such as an API server that does not answer, ends the round and is for the queue to try again.
 """
 
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, TypeAlias, assert_never
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, assert_never
 
 import structlog
 
-from flowworker.errors import FlowWorkerError
+from flowworker.errors import AccessError, FlowWorkerError
+from flowworker_operator.api.conditions import Reason
+from flowworker_operator.cluster.bounded import Recent
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.errors import AlreadyExists, Conflict, NotFound, Refused
 from flowworker_operator.cluster.resources import BUDGETS, DEPLOYMENTS, FLOWWORKERS, PODS, Object, Resource
 from flowworker_operator.domain import plan as steps
+from flowworker_operator.domain.announcements import budget_in_the_way
 from flowworker_operator.domain.health import refusal_fault
 from flowworker_operator.domain.naming import (
     DELETION_COST_ANNOTATION,
     PROVEN_ANNOTATION,
     base_name,
 )
-from flowworker_operator.domain.plan import Plan
+from flowworker_operator.domain.plan import Event, Plan, Step
 from flowworker_operator.domain.snapshot import Fault
 from flowworker_operator.gather import Design, owned_by, owner_of
 from flowworker_operator.probe import Key, Probes
@@ -30,16 +33,8 @@ from flowworker_operator.render.budget import disruption_budget
 from flowworker_operator.render.deployment import deployment
 from flowworker_operator.store import Store, key_of
 
-Step: TypeAlias = (
-    steps.Mark
-    | steps.Prove
-    | steps.Create
-    | steps.Repair
-    | steps.Scale
-    | steps.Delete
-    | steps.Budget
-    | steps.SetReplicas
-)
+SETTLED = 2000
+"""Objects of which it is remembered that applying them again changed nothing."""
 
 logger = structlog.stdlib.get_logger(__name__)
 
@@ -73,8 +68,12 @@ class Outcome:
     superseded: bool = False
     """Somebody else is the leader now; nothing was written since."""
     status_written: bool = False
-    changed: bool = False
-    """Something but the status was written."""
+    drains_told: bool = False
+    """The database knows who is to drain."""
+    done: list[Step] = field(default_factory=list[Step])
+    """What was changed, the status aside."""
+    told: list[Event] = field(default_factory=list[Event])
+    """Further news for the user."""
 
 
 class Executor:
@@ -85,6 +84,8 @@ class Executor:
         self._store = store
         self._probes = probes
         self._may_write = may_write
+        self._settled: Recent[str, tuple[str, int]] = Recent(SETTLED)
+        self._in_the_way: Recent[str, str] = Recent(SETTLED)
 
     async def carry_out(self, target: Target, plan: Plan) -> Outcome:
         """Apply a plan.
@@ -96,7 +97,7 @@ class Executor:
         if not self._may_write():
             outcome.superseded = True
             return outcome
-        await self._drains(target, plan)
+        await self._drains(target, plan, outcome)
         for step in _steps(plan):
             if not await self._guarded(target, step, outcome):
                 return outcome
@@ -110,8 +111,9 @@ class Executor:
             outcome.superseded = True
             return False
         try:
-            outcome.changed |= await self._step(target, step, outcome)
-        except (Conflict, NotFound) as error:
+            if await self._step(target, step, outcome):
+                outcome.done.append(step)
+        except (AlreadyExists, Conflict, NotFound) as error:
             outcome.conflict = True
             await self._look_again(target, step)
             logger.info("looking again", **_names(target), reason=error.message)
@@ -120,10 +122,11 @@ class Executor:
             outcome.refusal = outcome.refusal or refusal_fault(f"the API server refuses {_what(step)}", error.message)
         return True
 
-    async def _drains(self, target: Target, plan: Plan) -> None:
+    async def _drains(self, target: Target, plan: Plan, outcome: Outcome) -> None:
         """Ask workers to drain, or no longer.
 
-        Without the database the rest of the plan still holds: whatever needs a drain looks whether it is in force.
+        Without the database the rest of the plan still holds: whatever needs a drain looks whether it is in force. A
+        right that is missing comes by no waiting, and nothing could ever shrink: the user has to know.
         """
         key = target.key
         try:
@@ -131,7 +134,11 @@ class Executor:
             await self._probes.release(key, [release.uid for release in plan.release])
         except FlowWorkerError as error:
             logger.warning("cannot tell workers to drain or to go on", **_names(target), error=str(error))
+            if isinstance(error, AccessError):
+                message = f"workers cannot be told to drain or to go on: {error}"
+                outcome.refusal = Fault(reason=Reason.DATABASE_REFUSED, message=message)
             return
+        outcome.drains_told = True
         for release in plan.release:
             _tell("released", target, release.pod, release.reason)
 
@@ -145,13 +152,13 @@ class Executor:
             case steps.Create():
                 return await self._create(target, step, outcome)
             case steps.Repair():
-                await self._repair(target, step)
+                return await self._repair(target, step)
             case steps.Scale():
                 await self._scale(target, step)
             case steps.Delete():
                 await self._delete(target, step)
             case steps.Budget():
-                await self._budget(target, step)
+                return await self._budget(target, step, outcome)
             case steps.SetReplicas():
                 await self._set_replicas(target, step)
             case _:
@@ -191,31 +198,47 @@ class Executor:
         """A Deployment that exists: ours without its labels, an earlier FlowWorker's on its way out, or somebody's."""
         namespace = target.key.namespace
         live = await self._cluster.get(DEPLOYMENTS, namespace, step.name)
-        if live is None or any(
-            one["kind"] == target.flowworker["kind"] and one["uid"] != target.uid
-            for one in live["metadata"].get("ownerReferences", ())
-        ):
+        if live is None or _is_a_predecessors(live, target):
             return None
         if owned_by(live, target.uid):
-            await self._restore(target, live, step.grace)
+            # With the grace it has: another one would replace its pods.
+            await self._restore(target, live, live["spec"]["template"]["spec"]["terminationGracePeriodSeconds"])
             _tell("repaired", target, step.name, "somebody has taken its labels away")
             return None
         return refusal_fault(
             f"deployment {namespace}/{step.name} exists and belongs to somebody else", "delete or rename it"
         )
 
-    async def _repair(self, target: Target, step: steps.Repair) -> None:
+    async def _repair(self, target: Target, step: steps.Repair) -> bool:
         live = self._store.get(DEPLOYMENTS, Key(namespace=target.key.namespace, name=step.name))
-        if live is not None:
-            await self._restore(target, live, step.grace)
+        changed = live is not None and await self._restore(target, live, step.grace)
+        if changed:
             _tell("repaired", target, step.name, step.reason)
+        return changed
 
-    async def _restore(self, target: Target, live: Object, grace: int) -> None:
-        """Apply what is rendered to a Deployment that exists, and only to that: else it would be created anew."""
+    async def _restore(self, target: Target, live: Object, grace: int) -> bool:
+        """Apply what is rendered to a Deployment that exists; tells whether that changed anything."""
         spec, revision = target.design.spec, target.design.target
         manifest = deployment(owner_of(target.flowworker), spec, revision=revision, grace=grace)
-        manifest["metadata"] |= {name: live["metadata"][name] for name in ("uid", "resourceVersion")}
-        await self._kept(DEPLOYMENTS, self._cluster.apply(DEPLOYMENTS, manifest))
+        return await self._reapplied(target, DEPLOYMENTS, live, manifest)
+
+    async def _reapplied(self, target: Target, resource: Resource, live: Object, manifest: Object) -> bool:
+        """Apply to an object that exists, and only to that: else it would be created anew; tells whether it changed.
+
+        A webhook may change back what we apply before it is stored. Then every look finds a difference and no apply
+        mends it: once is enough for each version of the object and each generation of the FlowWorker.
+        """
+        metadata, generation = live["metadata"], target.flowworker["metadata"]["generation"]
+        if self._settled.get(metadata["uid"]) == (metadata["resourceVersion"], generation):
+            return False
+        manifest["metadata"] |= {name: metadata[name] for name in ("uid", "resourceVersion")}
+        answer = await self._cluster.apply(resource, manifest)
+        self._store.put(resource, answer)
+        if answer["metadata"]["resourceVersion"] != metadata["resourceVersion"]:
+            return True
+        self._settled.set(metadata["uid"], (metadata["resourceVersion"], generation))
+        logger.info("applied again, which changed nothing", **_names(target), object=metadata["name"])
+        return False
 
     async def _scale(self, target: Target, step: steps.Scale) -> None:
         await self._kept(
@@ -238,18 +261,35 @@ class Executor:
             self._store.remove(DEPLOYMENTS, known)
         _tell("deleted", target, step.name, step.reason)
 
-    async def _budget(self, target: Target, step: steps.Budget) -> None:
-        owner = owner_of(target.flowworker)
-        name = base_name(owner.name)
+    async def _budget(self, target: Target, step: steps.Budget, outcome: Outcome) -> bool:
+        namespace, name = target.key.namespace, base_name(target.key.name)
+        known = self._store.get(BUDGETS, Key(namespace=namespace, name=name))
         if step.action == "apply":
-            await self._kept(BUDGETS, self._cluster.apply(BUDGETS, disruption_budget(owner)))
+            changed = await self._apply_budget(target, known, outcome)
         else:
-            known = self._store.get(BUDGETS, Key(namespace=owner.namespace, name=name))
-            uid = None if known is None else known["metadata"]["uid"]
-            await self._cluster.delete(BUDGETS, owner.namespace, name, uid=uid)
+            changed = known is not None
             if known is not None:
+                await self._cluster.delete(BUDGETS, namespace, name, uid=known["metadata"]["uid"])
                 self._store.remove(BUDGETS, known)
-        _tell(f"budget {step.action}", target, name, step.reason)
+        if changed:
+            _tell(f"budget {step.action}", target, name, step.reason)
+        return changed
+
+    async def _apply_budget(self, target: Target, known: Object | None, outcome: Outcome) -> bool:
+        """Create or mend the disruption budget; one of somebody else under its name is left alone."""
+        manifest = disruption_budget(owner_of(target.flowworker))
+        name = manifest["metadata"]["name"]
+        live = known or await self._cluster.get(BUDGETS, target.key.namespace, name)
+        if live is None:
+            await self._kept(BUDGETS, self._cluster.create(BUDGETS, manifest))
+            return True
+        if owned_by(live, target.uid):
+            return await self._reapplied(target, BUDGETS, live, manifest)
+        uid = live["metadata"]["uid"]
+        if not _is_a_predecessors(live, target) and self._in_the_way.get(target.uid) != uid:
+            self._in_the_way.set(target.uid, uid)
+            outcome.told.append(budget_in_the_way(name))
+        return False
 
     async def _set_replicas(self, target: Target, step: steps.SetReplicas) -> None:
         key, metadata = target.key, target.flowworker["metadata"]
@@ -313,6 +353,12 @@ def status_manifest(flowworker: Object, status: steps.FlowWorkerStatus) -> Objec
         "metadata": metadata,
         "status": content,
     }
+
+
+def _is_a_predecessors(live: Object, target: Target) -> bool:
+    """Whether an object belongs to an earlier FlowWorker of this name, and goes as that has gone."""
+    owners: Iterable[Object] = live["metadata"].get("ownerReferences", ())
+    return any(one["kind"] == target.flowworker["kind"] and one["uid"] != target.uid for one in owners)
 
 
 def _steps(plan: Plan) -> Iterator[Step]:

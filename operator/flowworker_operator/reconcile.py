@@ -14,7 +14,7 @@ from flowworker.errors import FlowWorkerError
 from flowworker_operator.apply import Executor, Outcome, Target
 from flowworker_operator.cluster.events import EventRecorder
 from flowworker_operator.cluster.resources import BUDGETS, DEPLOYMENTS, FLOWWORKERS, PODS, Object
-from flowworker_operator.domain.announcements import lost, restarted
+from flowworker_operator.domain.announcements import deed, draining, lost, restarted
 from flowworker_operator.domain.plan import Event, Plan
 from flowworker_operator.domain.planner import make_plan
 from flowworker_operator.domain.rejection import rejected
@@ -31,6 +31,8 @@ TICK = 5.0
 """Seconds between two rounds of a FlowWorker for which nothing happens."""
 SOON = 0.2
 """Seconds to the next round when this one was left half done."""
+BURYING = 12.0
+"""Seconds for which the database is told that no worker runs in a pod: two rounds at least."""
 PATIENCE = 5.0
 """Seconds that a plan waits for the first reading of a database: the grace period of pods and the owner of a flow,
 of which there may be another, are known only with it."""
@@ -48,8 +50,8 @@ class _Record:
     design: Design | Fault
     dsn: str | None = None
     history: History = field(default_factory=History)
-    buried: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
-    """Pods whose worker the database knows to be dead, and how often it had been started."""
+    silent: dict[tuple[str, int], float] = field(default_factory=dict[tuple[str, int], float])
+    """Since when no worker runs in a pod, by its uid and how often its container was started again."""
     restarts: dict[str, int] = field(default_factory=dict[str, int])
     """How often the worker of each pod was started again, by the pod's uid."""
 
@@ -126,11 +128,11 @@ class Reconciler:
         self._remember(record, outcome)
         self._show(target.key, snapshot, plan)
         if not outcome.superseded:
-            self._tell(snapshot.claim, plan.events)
+            self._tell(snapshot.claim, _news(snapshot, plan, outcome))
         if outcome.conflict or outcome.superseded:
             return "conflict", SOON
         # What we write is in the store already, so that no watch will bring it as news.
-        news = outcome.changed or outcome.refusal != snapshot.refusal
+        news = outcome.done or outcome.refusal != snapshot.refusal
         return "done", SOON if news else TICK
 
     def _tell(self, claim: Claim, events: Iterable[Event]) -> None:
@@ -188,20 +190,25 @@ class Reconciler:
 
         Gives the names of those that had not said goodbye.
         """
-        pods = self._store.belonging(PODS, key)
-        silent = {(pod["metadata"]["uid"], restarts(pod)) for pod in pods if is_silent(pod)}
-        news = self._gone.get(key, set()) | {uid for uid, _ in silent - record.buried}
-        if not news or self._probes.fault(key) is not None:
+        now, before = self._clock(), record.silent
+        silent = {(pod["metadata"]["uid"], restarts(pod)) for pod in self._store.belonging(PODS, key) if is_silent(pod)}
+        record.silent = {one: before.get(one, now) for one in silent}
+        # Again and again for a while: the database spares a worker that has reported just now.
+        doubtful = {uid for (uid, _), since in record.silent.items() if now - since < BURYING}
+        gone = frozenset(self._gone.get(key, ()))
+        if not (gone or doubtful) or self._probes.fault(key) is not None:
             return ()
         try:
-            names = await self._probes.bury(key, sorted(news))
+            names = await self._probes.bury(key, sorted(gone), sorted(doubtful))
         except FlowWorkerError as error:
             logger.info(
                 "cannot tell which workers are gone", namespace=key.namespace, flowworker=key.name, error=str(error)
             )
             return ()
-        record.buried = silent
-        self._gone.pop(key, None)
+        if left := self._gone.get(key, set()) - gone:
+            self._gone[key] = left
+        else:
+            self._gone.pop(key, None)
         return names
 
     def _restarted(self, key: Key, record: _Record) -> Sequence[Event]:
@@ -275,3 +282,12 @@ class Reconciler:
 
     def _now(self) -> Moment:
         return Moment(wall=self._wall(), tick=self._clock())
+
+
+def _news(snapshot: Snapshot, plan: Plan, outcome: Outcome) -> Iterable[Event]:
+    yield from plan.events
+    if outcome.drains_told:
+        yield from draining(snapshot, plan)
+    for step in outcome.done:
+        yield from deed(step)
+    yield from outcome.told

@@ -69,7 +69,7 @@ class Relister:
 
     @property
     def blind_for(self) -> float:
-        """Seconds since which changes were found that the watch of their kind kept silent about."""
+        """Seconds since which every re-list found changes that the watch of their kind kept silent about."""
         return max((self._clock() - since for since in self._blind_since.values()), default=0.0)
 
     async def wait_synced(self) -> None:
@@ -90,7 +90,9 @@ class Relister:
         before, began = self._listed_at, self._clock()
         for resource in self._selectors:
             found = await self._read(resource)
-            if before is not None and found:
+            if not found:
+                self._blind_since.pop(resource, None)
+            elif before is not None:
                 self._metrics.missed.labels(resource.plural).inc(found)
                 if self._told_at.get(resource, before) <= before:
                     self._blind_since.setdefault(resource, began)

@@ -47,6 +47,7 @@ class Reason(StrEnum):
     UNSCHEDULABLE = "Unschedulable"
     QUOTA = "Quota"
     TEMPLATE_REFUSED = "TemplateRefused"
+    WEBHOOK_FAILED = "WebhookFailed"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     # Faults of the database
     DATABASE_UNREACHABLE = "DatabaseUnreachable"
@@ -81,7 +82,7 @@ MEANINGS: Mapping[Reason, str] = {
     Reason.PROVING: "The first pod of a new revision has not yet started, checked its flow and reported.",
     Reason.ROLLING_OUT: "The new revision is proven; workers of the one before are being replaced.",
     Reason.COMPLETE: "Every worker runs the revision asked for.",
-    Reason.SUSPENDED: "No worker runs and none is started, because the mode is Paused or DryRun.",
+    Reason.SUSPENDED: "No worker is started, because the mode is Paused or DryRun.",
     Reason.INVALID_SPEC: "The spec is not valid, although the CRD let it through; the message names the field.",
     Reason.IMAGE_PULL: "The image cannot be pulled: check spec.image, the registry and imagePullSecrets.",
     Reason.BAD_SECRET: "A Secret or a key of it is missing or unusable: check spec.database and envFrom.",
@@ -94,6 +95,7 @@ MEANINGS: Mapping[Reason, str] = {
     Reason.UNSCHEDULABLE: "No node has room for the pod, or none is allowed.",
     Reason.QUOTA: "A resource quota or limit range forbids the pod.",
     Reason.TEMPLATE_REFUSED: "The API server refuses what spec.template makes of the pod.",
+    Reason.WEBHOOK_FAILED: "An admission webhook of the cluster does not answer; it is asked again and again.",
     Reason.DEADLINE_EXCEEDED: "The new revision did not prove itself in time, for no reason that could be found.",
     Reason.DATABASE_UNREACHABLE: "The database does not answer. Workers are left as they are.",
     Reason.DATABASE_REFUSED: "The database refuses the user, the password or a right, as the one to create a flow.",

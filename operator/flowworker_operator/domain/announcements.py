@@ -1,10 +1,23 @@
-"""The events of a plan: changes of size, drains, steps of a rollout and changes of conditions, each told once."""
+"""What is told as events: decisions with a plan, deeds once they are done, each once."""
 
 from collections.abc import Iterable, Sequence
 
 from flowworker_operator.api.conditions import ConditionType
+from flowworker_operator.api.spec import ScalingMode
 from flowworker_operator.api.status import Condition, FlowWorkerStatus
-from flowworker_operator.domain.plan import Event, Plan
+from flowworker_operator.domain.plan import (
+    Budget,
+    Create,
+    Delete,
+    Event,
+    Mark,
+    Plan,
+    Prove,
+    Repair,
+    Scale,
+    SetReplicas,
+    Step,
+)
 from flowworker_operator.domain.snapshot import Snapshot
 
 _TOLD = frozenset(
@@ -16,16 +29,45 @@ _TOLD = frozenset(
 _BAD_WHEN_TRUE = frozenset({ConditionType.SCALE_IGNORED})
 
 
-def announcements(snapshot: Snapshot, plan: Plan, status: FlowWorkerStatus, before: int) -> tuple[Event, ...]:
-    """What to tell about a plan.
+def announcements(snapshot: Snapshot, status: FlowWorkerStatus, before: int) -> tuple[Event, ...]:
+    """What to tell about a plan, whatever becomes of it: its decision, and what was seen.
 
     Args:
         snapshot: what the plan was made from.
-        plan: the changes.
         status: after the plan.
         before: workers wanted until now.
     """
-    return (*_scaled(status, before), *_draining(snapshot, plan), *_rollout(plan), *_conditions(snapshot, status))
+    return (*_scaled(status, before), *_conditions(snapshot, status))
+
+
+def draining(snapshot: Snapshot, plan: Plan) -> Iterable[Event]:
+    """What to tell once the workers of a plan were asked to drain."""
+    leased = {pod.uid for revision in snapshot.revisions for pod in revision.pods if pod.lease is not None}
+    new = [drain for drain in plan.drain if drain.uid not in leased]
+    if new:
+        pods = ", ".join(sorted(drain.pod for drain in new))
+        yield Event(type="Normal", reason="Draining", message=f"{pods}: {new[0].reason}")
+
+
+def deed(step: Step) -> Iterable[Event]:
+    """What to tell about a step that was done: those of a rollout."""
+    match step:
+        case Create():
+            yield Event(type="Normal", reason="RevisionCreated", message=f"{step.name}: {step.reason}")
+        case Prove():
+            yield Event(type="Normal", reason="RevisionProven", message=f"{step.name}: {step.reason}")
+        case Repair():
+            yield Event(type="Normal", reason="RevisionRepaired", message=f"{step.name}: {step.reason}")
+        case Delete():
+            yield Event(type="Normal", reason="RevisionDeleted", message=f"{step.name}: {step.reason}")
+        case Mark() | Scale() | Budget() | SetReplicas():
+            return
+
+
+def budget_in_the_way(name: str) -> Event:
+    """What to tell about a disruption budget of ours that cannot be, because somebody else's has its name."""
+    message = f"poddisruptionbudget {name} belongs to somebody else: delete or rename it; these workers have none"
+    return Event(type="Warning", reason="BudgetInTheWay", message=message)
 
 
 def lost(pods: Sequence[str]) -> Iterable[Event]:
@@ -45,26 +87,9 @@ def _scaled(status: FlowWorkerStatus, before: int) -> Iterable[Event]:
     if scaling is not None and scaling.desired != before:
         reason = "ScaledUp" if scaling.desired > before else "ScaledDown"
         message = f"from {before} to {scaling.desired} workers ({scaling.reason}): {scaling.message}"
+        if scaling.mode is ScalingMode.DRY_RUN:
+            reason, message = "WouldScale", f"nothing is changed; without the dry run {message}"
         yield Event(type="Normal", reason=reason, message=message)
-
-
-def _draining(snapshot: Snapshot, plan: Plan) -> Iterable[Event]:
-    leased = {pod.uid for revision in snapshot.revisions for pod in revision.pods if pod.lease is not None}
-    new = [drain for drain in plan.drain if drain.uid not in leased]
-    if new:
-        pods = ", ".join(sorted(drain.pod for drain in new))
-        yield Event(type="Normal", reason="Draining", message=f"{pods}: {new[0].reason}")
-
-
-def _rollout(plan: Plan) -> Iterable[Event]:
-    for creation in plan.create:
-        yield Event(type="Normal", reason="RevisionCreated", message=f"{creation.name}: {creation.reason}")
-    for proof in plan.prove:
-        yield Event(type="Normal", reason="RevisionProven", message=f"{proof.name}: {proof.reason}")
-    for repair in plan.repair:
-        yield Event(type="Normal", reason="RevisionRepaired", message=f"{repair.name}: {repair.reason}")
-    for deletion in plan.delete:
-        yield Event(type="Normal", reason="RevisionDeleted", message=f"{deletion.name}: {deletion.reason}")
 
 
 def _conditions(snapshot: Snapshot, status: FlowWorkerStatus) -> Iterable[Event]:

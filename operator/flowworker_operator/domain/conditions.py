@@ -8,17 +8,19 @@ from typing import Literal
 from flowworker_operator.api.conditions import FATAL, ConditionType, Reason
 from flowworker_operator.api.spec import ScalingMode
 from flowworker_operator.api.status import LONGEST_MESSAGE, Condition
-from flowworker_operator.domain.grace import grace_seconds
-from flowworker_operator.domain.health import revision_fault
+from flowworker_operator.domain.grace import grace_remedy, grace_seconds
+from flowworker_operator.domain.health import pod_fault, revision_fault
 from flowworker_operator.domain.rollout import overdue
 from flowworker_operator.domain.scaling import DEFAULT_REPLICAS, Decision, fresh
-from flowworker_operator.domain.snapshot import Claim, Fault, RevisionState, Snapshot
+from flowworker_operator.domain.snapshot import Claim, Fault, PodState, RevisionState, Snapshot, WorkerState
 
 UNREACHABLE_AFTER = 10.0
 """Seconds without a reading after which an error of the connection is more than a hiccup."""
 
 START_TIME = timedelta(seconds=60)
 """How long pods of a proven revision may be not ready before this is called a fault."""
+
+_AT_WORK = frozenset({WorkerState.RUNNING, WorkerState.DRAINING, WorkerState.DRAINED})
 
 Truth = Literal["True", "False", "Unknown"]
 
@@ -98,7 +100,8 @@ def _ready(facts: Facts) -> Finding:
     if facts.current is None or not facts.current.proven:
         return _ready_unproven(facts)
     if facts.older:
-        return Finding(type=ConditionType.READY, status="False", reason=Reason.ROLLING_OUT, message=_replaced(facts))
+        message = _replaced(facts, facts.current)
+        return Finding(type=ConditionType.READY, status="False", reason=Reason.ROLLING_OUT, message=message)
     return _ready_proven(facts, facts.current)
 
 
@@ -113,7 +116,7 @@ def _ready_unproven(facts: Facts) -> Finding:
 
 def _ready_proven(facts: Facts, current: RevisionState) -> Finding:
     ready = sum(pod.ready for pod in current.live)
-    fault = facts.fault or _silent(current, facts.snapshot)
+    fault = _trouble(facts, current)
     if fault is not None and ready == 0 and current.replicas > 0:
         return Finding(type=ConditionType.READY, status="False", reason=fault.reason, message=fault.message)
     if current.replicas == 0 and not current.live:
@@ -136,11 +139,16 @@ def _without_workers(facts: Facts) -> tuple[Reason, str]:
     return Reason.IDLE, "no worker runs, because there is nothing to do"
 
 
-def _silent(current: RevisionState, snapshot: Snapshot) -> Fault | None:
+def _trouble(facts: Facts, current: RevisionState) -> Fault | None:
+    """What is wrong with the pods of a proven revision, known or not."""
+    return facts.fault or _silent(current.live, facts.snapshot)
+
+
+def _silent(live: Sequence[PodState], snapshot: Snapshot) -> Fault | None:
     """Pods that had time enough and are not ready for no reason that could be found."""
-    if not current.live or any(snapshot.at.wall - pod.created_at < START_TIME for pod in current.live):
+    if not live or any(snapshot.at.wall - pod.created_at < START_TIME for pod in live):
         return None
-    unready = [pod.name for pod in current.live if not pod.ready]
+    unready = [pod.name for pod in live if not pod.ready]
     if not unready:
         return None
     names = ", ".join(unready[:3])
@@ -164,11 +172,15 @@ def _progress(facts: Facts) -> tuple[Truth, Reason, str]:
     if not current.proven:
         return _proof_progress(facts, current)
     if facts.older:
-        return "True", Reason.ROLLING_OUT, _replaced(facts)
+        return _replacement_progress(facts, current)
     return "True", Reason.COMPLETE, f"every worker runs revision {current.revision}"
 
 
 def _proof_progress(facts: Facts, current: RevisionState) -> tuple[Truth, Reason, str]:
+    if frozen(facts.snapshot):
+        # No proof is taken, so that a missing one says nothing about the revision, however long ago it began.
+        mode = facts.snapshot.spec.scaling.mode
+        return "Unknown", Reason.SUSPENDED, f"mode {mode}: whether revision {current.revision} works is not judged"
     if not overdue(current, facts.snapshot):
         return "True", Reason.PROVING, _proving(facts)
     seconds = facts.snapshot.spec.rollout.progress_deadline_seconds
@@ -189,9 +201,38 @@ def _proving(facts: Facts) -> str:
     return waiting if fault is None else f"{waiting}: {fault.message}"
 
 
-def _replaced(facts: Facts) -> str:
+def _replacement_progress(facts: Facts, current: RevisionState) -> tuple[Truth, Reason, str]:
+    fault = _stuck(facts.snapshot, current)
+    if fault is None:
+        return "True", Reason.ROLLING_OUT, _replaced(facts, current)
+    seconds = facts.snapshot.spec.rollout.progress_deadline_seconds
+    message = f"workers of revision {current.revision} did not start within {seconds} s: {fault.message}"
+    return "False", fault.reason, message
+
+
+def _stuck(snapshot: Snapshot, current: RevisionState) -> Fault | None:
+    """What keeps pods of a proven revision from starting for longer than its proof might have taken.
+
+    A pod whose worker was at work when last heard of may be not ready for a moment, whatever its age. Without a reading
+    nobody knows what the workers said.
+    """
+    if frozen(snapshot) or fresh(snapshot.database) is None:
+        return None
+    patience = timedelta(seconds=snapshot.spec.rollout.progress_deadline_seconds)
+    late = [pod for pod in current.live if not _at_work(pod) and snapshot.at.wall - pod.created_at > patience]
+    faults = (pod_fault(pod, snapshot.spec.kind, snapshot.spec.slug) for pod in late)
+    return next((fault for fault in faults if fault), None) or _silent(late, snapshot)
+
+
+def _at_work(pod: PodState) -> bool:
+    return pod.ready or (pod.report is not None and pod.report.state in _AT_WORK)
+
+
+def _replaced(facts: Facts, current: RevisionState) -> str:
     left = sum(len(item.live) for item in facts.older)
-    return f"{left} workers of older revisions are still to be replaced by revision {facts.snapshot.target}"
+    message = f"{left} workers of older revisions are still to be replaced by revision {facts.snapshot.target}"
+    fault = _trouble(facts, current)
+    return message if fault is None else f"{message}; {fault.message}"
 
 
 def _stalled(ready: Finding, progressing: Finding) -> Iterable[Finding]:
@@ -281,7 +322,8 @@ def _drains_in_time(facts: Facts) -> Finding:
     existing = None if facts.current is None else facts.current.grace
     grace = grace_seconds(facts.snapshot.spec, longest) if existing is None else existing
     if grace < longest:
-        message = f"pods are given {grace} s to stop, a task may take {longest} s; what is unfinished is done elsewhere"
+        remedy = grace_remedy(facts.snapshot.spec, longest)
+        message = f"pods are given {grace} s to stop, a task may take {longest} s; {remedy}"
         return Finding(type=kind, status="False", reason=Reason.GRACE_TOO_SHORT, message=message)
     message = "pods are given enough time to stop"
     return Finding(type=kind, status="True", reason=Reason.GRACE_SUFFICIENT, message=message)

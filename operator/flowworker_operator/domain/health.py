@@ -49,6 +49,8 @@ def pod_fault(pod: PodState, kind: str, slug: str) -> Fault | None:
 def refusal_fault(what: str, message: str) -> Fault:
     """A refusal of the API server; the message is in its own words."""
     lowered = message.lower()
+    if "failed calling webhook" in lowered:
+        return _fault(Reason.WEBHOOK_FAILED, what, message)
     quota = "exceeded quota" in lowered or "limitrange" in lowered or "must specify" in lowered
     return _fault(Reason.QUOTA if quota else Reason.TEMPLATE_REFUSED, what, message)
 

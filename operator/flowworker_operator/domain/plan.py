@@ -1,7 +1,7 @@
 """A plan: lists of changes, each with its reason, in the order in which they are to be applied."""
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from flowworker_operator.api.status import FlowWorkerStatus
 from flowworker_operator.domain.memory import Memory
@@ -57,7 +57,7 @@ class Create:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:
-    """Apply the rendered Deployment again, without replicas and with the grace period it has."""
+    """Apply the rendered Deployment again, without replicas; with the grace period it has, or a longer one at zero."""
 
     name: str
     grace: int
@@ -97,6 +97,10 @@ class SetReplicas:
 
     replicas: int
     reason: str
+
+
+Step: TypeAlias = Mark | Prove | Create | Repair | Scale | Delete | Budget | SetReplicas
+"""A change of one object of the cluster."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from flowworker_operator.domain import plan as steps
 from flowworker_operator.domain.announcements import announcements
 from flowworker_operator.domain.conditions import Facts, frozen
 from flowworker_operator.domain.drain import LEASE_SECONDS, Resize, departing, resize
-from flowworker_operator.domain.grace import drain_seconds, grace_seconds
+from flowworker_operator.domain.grace import drain_seconds, grace_seconds, lacks_grace, new_grace_seconds
 from flowworker_operator.domain.naming import DELETION_COST, deployment_name
 from flowworker_operator.domain.ownership import owner
 from flowworker_operator.domain.plan import Plan
@@ -37,7 +37,7 @@ def make_plan(snapshot: Snapshot) -> Plan:
         plan,
         set_replicas=_set_replicas(snapshot, outcome),
         status=status if due(snapshot, status) else None,
-        events=announcements(snapshot, plan, status, outcome.before if facts.owned else facts.decision.desired),
+        events=announcements(snapshot, status, outcome.before if facts.owned else facts.decision.desired),
         memory=outcome.memory,
     )
 
@@ -154,18 +154,33 @@ def _creations(facts: Facts) -> Iterable[steps.Create]:
             name=deployment_name(snapshot.claim.name, snapshot.target),
             revision=snapshot.target,
             replicas=PROOF_REPLICAS,
-            grace=grace_seconds(snapshot.spec, snapshot.database.longest_timeout),
+            grace=new_grace_seconds(snapshot.spec, snapshot.database.longest_timeout, _graces(snapshot)),
             reason=f"revision {snapshot.target} has to prove itself",
         )
 
 
+def _graces(snapshot: Snapshot) -> Iterable[int]:
+    return (item.grace for item in snapshot.revisions if item.grace is not None)
+
+
 def _repairs(snapshot: Snapshot) -> Iterable[steps.Repair]:
     current = snapshot.current
-    if current is not None and current.drifted:
-        grace = current.grace
-        if grace is None:
-            grace = grace_seconds(snapshot.spec, snapshot.database.longest_timeout)
+    if current is None:
+        return
+    wanted = grace_seconds(snapshot.spec, snapshot.database.longest_timeout)
+    raised = _may_be_raised(current, snapshot)
+    if current.drifted:
+        grace = wanted if raised or current.grace is None else current.grace
         yield steps.Repair(name=current.name, grace=grace, reason="it was changed by somebody else")
+    elif raised:
+        yield steps.Repair(name=current.name, grace=wanted, reason=f"its tasks need {wanted} s to stop")
+
+
+def _may_be_raised(current: RevisionState, snapshot: Snapshot) -> bool:
+    """Whether a revision lacks grace and can be given it: without pods, for Kubernetes would replace them undrained."""
+    if current.grace is None or current.replicas or current.live:
+        return False
+    return lacks_grace(snapshot.spec, snapshot.database.longest_timeout, current.grace)
 
 
 def _scalings(resized: Sequence[_Resized], why: str) -> Iterable[steps.Scale]:

@@ -1,4 +1,4 @@
-"""Which revision runs how many workers: one Deployment per pod template, never edited, only scaled.
+"""Which revision runs how many workers: one Deployment per pod template, which is only scaled.
 
 A new revision proves itself with one pod, also when nothing is wanted. Until then the newest proven revision serves all
 demand. Afterwards new pods come, and for each that is ready an old one goes; together they are never more than wanted

@@ -107,11 +107,12 @@ def clamp(spec: FlowWorkerSpec, count: int) -> int:
 
 
 def _resume(mode: ScalingMode, situation: Situation, memory: Memory | None, tick: float) -> Memory:
-    if memory is None:
-        return seeded(mode, max(situation.running, situation.shown or 0), tick)
-    if memory.mode is not mode and ScalingMode.DRY_RUN in (memory.mode, mode):
+    before = situation.shown_mode if memory is None else memory.mode
+    if before is not mode and ScalingMode.DRY_RUN in (before, mode):
         # A dry run's numbers were never put into practice, so what runs counts.
         return seeded(mode, situation.running, tick)
+    if memory is None:
+        return seeded(mode, max(situation.running, situation.shown or 0), tick)
     if not trusted(memory, tick):
         return seeded(mode, max(situation.running, memory.held), tick)
     return replace(memory, mode=mode)

@@ -109,7 +109,7 @@ class RevisionState:
     drifted: bool = False
     """Differs from what the spec renders; only known of the revision asked for."""
     grace: int | None = None
-    """Seconds its pods may take to stop; fixed when it was created."""
+    """Seconds its pods may take to stop; grows at most, and only while it has no pods."""
     refusal: str | None = None
     """Why its pods are not created, in the API server's words."""
     pods: tuple[PodState, ...] = ()

@@ -116,8 +116,14 @@ class Probes:
             await self._order(key, "end drains", lambda link: probe.end_drain(link, by, uids))
             self._prober(key).look_soon()
 
-    async def bury(self, key: Key, uids: Sequence[str]) -> Sequence[str]:
-        """Mark the workers of pods lost that are known to be gone, so that their tasks are given back at once.
+    async def bury(self, key: Key, gone: Sequence[str], silent: Sequence[str] = ()) -> Sequence[str]:
+        """Mark workers lost that cannot run any more, so that their tasks are given back at once.
+
+        Args:
+            key: the FlowWorker of the pods.
+            gone: uids of pods that are gone for sure, with all their workers.
+            silent: uids of pods whose container has ended and may have been started again: of these only workers that
+                have missed a heartbeat are marked. Ask again for those that had not yet.
 
         Returns:
             Names of the pods whose workers ended without a word.
@@ -125,9 +131,9 @@ class Probes:
         Raises:
             FlowWorkerError: as `drain` does.
         """
-        if not uids:
+        if not gone and not silent:
             return ()
-        lost = await self._order(key, "mark workers lost", lambda link: probe.bury(link, uids))
+        lost = await self._order(key, "mark workers lost", lambda link: probe.bury(link, gone, silent))
         if lost:
             self._prober(key).look_soon()
         return lost

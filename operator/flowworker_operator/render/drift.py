@@ -9,8 +9,17 @@ from typing import Any, cast
 
 from flowworker_operator.render.quantity import same_quantity
 
-_KEYS = ("name", "mountPath", "uid", "containerPort")
-"""What identifies an entry of a list; the first key that the rendered entry has counts."""
+_KEYS = ("mountPath", "devicePath", "containerPort", "uid", "ip", "topologyKey", "name", "path")
+"""What identifies an entry of a list; the first key that all rendered entries have counts. The API server's own keys
+come before `name`: two mounts may be of one volume."""
+
+_ZERO_COUNTS = frozenset(
+    {
+        "allowPrivilegeEscalation", "automountServiceAccountToken", "fsGroup", "hostUsers", "runAsGroup",
+        "runAsNonRoot", "runAsUser", "tolerationSeconds",
+    }
+)  # fmt: skip
+"""Fields where False or 0 means something else than nothing. The API server keeps both as they were written."""
 
 
 def drifted(rendered: object, live: object) -> bool:
@@ -27,16 +36,20 @@ def drifted(rendered: object, live: object) -> bool:
 
 
 def _fields(rendered: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
-    return any(drifted(value, live.get(key)) for key, value in rendered.items() if not _empty(value, live.get(key)))
+    return any(drifted(value, live.get(key)) for key, value in rendered.items() if not _empty(key, value, live))
 
 
 def _items(rendered: Sequence[Any], live: Sequence[Any]) -> bool:
     key = _key(rendered)
     if key is None:
-        return list(rendered) != list(live)
+        return len(rendered) != len(live) or any(map(drifted, rendered, live))
     entries = [cast("Mapping[str, Any]", entry) for entry in live if isinstance(entry, Mapping)]
-    found = {entry.get(key): entry for entry in entries}
-    return any(drifted(entry, found.get(entry[key])) for entry in rendered)
+    return not all(any(_same(key, entry, other) for other in entries) for entry in rendered)
+
+
+def _same(key: str, rendered: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
+    """A key may have several entries, such as a port of TCP and of UDP: one of them has to be ours."""
+    return rendered[key] == live.get(key) and not drifted(rendered, live)
 
 
 def _key(entries: Sequence[Any]) -> str | None:
@@ -45,6 +58,8 @@ def _key(entries: Sequence[Any]) -> str | None:
     return next((key for key in _KEYS if entries and all(key in entry for entry in entries)), None)
 
 
-def _empty(value: object, live: object) -> bool:
-    """The API server drops empty lists, maps and zero values that mean the same as nothing."""
-    return live is None and value in ({}, [], None, "")
+def _empty(key: str, value: object, live: Mapping[str, Any]) -> bool:
+    """The API server drops empty lists, maps and zero values that mean the same as nothing; null asks for nothing."""
+    if value is None:
+        return True
+    return not value and live.get(key) is None and key not in _ZERO_COUNTS

@@ -1,9 +1,12 @@
 """Shrinking, replacing and deleting never cost a task that runs."""
 
-from tests.chaos.workloads import Plan, single
-from tests.control_plane.operator.world import FLOWWORKERS, PODS, SHORT, World
+from tests.chaos.workloads import TIMEOUT, Plan, jobs, single
+from tests.control_plane.operator.world import FLOWWORKERS, PODS, SHORT, Object, World
 
+from flowworker_operator.domain.grace import MARGIN, UNKNOWN_TIMEOUT
 from flowworker_operator.domain.naming import DELETION_COST, DELETION_COST_ANNOTATION
+
+REPLICA_SETS = "/apis/apps/v1/namespaces/{namespace}/replicasets"
 
 
 async def busy_workers(world: World, number: int) -> None:
@@ -93,3 +96,31 @@ async def test_the_tasks_of_a_pod_that_is_gone_are_given_back_at_once(world: Wor
     await world.lose_pod(victim)
     world.ground.open_gate("go")
     await world.ground.conclude()
+
+
+async def test_a_queue_with_a_long_timeout_gets_its_grace_period_once_no_worker_runs(world: World) -> None:
+    await world.apply("mail", flow=None, queue="jobs", handler="tests.chaos.workloads:jobs")
+    await world.until_condition("mail", "DrainsInTime", "True")
+    await world.until_idle("mail")
+    (found,) = await world.deployments("mail")
+    deployment = await world.until_deployment(found["metadata"]["name"], _seen)
+    assert (_grace(deployment), deployment["spec"]["replicas"]) == (TIMEOUT + MARGIN, 0)
+    given = {_grace(one) for one in await world.list(REPLICA_SETS)}
+    assert given == {UNKNOWN_TIMEOUT + MARGIN, TIMEOUT + MARGIN}, "the first pod came before anybody knew, and once"
+    await world.ground.send(jobs, Plan(gate="go"))
+    await world.ground.began(1)
+    (pod,) = await world.list(PODS)
+    assert pod["spec"]["terminationGracePeriodSeconds"] == TIMEOUT + MARGIN
+    world.ground.open_gate("go")
+    await world.ground.conclude()
+    await world.until_idle("mail")
+    (same,) = await world.deployments("mail")
+    assert same["spec"]["template"] == deployment["spec"]["template"]
+
+
+def _seen(deployment: Object) -> bool:
+    return deployment["status"].get("observedGeneration") == deployment["metadata"]["generation"]
+
+
+def _grace(workload: Object) -> int:
+    return workload["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]

@@ -1,7 +1,16 @@
 """What belongs to a FlowWorker, what does not, and what is put right."""
 
+import asyncio
+
 from tests.chaos.workloads import Plan, single
-from tests.control_plane.operator.world import BUDGETS, DEPLOYMENTS, FLOWWORKERS, World
+from tests.control_plane.operator.world import BUDGETS, DEPLOYMENTS, EVENTS, FLOWWORKERS, World
+from tests.support.waiting import hold_for, until
+
+WEBHOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+POLICIES = "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicies"
+BINDINGS = "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicybindings"
+TWO_LOOKS = 11.0
+"""Seconds in which an operator with nothing to do looks at least twice."""
 
 
 async def test_drift_is_repaired_and_what_others_add_stays(world: World) -> None:
@@ -92,6 +101,121 @@ async def test_a_deployment_of_somebody_else_in_our_way_is_told_and_left_alone(w
     found = await world.find(DEPLOYMENTS, name)
     assert found is not None
     assert found["metadata"]["labels"] == {"app": "theirs"}
+
+
+async def test_a_disruption_budget_of_somebody_else_is_told_and_left_alone(world: World) -> None:
+    spec = {"minAvailable": 1, "selector": {"matchLabels": {"app": "theirs"}}}
+    await world.request("POST", BUDGETS, {"metadata": {"name": "report"}, "spec": spec})
+    await world.apply("report")
+    await world.until_condition("report", "Ready", "True")
+    await until(lambda: told(world, "BudgetInTheWay"), "the budget in the way is told")
+    found = await world.find(BUDGETS, "report")
+    assert found is not None
+    assert (found["spec"], found["metadata"].get("ownerReferences")) == (spec, None)
+    await world.delete(BUDGETS, "report")
+
+    async def ours() -> bool:
+        made = await world.find(BUDGETS, "report")
+        return made is not None and "ownerReferences" in made["metadata"]
+
+    await until(ours, "the operator has made its own")
+
+
+async def test_a_webhook_that_does_not_answer_holds_up_nothing_but_its_object(world: World) -> None:
+    await world.apply("report")
+    await world.until_idle("report")
+    await world.request("POST", WEBHOOKS, dead_webhook(world.namespace))
+    try:
+        await world.patch(FLOWWORKERS, "report", {"spec": {"image": "localhost/flowworker:next"}})
+        ready = await world.until_condition("report", "Ready", "False", "WebhookFailed")
+        assert "failed calling webhook" in ready["message"]
+        await world.ground.start_run(single, Plan())
+        await world.ground.conclude()
+    finally:
+        await world.request("DELETE", f"{WEBHOOKS}/{world.namespace}")
+    await world.until_condition("report", "Ready", "True")
+    assert all(_image(one) == "localhost/flowworker:next" for one in await world.deployments("report"))
+
+
+async def test_a_policy_that_changes_what_we_apply_is_not_fought(world: World) -> None:
+    name = world.namespace
+    await world.request("POST", POLICIES, service_links_policy(name))
+    await world.request("POST", BINDINGS, binding(name))
+    try:
+        await world.apply("report")
+        await world.until_idle("report")
+        (made,) = await world.deployments("report")
+        assert made["spec"]["template"]["spec"]["enableServiceLinks"] is True, "the policy is in force"
+        await hold_for(TWO_LOOKS)
+        before = await asyncio.to_thread(world.writes, world.operator.user)
+        await hold_for(TWO_LOOKS)
+        assert await asyncio.to_thread(world.writes, world.operator.user) == before
+    finally:
+        await world.request("DELETE", f"{BINDINGS}/{name}")
+        await world.request("DELETE", f"{POLICIES}/{name}")
+
+
+def service_links_policy(name: str) -> dict[str, object]:
+    """A policy that changes a field of ours in every Deployment before it is stored."""
+    changed = "Object{spec: Object.spec{template: Object.spec.template{spec: Object.spec.template.spec{%s}}}}"
+    return {
+        "metadata": {"name": name},
+        "spec": {
+            "reinvocationPolicy": "Never",
+            "matchConstraints": {
+                "resourceRules": [
+                    {
+                        "apiGroups": ["apps"],
+                        "apiVersions": ["v1"],
+                        "operations": ["CREATE", "UPDATE"],
+                        "resources": ["deployments"],
+                    }
+                ]
+            },
+            "mutations": [
+                {
+                    "patchType": "ApplyConfiguration",
+                    "applyConfiguration": {"expression": changed % "enableServiceLinks: true"},
+                }
+            ],
+        },
+    }
+
+
+def binding(name: str) -> dict[str, object]:
+    """Puts a policy into force in the namespace of its name."""
+    selector = {"matchLabels": {"kubernetes.io/metadata.name": name}}
+    return {"metadata": {"name": name}, "spec": {"policyName": name, "matchResources": {"namespaceSelector": selector}}}
+
+
+def dead_webhook(namespace: str) -> dict[str, object]:
+    """A policy service that is down, and that has to be asked before a Deployment is created in a namespace."""
+    return {
+        "metadata": {"name": namespace},
+        "webhooks": [
+            {
+                "name": "policy.example.org",
+                "admissionReviewVersions": ["v1"],
+                "sideEffects": "None",
+                "timeoutSeconds": 1,
+                "clientConfig": {"url": "https://127.0.0.1:9/policy"},
+                "rules": [
+                    {
+                        "apiGroups": ["apps"],
+                        "apiVersions": ["v1"],
+                        "operations": ["CREATE"],
+                        "resources": ["deployments"],
+                    }
+                ],
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+            }
+        ],
+    }
+
+
+async def told(world: World, reason: str) -> bool:
+    """Whether an event of this reason was told."""
+    return any(one["reason"] == reason for one in await world.list(EVENTS))
 
 
 def _image(deployment: dict[str, object]) -> object:

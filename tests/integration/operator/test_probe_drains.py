@@ -1,5 +1,9 @@
 """Drains, which are leases asked for on behalf of one FlowWorker, and the burial of workers whose pods are gone."""
 
+import asyncio
+from datetime import datetime, timedelta
+from uuid import UUID
+
 import asyncpg
 import pytest
 from tests.conftest import OWNER_ROLE, Database
@@ -7,6 +11,7 @@ from tests.integration.operator.probing import Observer, report, subject
 from tests.integration.sources.world import World
 from tests.support.waiting import until
 
+from flowworker.database import probe
 from flowworker.database.connection import Connection
 from flowworker.database.install import Action, install
 from flowworker.database.packaged import Component
@@ -108,6 +113,70 @@ async def test_workers_of_pods_that_are_gone_are_lost_at_once(watching: Observer
     }
     assert (found[states["gone"]], found[states["here"]]) == ("lost", "running")
     assert sorted(found.values()) == ["lost", "running", "stopped"]
+
+
+async def beaten(owner: Connection, seconds: float) -> UUID:
+    """A worker of pod `pod` whose last heartbeat was so long ago."""
+    now: datetime = await owner.fetchval("SELECT clock_timestamp()")
+    return await report(owner, pod_uid="pod", pod_name="pod-name", reported_at=now - timedelta(seconds=seconds))
+
+
+async def test_of_a_silent_pod_only_workers_that_missed_a_heartbeat_are_lost(
+    watching: Observer, owner: Connection
+) -> None:
+    dead, anew = await beaten(owner, 5.0), await beaten(owner, -60.0)
+    assert await watching.probes.bury(FLOW.key, [], ["pod"]) == ["pod-name"]
+    assert await watching.probes.bury(FLOW.key, [], ["pod"]) == []
+    rows = await owner.fetch("SELECT worker_id, state FROM flowworker.workers")
+    assert {row["worker_id"]: row["state"] for row in rows} == {dead: "lost", anew: "running"}
+    await owner.execute("UPDATE flowworker.workers SET reported_at = clock_timestamp() - interval '5 seconds'")
+    assert await watching.probes.bury(FLOW.key, [], ["pod"]) == ["pod-name"], "asked for again"
+
+
+async def test_of_a_pod_that_is_gone_all_workers_are_lost_however_young(watching: Observer, owner: Connection) -> None:
+    await beaten(owner, -60.0)
+    assert await watching.probes.bury(FLOW.key, ["pod"], ["pod"]) == ["pod-name"]
+
+
+async def test_a_heartbeat_that_comes_in_between_saves_the_worker_of_a_silent_pod(
+    database: Database, owner: Connection, worker: Connection
+) -> None:
+    await beaten(owner, 5.0)
+    watcher = await database.connect()
+
+    async def waits() -> bool:
+        return await watcher.fetchval("SELECT cardinality(pg_blocking_pids($1)) > 0", worker.get_server_pid())
+
+    async with owner.transaction():
+        await owner.execute("UPDATE flowworker.workers SET reported_at = clock_timestamp() + interval '1 minute'")
+        burial = asyncio.create_task(probe.bury(worker, [], ["pod"]))
+        await until(waits, "the burial waits for the heartbeat")
+    assert await burial == []
+    await watcher.close()
+
+
+async def test_with_a_pod_that_is_gone_go_the_drains_that_the_operator_asked_for(
+    watching: Observer, owner: Connection
+) -> None:
+    await watching.probes.drain(FLOW.key, [(pod, 30.0, "shrink") for pod in ("gone", "here", "silent")])
+    await request_drain(owner, ["gone"], seconds=600, reason="a person")
+    await watching.probes.bury(FLOW.key, ["gone"], ["silent"])
+    assert await drains(owner) == [
+        ("gone", "user", "a person"),
+        ("here", "operator/shop/one-step", "shrink"),
+        ("silent", "operator/shop/one-step", "shrink"),
+    ]
+
+
+async def test_a_drain_that_somebody_holds_keeps_no_worker_from_being_lost(
+    watching: Observer, owner: Connection
+) -> None:
+    await beaten(owner, 0.0)
+    await watching.probes.drain(FLOW.key, [("pod", 30.0, "shrink")])
+    async with owner.transaction():
+        await owner.execute("SELECT FROM flowworker.drains FOR UPDATE")
+        assert await watching.probes.bury(FLOW.key, ["pod"]) == ["pod-name"]
+    assert len(await drains(owner)) == 1
 
 
 async def test_orders_for_what_is_not_watched_or_not_reachable_say_so(observer: Observer) -> None:

@@ -33,6 +33,7 @@ from flowworker_operator.render.pod import revision_of
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 START_SECONDS = 3.0
 LONGEST_TIMEOUT = 60
+"""Seconds, unless a test says otherwise."""
 CLAIM = Claim(namespace="shop", name="report", uid="1", created_at=EPOCH)
 
 
@@ -56,6 +57,7 @@ class Deployment:
     created: float
     broken: bool
     replicas: int
+    grace: int
     proven: bool = False
     version: int = 0
     pods: list[Pod] = field(default_factory=list[Pod])
@@ -70,6 +72,7 @@ class Reading:
 
     tick: float
     demand: Demand
+    longest_timeout: int | None
     reports: dict[str, Report]
     leases: dict[str, Lease]
 
@@ -82,6 +85,7 @@ class SmallCluster:
         self.deployments: dict[str, Deployment] = {}
         self.leases: dict[str, tuple[float, float]] = {}
         self.backlog: list[float] = []
+        self.longest_timeout: int | None = LONGEST_TIMEOUT
         self.database_up = True
         self.quota: int | None = None
         self.lag = 0
@@ -131,11 +135,15 @@ class SmallCluster:
     def reconcile(self, *, applied: int | None = None) -> Plan:
         """Plan and apply; only the first `applied` changes get through before the operator dies."""
         plan = make_plan(self.snapshot())
+        conflict = False
         for change in list(_changes(plan))[:applied]:
+            conflict = self._is_conflict(change)
+            if conflict:
+                break
             self._apply(change)
         if applied is None:
             self.memory = plan.memory
-            self._write(plan.status)
+            self._write(None if conflict else plan.status)
         else:
             self.restart_operator()
         return plan
@@ -176,6 +184,7 @@ class SmallCluster:
         self.reading = Reading(
             tick=self.now,
             demand=Demand(startable=len(self.backlog), in_flight=sum(len(pod.tasks) for pod in pods)),
+            longest_timeout=self.longest_timeout,
             reports={pod.name: self._report(pod) for pod in pods},
             leases={
                 uid: Lease(age=self.now - since) for uid, (since, until) in self.leases.items() if until > self.now
@@ -186,7 +195,9 @@ class SmallCluster:
         if self.reading is None:
             return DatabaseState()
         return DatabaseState(
-            demand=self.reading.demand, age=self.now - self.reading.tick, longest_timeout=LONGEST_TIMEOUT
+            demand=self.reading.demand,
+            age=self.now - self.reading.tick,
+            longest_timeout=self.reading.longest_timeout,
         )
 
     def _in_force(self) -> Iterator[tuple[str, Lease]]:
@@ -208,7 +219,7 @@ class SmallCluster:
             created_at=self._wall(item.created),
             replicas=item.replicas,
             proven=item.proven,
-            grace=75,
+            grace=item.grace,
             pods=tuple(self._pod(pod) for pod in item.pods),
         )
 
@@ -235,6 +246,8 @@ class SmallCluster:
                 self._create(change)
             case steps.Prove() | steps.Scale() | steps.Delete():
                 self._change(change)
+            case steps.Repair():
+                self._repair(self.deployments[change.name], change.grace)
             case steps.Budget():
                 self.budget = change.action == "apply"
             case steps.SetReplicas():
@@ -257,11 +270,22 @@ class SmallCluster:
             case steps.Prove():
                 item.proven = True
             case steps.Scale():
-                assert change.resource_version == str(item.version)
                 item.replicas, item.version = change.replicas, item.version + 1
             case steps.Delete():
                 assert not item.pods
                 del self.deployments[change.name]
+
+    def _is_conflict(self, change: object) -> bool:
+        """A Deployment that the same plan has repaired is another version now."""
+        if not isinstance(change, steps.Scale | steps.Delete):
+            return False
+        return change.resource_version != str(self.deployments[change.name].version)
+
+    def _repair(self, item: Deployment, grace: int) -> None:
+        """Somebody's changes do not happen here, so this gives more time; Kubernetes would replace pods for it."""
+        assert grace > item.grace
+        assert (item.replicas, item.live()) == (0, [])
+        item.grace, item.version = grace, item.version + 1
 
     def _create(self, change: steps.Create) -> None:
         assert change.name not in self.deployments
@@ -271,6 +295,7 @@ class SmallCluster:
             created=self.now,
             broken=self.spec.image in self.broken_images,
             replicas=change.replicas,
+            grace=change.grace,
         )
 
     def _write(self, status: FlowWorkerStatus | None) -> None:

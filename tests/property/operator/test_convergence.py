@@ -30,7 +30,7 @@ def make_spec(image: str = "app:1", *, mode: ScalingMode = ScalingMode.AUTO, mos
 class Fault:
     kind: Literal[
         "load", "image", "broken image", "database down", "database up", "operator restarts", "operator dies midway",
-        "pod dies", "max", "mode", "quota", "no quota", "lag", "time",
+        "pod dies", "max", "mode", "quota", "no quota", "lag", "time", "timeout",
     ]  # fmt: skip
     number: int
 
@@ -41,7 +41,7 @@ faults = st.lists(st.builds(Fault, st.sampled_from(KINDS), st.integers(0, 14)), 
 
 def strike(cluster: SmallCluster, fault: Fault) -> None:
     match fault.kind:
-        case "load" | "image" | "broken image" | "max" | "mode":
+        case "load" | "image" | "broken image" | "max" | "mode" | "timeout":
             strike_user(cluster, fault)
         case "database down" | "database up":
             cluster.database_up = fault.kind == "database up"
@@ -69,6 +69,8 @@ def strike_user(cluster: SmallCluster, fault: Fault) -> None:
         case "broken image":
             cluster.broken_images.add("app:broken")
             cluster.change(cluster.spec.model_copy(update={"image": "app:broken"}))
+        case "timeout":
+            cluster.longest_timeout = (None, 20, 600, 7200)[fault.number % 4]
         case "max":
             rescale(cluster, max_replicas=1 + fault.number)
         case _:
@@ -110,6 +112,7 @@ def test_every_sequence_of_faults_ends_in_the_same_state(sequence: Sequence[Faul
     (only,) = cluster.deployments.values()
     assert (only.revision, only.proven, only.replicas, only.pods) == (cluster.target, True, 0, [])
     assert cluster.backlog == []
+    assert only.grace >= (cluster.longest_timeout or 0)
     assert {one.type: one.reason for one in cluster.status.conditions}["Ready"] == "Idle"
 
 

@@ -42,7 +42,7 @@ OTHER_UID = {"causes": [{"reason": "FieldValueInvalid", "message": "field is imm
         (422, {"reason": "Invalid", "details": OTHER_UID}, Conflict),
         (500, {"message": UNTYPED}, Refused),
         (500, {"message": "etcdserver: request timed out"}, Unavailable),
-        (500, {"reason": "InternalError", "message": "failed calling webhook"}, Unavailable),
+        (500, {"reason": "InternalError", "message": "failed calling webhook"}, Refused),
         (429, {"reason": "TooManyRequests"}, Unavailable),
         (408, {}, Unavailable),
         (503, {"reason": "ServiceUnavailable"}, Unavailable),

@@ -24,6 +24,7 @@ from tests.unit.operator.samples import (
 )
 
 from flowworker_operator.api.conditions import Reason
+from flowworker_operator.domain.announcements import draining
 from flowworker_operator.domain.planner import make_plan
 from flowworker_operator.domain.snapshot import (
     BudgetState,
@@ -346,14 +347,24 @@ def test_a_change_of_size_is_told_once() -> None:
     assert event_reasons(make_plan(later(first, plan))) == []
 
 
+def test_a_dry_run_tells_what_it_would_do_and_not_that_it_was_done() -> None:
+    spec = make_spec(scaling={"mode": "DryRun"})
+    first = held(snapshot(revision(pod("a")), spec=spec, demand=Demand(startable=100)), 1)
+    plan = make_plan(first)
+    assert event_reasons(plan) == ["WouldScale"]
+    assert "nothing is changed; without the dry run from 1 to 5 workers (Backlog)" in plan.events[0].message
+    assert event_reasons(make_plan(later(first, plan))) == []
+
+
 def test_a_drain_is_told_once() -> None:
     asked = planned(
         revision(pod("a"), pod("b")), spec=make_spec(scaling={"maxReplicas": 1}), demand=Demand(in_flight=1)
     )
-    assert "Draining" in event_reasons(asked)
+    (event,) = draining(snapshot(revision(pod("a"), pod("b"))), asked)
+    assert (event.reason, event.message.split(":")[0]) == ("Draining", asked.drain[0].pod)
     going_on = revision(drained("a"), pod("b"))
     again = planned(going_on, spec=make_spec(scaling={"maxReplicas": 1}), demand=Demand(in_flight=1))
-    assert "Draining" not in event_reasons(again)
+    assert not list(draining(snapshot(going_on), again))
 
 
 def test_a_transition_keeps_its_time_until_the_next_one() -> None:

@@ -4,6 +4,7 @@ import pytest
 from tests.unit.operator.samples import TICK, make_spec
 
 from flowworker_operator.api.conditions import Reason
+from flowworker_operator.api.spec import ScalingMode
 from flowworker_operator.domain.memory import seeded, trusted
 from flowworker_operator.domain.scaling import Decision, Situation, decide, needed
 from flowworker_operator.domain.snapshot import DatabaseState, Demand
@@ -80,3 +81,22 @@ def test_the_minimum_counts_also_without_a_reading() -> None:
 def test_a_memory_is_trusted_only_without_gaps() -> None:
     memory = seeded(make_spec().scaling.mode, 3, TICK)
     assert [trusted(memory, TICK + gap) for gap in (-1, 0, 30, 31)] == [False, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("shown_mode", "mode", "expected"),
+    [
+        ("DryRun", "Auto", 2),
+        ("DryRun", "External", 2),
+        ("Auto", "DryRun", 2),
+        ("DryRun", "DryRun", 9),
+        ("Auto", "Auto", 9),
+    ],
+)
+def test_after_a_restart_the_number_of_a_dry_run_counts_in_a_dry_run_only(
+    shown_mode: str, mode: str, expected: int
+) -> None:
+    spec = make_spec(scaling={"mode": mode})
+    situation = Situation(running=2, shown=9, shown_mode=ScalingMode(shown_mode))
+    outcome = decide(spec, DatabaseState(), situation, None, replicas_set=False, tick=TICK)
+    assert (outcome.decision.desired, outcome.before) == (expected, expected)

@@ -29,14 +29,26 @@ SPARE = 100
 LEFTOVERS = 1000
 """Started tasks looked at beyond the caps, because failed runs leave some behind."""
 
-CREW = 500
-"""Workers looked at for one flow or queue, the newest first."""
+CREW = 2500
+"""Workers looked at for one flow or queue, those of its FlowWorker first, the newest first: more than may run."""
+
+ENDED = 50
+"""Ended workers of one FlowWorker that are read, the latest first."""
+
+ENDED_FOR = 600.0
+"""Seconds for which an ended worker is read: its pod is gone by then, or has another one."""
+
+SURVIVORS = 500
+"""Workers of one flow, the newest first, among which one is sought that lived long enough to recover a task."""
 
 RECOVERY_TAKES = 180.0
 """Seconds within which a worker recovers what dead ones left: two of its slow passes, and some."""
 
 FOREIGN_PATIENCE = 90.0
 """Seconds past its timeout after which the task of a worker that does not report to us may be recovered, and some."""
+
+SILENCE = 4.0
+"""Seconds without a heartbeat after which the worker of a silent pod is lost: a living one beats every 3 s."""
 
 SETTINGS: Mapping[str, str] = {
     "statement_timeout": f"{STATEMENT_TIMEOUT.total_seconds():g}s",
@@ -113,7 +125,7 @@ class Sample:
     queue_readable: bool | None
     """Whether the role may read the queue's table; None while there is none."""
     workers: Sequence[WorkerRow] = ()
-    """All that are alive, whoever started them, and the latest of this FlowWorker."""
+    """All that are alive, whoever started them, and those of this FlowWorker that ended last."""
     drains: Mapping[str, float] = field(default_factory=dict[str, float])
     """Seconds since each drain of this FlowWorker's was asked for, by pod uid."""
 
@@ -176,6 +188,9 @@ def arguments(targets: Sequence[Target]) -> tuple[Any, ...]:
         RECOVERY_TAKES,
         FOREIGN_PATIENCE,
         CREW,
+        ENDED,
+        ENDED_FOR,
+        SURVIVORS,
     )
 
 
@@ -222,9 +237,15 @@ async def end_drain(connection: Connection, by: str, pod_uids: Sequence[str]) ->
     await connection.execute(load("probe/release"), by, list(pod_uids))
 
 
-async def bury(connection: Connection, pod_uids: Sequence[str]) -> list[str]:
-    """Mark the workers of pods lost that are known to be gone; names the pods whose workers had not said goodbye."""
-    rows = await connection.fetch(load("probe/bury"), list(pod_uids))
+async def bury(connection: Connection, gone: Sequence[str], silent: Sequence[str]) -> list[str]:
+    """Mark workers lost that cannot run any more; names the pods whose workers had not said goodbye.
+
+    Args:
+        connection: to the database.
+        gone: uids of pods that are gone for sure, with all their workers.
+        silent: uids of pods that may have started anew: of these only workers that have missed a heartbeat are marked.
+    """
+    rows = await connection.fetch(load("probe/bury"), list(gone), list(silent), SILENCE)
     return sorted({row["name"] for row in rows})
 
 

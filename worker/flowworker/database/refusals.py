@@ -45,5 +45,5 @@ def translated(purpose: str) -> Generator[None]:
         ) from error
     except (asyncpg.DataError, ValueError) as error:
         raise DataError(f"cannot {purpose}: PostgreSQL refuses the value: {describe(error)}") from error
-    except UNAVAILABLE as error:
+    except (*UNAVAILABLE, asyncpg.LockNotAvailableError) as error:
         raise DatabaseUnavailableError(f"cannot {purpose} now: {describe(error)}") from error

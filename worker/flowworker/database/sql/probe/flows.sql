@@ -16,7 +16,7 @@ tended AS MATERIALIZED (
         FROM flowworker.workers AS u
         WHERE u.kind = 'flow' AND u.slug = f.slug
         ORDER BY u.started_at DESC
-        LIMIT $12::integer
+        LIMIT $15::integer
     ) AS v
     WHERE v.reported_at > v.started_at + make_interval(secs => $10::float8)
     GROUP BY f.slug

@@ -3,10 +3,11 @@
 -- on the backlog: every scan of a table that grows follows an index and ends at a limit.
 -- $1 kinds, $2 slugs, $3 caps, $4 namespaces and $5 names of the resources, $6 who asks for their drains, $7 queue
 -- tables, $8 messages looked at beyond the cap, $9 started tasks looked at, $10 seconds after which a recovery that
--- could have been would have been, $11 seconds a foreign worker is given beyond the timeout, $12 workers looked at.
+-- could have been would have been, $11 seconds a foreign worker is given beyond the timeout, $12 workers looked at, $13
+-- ended workers that are read, $14 seconds for which they are, $15 workers looked at for who could have recovered tasks.
 WITH bound AS (
     -- Gives every parameter its type: not every text uses them all.
-    SELECT $8::bigint, $9::bigint, $10::float8, $11::float8, $12::integer
+    SELECT $8::bigint, $9::bigint, $10::float8, $11::float8, $12::integer, $13::integer, $14::float8, $15::integer
 ),
 backlog AS MATERIALIZED (
 {backlog}
@@ -22,12 +23,16 @@ SELECT
     coalesce(work.in_flight, 0) AS in_flight,
     coalesce(work.stalled, 0) AS stalled,
     (SELECT count(*) FROM started) >= $9::bigint AS in_flight_cut,
-    coalesce(timeout.longest, crew.longest_timeout) AS longest_timeout,
+    coalesce(timeout.longest, crew.longest_timeout, latest.longest_timeout) AS longest_timeout,
     crew.workers,
     (
         SELECT jsonb_object_agg(d.target, extract(EPOCH FROM now() - d.created_at))
-        FROM flowworker.drains AS d
-        WHERE d.created_by = s.asker AND d.until > now()
+        FROM (
+            SELECT r.target, r.created_at
+            FROM flowworker.drains AS r
+            WHERE r.created_by = s.asker AND r.until > now()
+            LIMIT $12::integer
+        ) AS d
     ) AS drains,
     CASE WHEN tables.queue IS NULL THEN NULL ELSE has_table_privilege(tables.queue, 'SELECT') END AS queue_readable,
     pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' AS read_only,
@@ -65,22 +70,50 @@ CROSS JOIN LATERAL (
         )) AS workers,
         max(w.longest_timeout) FILTER (WHERE w.kind = s.kind AND w.slug = s.slug) AS longest_timeout
     FROM (
+        WITH others AS MATERIALIZED (
+            SELECT v.*
+            FROM (
+                SELECT u.*
+                FROM flowworker.workers AS u
+                WHERE u.namespace = s.namespace AND u.flowworker = s.flowworker
+                ORDER BY u.started_at DESC
+                LIMIT $12::integer
+            ) AS v
+            WHERE
+                CASE
+                    WHEN v.state IN ('stopped', 'lost') THEN v.reported_at > now() - make_interval(secs => $14::float8)
+                    ELSE v.kind <> s.kind OR v.slug <> s.slug
+                END
+        )
         (
             SELECT v.*
             FROM flowworker.workers AS v
             WHERE v.kind = s.kind AND v.slug = s.slug AND v.state NOT IN ('stopped', 'lost')
+            ORDER BY (v.namespace = s.namespace AND v.flowworker = s.flowworker) IS TRUE DESC, v.started_at DESC
             LIMIT $12::integer
         )
         UNION ALL
-        SELECT v.*
-        FROM (
-            SELECT u.*
-            FROM flowworker.workers AS u
-            WHERE u.namespace = s.namespace AND u.flowworker = s.flowworker
-            ORDER BY u.started_at DESC
-            LIMIT $12::integer
-        ) AS v
-        WHERE v.kind <> s.kind OR v.slug <> s.slug OR v.state IN ('stopped', 'lost')
+        SELECT v.* FROM others AS v WHERE v.state NOT IN ('stopped', 'lost')
+        UNION ALL
+        (
+            SELECT v.*
+            FROM others AS v
+            WHERE v.state IN ('stopped', 'lost')
+            ORDER BY v.reported_at DESC
+            LIMIT $13::integer
+        )
     ) AS w
 ) AS crew
+CROSS JOIN LATERAL (
+    -- Of a queue only its workers know it: while none runs, those that ran last.
+    SELECT max(v.longest_timeout) FILTER (WHERE v.kind = s.kind AND v.slug = s.slug) AS longest_timeout
+    FROM (
+        SELECT u.kind, u.slug, u.longest_timeout
+        FROM flowworker.workers AS u
+        WHERE u.namespace = s.namespace AND u.flowworker = s.flowworker
+        ORDER BY u.started_at DESC
+        LIMIT $13::integer
+    ) AS v
+    WHERE timeout.longest IS NULL AND crew.longest_timeout IS NULL
+) AS latest
 ORDER BY s.position

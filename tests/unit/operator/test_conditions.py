@@ -1,0 +1,125 @@
+"""What the conditions say of a rollout that does not go on, and of one that nobody judges."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from tests.unit.operator.samples import (
+    NOW,
+    condition,
+    event_reasons,
+    held,
+    later,
+    make_spec,
+    planned,
+    pod,
+    report,
+    revision,
+    snapshot,
+)
+
+from flowworker_operator.api.conditions import Reason
+from flowworker_operator.domain.plan import Plan
+from flowworker_operator.domain.planner import make_plan
+from flowworker_operator.domain.snapshot import (
+    ContainerState,
+    DatabaseState,
+    Demand,
+    Fault,
+    PodState,
+    RevisionState,
+    Snapshot,
+    WorkerState,
+)
+
+DEADLINE = 600
+FULL = "0/3 nodes are available: insufficient cpu"
+
+
+def waiting(age: float, **changes: object) -> PodState:
+    """A pod of the new revision that is not ready."""
+    made = pod("new-2", ready=False, report=None, created_at=NOW - timedelta(seconds=age))
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def rolling(waits: PodState, **changes: object) -> Snapshot:
+    """A proven revision with a worker and a pod that waits, in the middle of replacing an older one."""
+    new = revision(pod("new-1"), waits, created_at=NOW - timedelta(hours=2))
+    old = revision(pod("o1"), pod("o2"), name="report-bbbb", revision="bbbb", created_at=NOW - timedelta(days=1))
+    return replace(held(snapshot(new, old, demand=Demand(startable=60)), 3), **changes)  # type: ignore[arg-type]
+
+
+def stalled(plan: Plan) -> bool:
+    assert plan.status is not None
+    return any(one.type == "Stalled" for one in plan.status.conditions)
+
+
+@pytest.mark.parametrize("kind", ["Ready", "Progressing"])
+def test_a_rollout_says_what_its_new_pods_wait_for(kind: str) -> None:
+    told = condition(make_plan(rolling(waiting(DEADLINE / 2, unschedulable=FULL))), kind)
+    assert told.reason == "RollingOut"
+    assert told.message.startswith("2 workers of older revisions are still to be replaced by revision aaaa; ")
+    assert FULL in told.message
+
+
+def test_a_rollout_says_which_pods_are_not_ready_for_no_known_reason() -> None:
+    told = condition(make_plan(rolling(waiting(90))), "Progressing")
+    assert (told.status, told.reason) == ("True", "RollingOut")
+    assert "not ready for no known reason: new-2" in told.message
+
+
+@pytest.mark.parametrize(
+    ("waits", "reason"),
+    [
+        (waiting(DEADLINE + 1, unschedulable=FULL), "Unschedulable"),
+        (waiting(DEADLINE + 1, containers=(ContainerState(name="worker", exit_code=70),)), "CrashLoop"),
+        (waiting(DEADLINE + 1), "NotReady"),
+        (waiting(DEADLINE + 1, report=report(WorkerState.LOST)), "NotReady"),
+    ],
+)
+def test_a_rollout_whose_new_pods_do_not_start_in_time_has_failed_for_their_reason(
+    waits: PodState, reason: str
+) -> None:
+    first = rolling(waits)
+    first = later(first, make_plan(rolling(waiting(DEADLINE - 5))))
+    plan = make_plan(first)
+    progressing = condition(plan, "Progressing")
+    assert (progressing.status, progressing.reason) == ("False", reason)
+    assert progressing.message.startswith("workers of revision aaaa did not start within 600 s: ")
+    assert (condition(plan, "Stalled").reason, condition(plan, "Ready").reason) == (reason, "RollingOut")
+    assert reason in event_reasons(plan)
+    assert reason not in event_reasons(make_plan(later(first, plan)))
+
+
+@pytest.mark.parametrize("waits", [waiting(DEADLINE - 1, unschedulable=FULL), waiting(DEADLINE + 1, report=report())])
+def test_a_pod_that_is_young_or_whose_worker_is_at_work_fails_no_rollout(waits: PodState) -> None:
+    plan = make_plan(rolling(waits))
+    assert (condition(plan, "Progressing").status, stalled(plan)) == ("True", False)
+
+
+def test_an_outage_of_the_database_fails_no_rollout() -> None:
+    fault = Fault(reason=Reason.DATABASE_UNREACHABLE, message="no answer")
+    plan = make_plan(rolling(waiting(DEADLINE + 1), database=DatabaseState(fault=fault)))
+    assert (condition(plan, "Progressing").status, stalled(plan)) == ("True", False)
+
+
+@pytest.mark.parametrize("mode", ["Paused", "DryRun"])
+@pytest.mark.parametrize("candidate", [pod("a"), pod("a", ready=False, report=None)], ids=["ready", "not ready"])
+def test_a_proof_that_nobody_takes_misses_no_deadline(mode: str, candidate: PodState) -> None:
+    long_ago = replace(candidate, created_at=NOW - timedelta(seconds=2 * DEADLINE))
+    unproven = revision(long_ago, proven=False)
+    plan = planned(unproven, spec=make_spec(scaling={"mode": mode}))
+    for kind in ("Ready", "Progressing"):
+        assert (condition(plan, kind).status, condition(plan, kind).reason) == ("Unknown", "Suspended")
+    assert not stalled(plan)
+    assert "DeadlineExceeded" not in event_reasons(plan)
+
+
+def test_a_rollout_that_is_paused_has_not_failed() -> None:
+    plan = make_plan(rolling(waiting(DEADLINE + 1), spec=make_spec(scaling={"mode": "Paused"})))
+    assert (condition(plan, "Progressing").status, stalled(plan)) == ("True", False)
+
+
+def test_a_proof_is_judged_again_when_the_mode_allows_it() -> None:
+    late: RevisionState = revision(waiting(DEADLINE + 1), proven=False)
+    assert condition(planned(late), "Progressing").reason == "DeadlineExceeded"
