@@ -126,12 +126,15 @@ async def test_what_was_written_survives_a_killed_etcd(breakable: ControlPlane) 
 
 @BREAKS
 async def test_a_frozen_component_stands_still(breakable: ControlPlane) -> None:
-    breakable.freeze("kube-controller-manager")
-    assert state_of(breakable.pids()["kube-controller-manager"]) == "T"
-    breakable.api.create("/api/v1/namespaces", {"metadata": {"name": "frozen"}})
     account = "/api/v1/namespaces/frozen/serviceaccounts/default"
-    assert breakable.api.find(account) is None
-    breakable.thaw("kube-controller-manager")
+    breakable.freeze("kube-controller-manager")
+    try:
+        pid = breakable.pids()["kube-controller-manager"]
+        await until(lambda: state_of(pid) == "T", "all its threads stand still")
+        breakable.api.create("/api/v1/namespaces", {"metadata": {"name": "frozen"}})
+        assert breakable.api.find(account) is None
+    finally:
+        breakable.thaw("kube-controller-manager")
     await until(lambda: breakable.api.find(account) is not None, "the controller has caught up")
 
 

@@ -18,12 +18,18 @@ SIZE = 50
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give every test here its time, and one process to all, which share what takes long to make."""
-    for item in items:
-        if item.path.is_relative_to(HERE):
-            item.add_marker(pytest.mark.timeout(TIMEOUT))
-            item.add_marker(pytest.mark.slow)
-            item.add_marker(pytest.mark.xdist_group("scale"))
+    """Give every test here its time, and one process to all, which share what takes long to make.
+
+    Those with the crowd come last, one after the other: what serves the crowd stands still while a test with a loop of
+    its own runs.
+    """
+    places = [place for place, item in enumerate(items) if item.path.is_relative_to(HERE)]
+    ours = sorted((items[place] for place in places), key=lambda item: "crowd" in getattr(item, "fixturenames", ()))
+    for place, item in zip(places, ours, strict=True):
+        items[place] = item
+        item.add_marker(pytest.mark.timeout(TIMEOUT))
+        item.add_marker(pytest.mark.slow)
+        item.add_marker(pytest.mark.xdist_group("scale"))
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +39,7 @@ def arena() -> Iterator[Arena]:
         yield arena
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def crowd(control_plane: ControlPlane, arena: Arena) -> AsyncIterator[Crowd]:
     """Many FlowWorkers at rest, created at once; half of them keep a worker."""
     async with new_crowd(control_plane, arena, SIZE) as crowd:

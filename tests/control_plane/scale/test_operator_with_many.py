@@ -22,7 +22,7 @@ GROWING_FOR = 20.0
 STRAINED_FOR = 30.0
 
 
-@pytest.mark.asyncio(loop_scope="session")
+@pytest.mark.asyncio(loop_scope="module")
 async def test_many_at_rest_cost_no_write_one_connection_and_one_statement_for_each_tick(crowd: Crowd) -> None:
     rest = await crowd.rest(WINDOW)
     assert rest.writes == []
@@ -30,7 +30,7 @@ async def test_many_at_rest_cost_no_write_one_connection_and_one_statement_for_e
     assert 1 <= rest.statements <= rest.seconds / LEAST_TICK + 1
 
 
-@pytest.mark.asyncio(loop_scope="session")
+@pytest.mark.asyncio(loop_scope="module")
 async def test_many_fit_into_the_memory(crowd: Crowd) -> None:
     assert crowd.memory() <= MOST_MEMORY + MOST_MEMORY_MORE * crowd.size
 
