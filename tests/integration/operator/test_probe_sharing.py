@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import Database
 from tests.integration.operator.probing import Observer, send, subject
 from tests.support.proxy import Proxy
-from tests.support.waiting import until
+from tests.support.waiting import hold_for, until
 
 from flowworker.database.connection import Connection
 from flowworker_operator.probe import Subject, prober
@@ -154,6 +154,7 @@ async def test_work_is_heard_of_between_two_ticks_where_inserts_notify(
         mail = subject("mail", "queue", cap=cap)
         observer.watch(database.worker_dsn, mail)
         await until(lambda mail=mail: startable(observer, mail) == 0, "no work is seen")
+        await hold_for(5 * prober.SHORTEST_REST)  # the look that follows a new LISTEN is over: none comes by itself
         await send(owner, "mail")
         await until(lambda mail=mail: startable(observer, mail) == 1, "the work is heard of")
         await owner.execute("SELECT pgmq.purge_queue('mail')")
