@@ -5,9 +5,12 @@ import asyncio
 import asyncpg
 import pytest
 from tests.conftest import Database
+from tests.support.proxy import Proxy, Weather
+from tests.support.waiting import until
 
 from flowworker.database.connection import Connection
-from flowworker.database.link import RETRY_PAUSE, Link, StateCallback
+from flowworker.database.identifiers import quote
+from flowworker.database.link import RETRY_PAUSE, Limits, Link, StateCallback
 from flowworker.errors import AuthenticationError, DatabaseUnavailableError, UsageError
 
 KILL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'linked'"
@@ -22,14 +25,16 @@ async def sleep(connection: Connection) -> None:
 
 
 def a_link(
-    database: Database, *, timeout: float = 30.0, statement_cache: bool = True, on_state: StateCallback | None = None
-) -> Link:
+    database: Database, *, timeout: float = 30.0, statement_cache: bool = True, on_state: StateCallback | None = None,
+    limits: Limits | None = None,
+) -> Link:  # fmt: skip
     return Link(
         database.worker_dsn,
         application_name="linked",
         timeout=timeout,
         statement_cache=statement_cache,
         on_state=on_state,
+        limits=limits,
     )
 
 
@@ -60,24 +65,143 @@ async def test_a_killed_connection_is_reported_and_replaced(database: Database, 
     await link.close()
 
 
-async def test_work_that_takes_too_long_costs_its_connection(database: Database) -> None:
+RUNNING = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'linked' AND state = 'active'"
+"""Only the worker's own role sees what its sessions do."""
+
+
+async def test_silence_ends_the_statement_on_the_server_and_keeps_the_connection(
+    database: Database, worker: Connection
+) -> None:
     link = a_link(database, timeout=0.2)
     first = await link.run(pid)
-    with pytest.raises(DatabaseUnavailableError):
+    with pytest.raises(DatabaseUnavailableError, match="not answered"):
         await link.run(sleep)
-    assert await link.run(pid) != first
+    assert await worker.fetchval(RUNNING) == 0
+    assert await link.run(pid) == first
     await link.close()
 
 
-async def test_cancelled_work_leaves_no_half_done_transaction_behind(database: Database) -> None:
+async def test_a_cancelled_piece_of_work_ends_on_the_server_and_keeps_the_connection(
+    database: Database, worker: Connection
+) -> None:
     link = a_link(database)
     first = await link.run(pid)
     running = asyncio.create_task(link.run(sleep))
-    await asyncio.sleep(0)
+    await until(lambda: worker.fetchval(RUNNING), "the statement runs")
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert await link.run(pid) != first
+    assert await worker.fetchval(RUNNING) == 0
+    assert await link.run(pid) == first
+    await link.close()
+
+
+async def test_a_cancelled_transaction_is_rolled_back(database: Database, worker: Connection) -> None:
+    link = a_link(database)
+
+    async def write(connection: Connection) -> None:
+        async with connection.transaction():
+            await connection.execute("INSERT INTO flowworker.drains (target, until, reason) VALUES ('x', now(), 'y')")
+            await sleep(connection)
+
+    running = asyncio.create_task(link.run(write))
+    await until(lambda: worker.fetchval(RUNNING), "the statement runs")
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert await link.run(lambda connection: connection.fetchval("SELECT count(*) FROM flowworker.drains")) == 0
+    await link.close()
+
+
+async def test_a_statement_past_its_limit_is_over_and_says_so(
+    database: Database, owner: Connection, worker: Connection
+) -> None:
+    link = a_link(database, limits=Limits(statement=0.2, lock=0.1))
+    first = await link.run(pid)
+    with pytest.raises(asyncpg.QueryCanceledError):
+        await link.run(sleep)
+    assert await worker.fetchval(RUNNING) == 0
+    async with owner.transaction():
+        await owner.execute("LOCK TABLE flowworker.drains")
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await link.run(lambda connection: connection.fetch("SELECT * FROM flowworker.drains"))
+    assert await link.run(pid) == first
+    await link.close()
+
+
+async def test_work_may_bring_limits_of_its_own(database: Database) -> None:
+    link = a_link(database, limits=Limits(statement=0.2, lock=0.1))
+
+    async def nap(connection: Connection) -> int:
+        answer: int = await connection.fetchval("SELECT 1 FROM pg_sleep(0.4)")
+        return answer
+
+    assert await link.run(nap, limits=Limits(statement=10, lock=1)) == 1
+    with pytest.raises(asyncpg.QueryCanceledError):
+        await link.run(nap)
+    await link.close()
+
+
+async def test_defaults_of_a_role_change_nothing(database: Database, owner: Connection) -> None:
+    for setting in (
+        "statement_timeout = '50ms'",
+        "default_transaction_isolation = 'serializable'",
+        "search_path = 'nowhere'",
+        "idle_in_transaction_session_timeout = '1ms'",
+        "idle_session_timeout = '10ms'",
+    ):
+        await owner.execute(f"ALTER DATABASE {quote(database.name)} SET {setting}")
+    link = a_link(database, limits=Limits(statement=5, lock=1))
+    shown = await link.run(
+        lambda connection: connection.fetchrow(
+            "SELECT current_setting('statement_timeout') AS statement, current_setting('transaction_isolation') AS "
+            "isolation, current_setting('search_path') AS path, current_setting('idle_session_timeout') AS idle"
+        )
+    )
+    assert shown is not None
+    assert tuple(shown) == ("5s", "read committed", 'pg_catalog, "$user", public', "0")
+    await link.close()
+
+
+async def test_a_session_that_was_given_up_is_ended_by_the_next_one(database: Database, owner: Connection) -> None:
+    async with Proxy(database.server.port) as proxy:
+        link = Link(proxy.dsn(database.worker_dsn), application_name="linked", limits=Limits(statement=1, lock=1))
+        first = await link.run(pid)
+        proxy.weather = Weather.SWALLOWED
+        with pytest.raises(DatabaseUnavailableError):
+            await link.run(lambda connection: connection.fetchval("SELECT 1"))
+        assert link.given_up == 1
+        proxy.weather = Weather.CLEAR
+
+        async def again() -> "int | None":
+            try:
+                return await link.run(pid)
+            except DatabaseUnavailableError:
+                return None
+
+        assert await until(again, "a new connection") != first
+        assert link.given_up == 0
+        assert await owner.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'linked'") == 1
+        await link.close()
+
+
+async def test_a_slow_answer_is_no_silence(database: Database) -> None:
+    """20 MB in pieces with a pause between each two take longer than the silence that is allowed here."""
+    async with Proxy(database.server.port) as proxy:
+        link = Link(proxy.dsn(database.worker_dsn), application_name="linked", timeout=1.0)
+        await link.run(pid)
+        proxy.latency = 0.01
+        text = await link.run(lambda connection: connection.fetchval("SELECT repeat('x', 20000000)"))
+        assert len(text) == 20_000_000
+        await link.close()
+
+
+async def test_an_idle_link_closes_its_connection(database: Database, owner: Connection) -> None:
+    link = Link(database.worker_dsn, application_name="linked", idle_timeout=0.1)
+    await link.run(pid)
+    count = "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'linked'"
+    await until(lambda: owner.fetchval(count), "the idle connection is closed")
+    assert await link.run(pid)
     await link.close()
 
 

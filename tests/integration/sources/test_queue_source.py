@@ -349,7 +349,9 @@ async def make_pgmq_1_5(owner: Connection) -> None:
 
 async def test_an_old_pgmq_without_pgflow_and_without_last_read_at_is_enough(queues_only: Database) -> None:
     link = Link(queues_only.dsn, application_name="queues_only")
-    source = QueueSource(queue=mail, worker_id=uuid4(), links=Links(claim=link, finish=link, pulse=link))
+    source = QueueSource(
+        queue=mail, worker_id=uuid4(), links=Links(claim=link, finish=link, aside=link, beat=link, pulse=link)
+    )
     await source.prepare()
     (job,) = await claim_all(source)
     assert await source.extend([job]) == []

@@ -14,7 +14,7 @@ from tests.conftest import Database
 
 from flowworker.database.connection import Connection
 from flowworker.database.heartbeat import Beat, Report, beat, register
-from flowworker.database.link import Link, Links
+from flowworker.database.link import Limits, Link, Links
 from flowworker.database.records import (
     ClaimedTask,
     Completed,
@@ -97,12 +97,14 @@ class World:
     _links: list[Links] = field(default_factory=list[Links])
 
     def links(self) -> Links:
-        """Three fresh connections of one process."""
+        """Fresh connections of one process."""
 
         def link(name: str) -> Link:
-            return Link(self.database.worker_dsn, application_name=f"{name}_{next(_names)}")
+            limits = Limits(statement=10, lock=2)
+            return Link(self.database.worker_dsn, application_name=f"{name}_{next(_names)}", limits=limits)
 
-        made = Links(claim=link("claim"), finish=link("finish"), pulse=link("pulse"))
+        names = ("claim", "finish", "aside", "beat", "pulse")
+        made = Links(**{name: link(name) for name in names})
         self._links.append(made)
         return made
 
@@ -110,7 +112,7 @@ class World:
         """Close the sources' connections."""
         while self._links:
             links = self._links.pop()
-            for link in (links.claim, links.finish, links.pulse):
+            for link in (*links.of_main_loop(), links.beat, links.pulse):
                 await link.close()
 
     async def create(self, flow: Flow) -> None:

@@ -74,7 +74,9 @@ async def _installed(dsn: str, folder: Path) -> AsyncGenerator[Site]:
 async def _compile(dsn: str) -> None:
     link = Link(dsn, application_name=APPLICATION_NAME)
     for workload in (noop, stamp, chain, jobs):
-        await compile_workload(workload, links=Links(claim=link, finish=link, pulse=link), mode=CompileMode.AUTO)
+        await compile_workload(
+            workload, links=Links(claim=link, finish=link, aside=link, beat=link, pulse=link), mode=CompileMode.AUTO
+        )
     await link.close()
 
 

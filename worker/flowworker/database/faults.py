@@ -15,6 +15,10 @@ UNAVAILABLE = (
 )
 """The database cannot be used now; nothing is wrong with the statement."""
 
+TIMED_OUT = (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError)
+"""A statement took longer than its session allows, or was cancelled by hand. It is over and rolled back, and its
+connection is good: the work is too much, or something it needs is locked."""
+
 REFUSED_VALUES = (
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
@@ -26,4 +30,4 @@ REFUSED_VALUES = (
 
 def is_unavailable(error: BaseException) -> bool:
     """Whether the same call may work later. asyncpg's InterfaceError also covers wrong settings, which may not."""
-    return isinstance(error, UNAVAILABLE) and not isinstance(error, ValueError)
+    return isinstance(error, UNAVAILABLE) and not isinstance(error, (ValueError, *TIMED_OUT))

@@ -1,12 +1,22 @@
-"""A connection that comes back: opened on first use, dropped when it breaks, opened again on the next use."""
+"""A connection that comes back: opened on first use, dropped when it breaks, opened again on the next use.
+
+Statements end on the server. Each session carries a `statement_timeout` and a `lock_timeout`, so what takes too long
+is cancelled there, rolled back, and reported as such on a connection that stays good. The client gives up only when no
+byte has moved for longer than any statement may take. It then asks the server to cancel, and waits until the statement
+is known to be over; where the server does not answer, the connection is dropped without sending what was still queued,
+and the next connection ends the old session before it does anything else.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeAlias, TypeVar
 
 from flowworker.database.connection import Connection, connect, describe
 from flowworker.database.faults import is_unavailable
+from flowworker.database.statements import load
+from flowworker.database.transport import bytes_moved, let_go, watch_peer
 from flowworker.errors import DatabaseUnavailableError, UsageError
 
 T = TypeVar("T")
@@ -24,13 +34,52 @@ RETRY_PAUSE = 1.0
 """Seconds after a failed attempt to connect in which no other is made: the users of a link all retry by themselves, and
 a server that is down or full must not feel how many they are."""
 
+SILENCE = 3.0
+"""Seconds without a moving byte, on top of what a statement may take, after which the client gives up."""
+
+CANCEL_PATIENCE = 2.0
+"""Seconds for the server to confirm that a cancelled statement is over."""
+
+END_PATIENCE = 2.0
+"""Seconds for a session that was given up to be gone from the server."""
+
+SESSION_SETTINGS: Mapping[str, str] = {
+    "client_connection_check_interval": "2s",
+    "client_min_messages": "warning",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+    "idle_in_transaction_session_timeout": "60s",
+    "idle_session_timeout": "0",
+    "search_path": 'pg_catalog, "$user", public',
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "15s",
+    "transaction_timeout": "0",
+}
+"""What every session of ours sets besides its limits: the statements are written for these, and a role or database may
+have other defaults. `default_transaction_read_only` is left alone: people switch a database to maintenance with it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long a statement may take on the server, in seconds; it is cancelled there and rolled back."""
+
+    statement: float
+    lock: float
+    """The same for one wait for a lock."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """Names one session of the server."""
+
+    pid: int
+    began_at: datetime
+
 
 class Link:
-    """One connection, used by one piece of work at a time.
-
-    Belongs to the event loop that uses it first. A piece of work that is cancelled, that exceeds the timeout or that
-    meets a lost connection leaves a connection in an unknown state behind: it is dropped, never reused.
-    """
+    """One connection, used by one piece of work at a time; belongs to the event loop that uses it first."""
 
     def __init__(
         self,
@@ -39,7 +88,9 @@ class Link:
         application_name: str,
         statement_cache: bool = True,
         timeout: float = 30.0,
+        limits: Limits | None = None,
         settings: Mapping[str, str] | None = None,
+        idle_timeout: float | None = None,
         on_state: StateCallback | None = None,
     ) -> None:
         """Open nothing yet.
@@ -47,49 +98,64 @@ class Link:
         Args:
             dsn: a PostgreSQL URI, or what gives one.
             application_name: shown in pg_stat_activity.
-            statement_cache: False for a transaction pooler.
-            timeout: seconds after which one piece of work is given up together with its connection.
+            statement_cache: False for a transaction pooler. Nothing is set on its sessions, which others use too; the
+                client's own limit then ends statements.
+            timeout: without `limits`, seconds without a moving byte after which a piece of work is given up.
+            limits: how long a statement may take; each piece of work may bring others.
             settings: further settings of the session.
-            on_state: told about every change between up and down.
+            idle_timeout: seconds without use after which the connection is closed; None keeps it.
+            on_state: called on every change between up and down.
         """
         self._dsn = dsn
         self._application_name = application_name
         self._statement_cache = statement_cache
         self._timeout = timeout
+        self._limits = limits
         self._settings = settings
+        self._idle_timeout = idle_timeout
         self._lock = asyncio.Lock()
         self._connection: Connection | None = None
+        self._session: Session | None = None
+        self._given_up: set[Session] = set()
+        self._applied: Limits | None = None
+        self._idle: asyncio.TimerHandle | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._up: bool | None = None
         self._refusal = ""
         self._refused_because: BaseException | None = None
         self._refused_until = float("-inf")
         self.on_state = on_state
 
-    async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+    @property
+    def given_up(self) -> int:
+        """Sessions that were dropped in use and are not known to be gone from the server."""
+        return len(self._given_up)
+
+    async def run(self, work: Callable[[Connection], Awaitable[T]], *, limits: Limits | None = None) -> T:
         """Do a piece of work on the connection.
 
+        Args:
+            work: gets the connection.
+            limits: of its statements, instead of the link's own.
+
         Raises:
+            asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError: a statement took longer than the limits allow.
+                It is over and rolled back.
             DatabaseUnavailableError: no connection, or it broke during the work, which may have been committed.
             AuthenticationError, MissingRightsError, UsageError: connecting is refused and will stay so.
         """
         async with self._lock:
-            connection = await self._open()
+            self._stay()
             try:
-                async with asyncio.timeout(self._timeout):
-                    return await work(connection)
-            except asyncio.CancelledError:
-                self._drop()
-                raise
-            except Exception as error:
-                if not (is_unavailable(error) or connection.is_closed()):
-                    raise
-                self._drop()
-                self._report(False, describe(error))
-                raise DatabaseUnavailableError(f"the database went away: {describe(error)}") from error
+                connection = await self._open()
+                return await self._attempt(connection, work, limits or self._limits)
+            finally:
+                self._rest()
 
     async def close(self) -> None:
         """Close the connection; the link may be used again afterwards."""
         async with self._lock:
+            self._stay()
             connection, self._connection = self._connection, None
             if connection is None or connection.is_closed():
                 return
@@ -100,8 +166,50 @@ class Link:
                 if not is_unavailable(error):
                     raise
 
+    async def _attempt(
+        self, connection: Connection, work: Callable[[Connection], Awaitable[T]], limits: Limits | None
+    ) -> T:
+        silence = self._timeout if limits is None else limits.statement + SILENCE
+        try:
+            async with _Progress(connection, silence):
+                await self._apply(connection, limits)
+                return await work(connection)
+        except asyncio.CancelledError:
+            await self._end_statement(connection)
+            raise
+        except Exception as error:
+            if isinstance(error, TimeoutError) and not connection.is_closed():
+                await self._end_statement(connection)
+                self._report(False, describe(error))
+                raise DatabaseUnavailableError(f"the database has not answered for {silence:.0f} s") from error
+            if not (is_unavailable(error) or connection.is_closed()):
+                raise
+            self._drop()
+            self._report(False, describe(error))
+            raise DatabaseUnavailableError(f"the database went away: {describe(error)}") from error
+
+    async def _apply(self, connection: Connection, limits: Limits | None) -> None:
+        if limits is None or limits == self._applied or not self._statement_cache:
+            return
+        self._applied = None
+        await connection.fetchrow(load("session/limit"), _milliseconds(limits.statement), _milliseconds(limits.lock))
+        self._applied = limits
+
+    async def _end_statement(self, connection: Connection) -> None:
+        """Cancelling the work asked the server to cancel the statement: keep the connection once that is answered."""
+        try:
+            async with asyncio.timeout(CANCEL_PATIENCE):
+                await connection.execute("SELECT 1")
+            if connection.is_in_transaction():
+                self._drop()
+        except BaseException as error:
+            self._drop()
+            if not isinstance(error, Exception):
+                raise
+
     async def _open(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
+            self._remember_given_up()
             self._connection = await self._connect()
         self._report(True, None)
         return self._connection
@@ -111,17 +219,58 @@ class Link:
         if loop.time() < self._refused_until:
             raise DatabaseUnavailableError(self._refusal) from self._refused_because
         try:
-            return await connect(
+            connection = await connect(
                 self._current_dsn(),
                 application_name=self._application_name,
                 statement_cache=self._statement_cache,
                 settings=self._settings,
             )
+            await self._begin_session(connection)
+            return connection
         except DatabaseUnavailableError as error:
             self._refusal, self._refused_because = str(error), error.__cause__
             self._refused_until = loop.time() + RETRY_PAUSE
             self._report(False, self._refusal)
             raise
+
+    async def _begin_session(self, connection: Connection) -> None:
+        """Set what our statements rely on, and end the sessions that were given up."""
+        watch_peer(connection)
+        self._applied = None
+        if self._limits is None or not self._statement_cache:
+            return
+        settings = {
+            **SESSION_SETTINGS,
+            "statement_timeout": _milliseconds(self._limits.statement),
+            "lock_timeout": _milliseconds(self._limits.lock),
+        }
+        try:
+            async with asyncio.timeout(self._limits.statement + SILENCE):
+                row = await connection.fetchrow(load("session/begin"), list(settings), list(settings.values()))
+                assert row is not None
+                await self._end_given_up(connection)
+        except Exception as error:
+            let_go(connection)
+            raise DatabaseUnavailableError(f"the database went away: {describe(error)}") from error
+        except BaseException:
+            let_go(connection)
+            raise
+        self._applied = self._limits
+        self._session = Session(pid=connection.get_server_pid(), began_at=row["backend_start"])
+
+    async def _end_given_up(self, connection: Connection) -> None:
+        """Until they are gone, what they were doing may still be committed."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + END_PATIENCE
+        while self._given_up and loop.time() < deadline:
+            sessions = tuple(self._given_up)
+            rows = await connection.fetch(
+                load("session/end"), [session.pid for session in sessions], [session.began_at for session in sessions]
+            )
+            left = {row["pid"] for row in rows}
+            self._given_up = {session for session in self._given_up if session.pid in left}
+            if self._given_up:
+                await asyncio.sleep(0.02)
 
     def _current_dsn(self) -> str:
         if isinstance(self._dsn, str):
@@ -133,8 +282,27 @@ class Link:
 
     def _drop(self) -> None:
         if self._connection is not None:
-            self._connection.terminate()
+            self._remember_given_up()
+            let_go(self._connection)
             self._connection = None
+
+    def _remember_given_up(self) -> None:
+        if self._session is not None:
+            self._given_up.add(self._session)
+            self._session = None
+
+    def _stay(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+
+    def _rest(self) -> None:
+        if self._idle_timeout is not None and self._connection is not None:
+            self._idle = asyncio.get_running_loop().call_later(self._idle_timeout, self._close_idle)
+
+    def _close_idle(self) -> None:
+        if not self._lock.locked():
+            self._closing = asyncio.get_running_loop().create_task(self.close(), name="close an idle connection")
 
     def _report(self, up: bool, error: str | None) -> None:
         if up is not self._up:
@@ -143,10 +311,57 @@ class Link:
                 self.on_state(up, error)
 
 
+class _Progress:
+    """A deadline that moves on as long as bytes do; TimeoutError once nothing has moved for too long."""
+
+    def __init__(self, connection: Connection, silence: float) -> None:
+        self._connection = connection
+        self._silence = silence
+        self._timeout = asyncio.timeout(silence)
+        self._moved = bytes_moved(connection)
+        self._check: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+        self._arm()
+
+    async def __aexit__(self, *reason: object) -> bool | None:
+        if self._check is not None:
+            self._check.cancel()
+        return await self._timeout.__aexit__(*reason)  # pyright: ignore[reportArgumentType]
+
+    def _arm(self) -> None:
+        self._check = asyncio.get_running_loop().call_later(self._silence * 0.9, self._look)
+
+    def _look(self) -> None:
+        moved = bytes_moved(self._connection)
+        if moved is None or moved == self._moved:
+            return
+        self._moved = moved
+        self._timeout.reschedule(asyncio.get_running_loop().time() + self._silence)
+        self._arm()
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(max(1, round(seconds * 1000)))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Links:
-    """The three connections of a process. `pulse` belongs to the pulse's own event loop."""
+    """The connections of a process, at most five.
+
+    What takes too long on `claim` or `finish` is repeated on `aside`, where it delays only other work in trouble.
+    """
 
     claim: Link
     finish: Link
+    aside: Link
+    """Opened when something is in trouble, closed when nothing has been for a while."""
+    beat: Link
+    """Heartbeats alone; belongs to the pulse's own event loop, like `pulse`."""
     pulse: Link
+    """Extends leases and listens."""
+
+    def of_main_loop(self) -> tuple[Link, ...]:
+        """Those that the worker's own event loop uses."""
+        return self.claim, self.finish, self.aside

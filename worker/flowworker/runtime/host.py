@@ -1,4 +1,4 @@
-"""What all workers of one process share: three connections, the pulse, the event stream."""
+"""What all workers of one process share: at most five connections, the pulse, the event stream."""
 
 import asyncio
 import logging
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from uuid import UUID, uuid4
 
-from flowworker.database.link import Dsn, Link, Links
+from flowworker.database.link import Dsn, Limits, Link, Links
 from flowworker.redaction import redact
 from flowworker.runtime.options import Identity
 from flowworker.runtime.pulse.heart import DatabaseHeart
@@ -16,12 +16,21 @@ from flowworker.telemetry.stream import EventStream
 
 logger = logging.getLogger(__name__)
 
-PULSE_TIMEOUT = 5.0
-"""Seconds after which a heartbeat without an answer gives its connection up."""
+FAST = Limits(statement=3.0, lock=0.5)
+"""Of claims and finishes, which take milliseconds. Everything of a process shares their two connections, so what takes
+longer is ended and repeated on the connection aside, where it delays only other work in trouble."""
 
-WORK_TIMEOUT = 8.0
-"""Seconds after which a claim or a finish without an answer gives its connection up. A connection that died unnoticed
-answers never, and work has to go on within 10 s after the network is back; a claim or a finish takes milliseconds."""
+ASIDE = Limits(statement=30.0, lock=1.0)
+"""Of work in trouble, unless it brings limits of its own."""
+
+ASIDE_IDLE = 60.0
+"""Seconds without trouble after which the connection aside is closed."""
+
+BEAT = Limits(statement=3.0, lock=2.0)
+"""Of a heartbeat: well below the silence after which peers call us dead."""
+
+LEASES = Limits(statement=2.0, lock=0.5)
+"""Of one statement that extends leases."""
 
 ConnectionWatcher = Callable[[str, bool, str | None, float], None]
 """Called on the main loop with the connection's name, whether it is up, the error, and how long it was down."""
@@ -58,12 +67,14 @@ class Host:
 
     @property
     def links(self) -> Links:
-        """The three connections; made with the first use on the event loop."""
+        """The connections; made with the first use on the event loop."""
         if self._links is None:
             self._links = Links(
-                claim=self._link("claim", self._dsn, WORK_TIMEOUT),
-                finish=self._link("finish", self._dsn, WORK_TIMEOUT),
-                pulse=self._link("pulse", self._direct_dsn, PULSE_TIMEOUT),
+                claim=self._link("claim", self._dsn, FAST),
+                finish=self._link("finish", self._dsn, FAST),
+                aside=self._link("aside", self._dsn, ASIDE, idle_timeout=ASIDE_IDLE),
+                beat=self._link("beat", self._direct_dsn, BEAT),
+                pulse=self._link("pulse", self._direct_dsn, LEASES),
             )
         return self._links
 
@@ -80,7 +91,7 @@ class Host:
         self._users -= 1
         if self._users == 0:
             await self.pulse.stop()
-            for link in (self.links.claim, self.links.finish):
+            for link in self.links.of_main_loop():
                 await link.close()
             await self.events.drain()
 
@@ -90,12 +101,13 @@ class Host:
         self._watchers[place] = watcher
         return lambda: self._watchers.pop(place, None) and None
 
-    def _link(self, name: str, dsn: Dsn, timeout: float) -> Link:
+    def _link(self, name: str, dsn: Dsn, limits: Limits, *, idle_timeout: float | None = None) -> Link:
         return Link(
             dsn,
             application_name=f"flowworker {name}",
             statement_cache=self._statement_cache,
-            timeout=timeout,
+            limits=limits,
+            idle_timeout=idle_timeout,
             on_state=lambda up, error: self._on_state(name, up, error),
         )
 
