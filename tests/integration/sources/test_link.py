@@ -13,11 +13,13 @@ from flowworker.database.identifiers import quote
 from flowworker.database.link import RETRY_PAUSE, Limits, Link, StateCallback
 from flowworker.errors import AuthenticationError, DatabaseUnavailableError, UsageError
 
-KILL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'linked'"
-
 
 async def pid(connection: Connection) -> int:
     return connection.get_server_pid()
+
+
+async def same(connection: Connection) -> Connection:
+    return connection
 
 
 async def sleep(connection: Connection) -> None:
@@ -48,7 +50,7 @@ async def test_nothing_is_opened_before_the_first_use(database: Database, owner:
     await link.close()
 
 
-async def test_a_killed_connection_is_reported_and_replaced(database: Database, owner: Connection) -> None:
+async def test_a_killed_connection_is_reported_and_replaced(database: Database) -> None:
     states: list[tuple[bool, str | None]] = []
 
     def note(up: bool, error: str | None) -> None:
@@ -56,9 +58,8 @@ async def test_a_killed_connection_is_reported_and_replaced(database: Database, 
 
     link = a_link(database, on_state=note)
     first = await link.run(pid)
-    await owner.execute(KILL)
     with pytest.raises(DatabaseUnavailableError):
-        await link.run(lambda connection: connection.fetchval("SELECT 1"))
+        await link.run(lambda connection: connection.execute("SELECT pg_terminate_backend(pg_backend_pid())"))
     assert await link.run(pid) != first
     assert [up for up, _ in states] == [True, False, True]
     assert states[1][1]
@@ -67,6 +68,20 @@ async def test_a_killed_connection_is_reported_and_replaced(database: Database, 
 
 RUNNING = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'linked' AND state = 'active'"
 """Only the worker's own role sees what its sessions do."""
+
+
+async def test_a_connection_that_is_killed_while_idle_is_reported_and_replaced(
+    database: Database, worker: Connection
+) -> None:
+    states: list[bool] = []
+    link = a_link(database, on_state=lambda up, _: states.append(up))
+    first = await link.run(pid)
+    connection = await link.run(same)
+    await worker.execute("SELECT pg_terminate_backend($1)", first)
+    await until(connection.is_closed, "the end has arrived")
+    assert await link.run(pid) != first
+    assert states == [True, False, True]
+    await link.close()
 
 
 async def test_silence_ends_the_statement_on_the_server_and_keeps_the_connection(
@@ -188,9 +203,9 @@ async def test_a_session_that_was_given_up_is_ended_by_the_next_one(database: Da
 async def test_a_slow_answer_is_no_silence(database: Database) -> None:
     """20 MB in pieces with a pause between each two take longer than the silence that is allowed here."""
     async with Proxy(database.server.port) as proxy:
-        link = Link(proxy.dsn(database.worker_dsn), application_name="linked", timeout=1.0)
+        link = Link(proxy.dsn(database.worker_dsn), application_name="linked", timeout=3.0)
         await link.run(pid)
-        proxy.latency = 0.01
+        proxy.latency = 0.02
         text = await link.run(lambda connection: connection.fetchval("SELECT repeat('x', 20000000)"))
         assert len(text) == 20_000_000
         await link.close()

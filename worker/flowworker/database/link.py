@@ -208,8 +208,10 @@ class Link:
                 raise
 
     async def _open(self) -> Connection:
-        if self._connection is None or self._connection.is_closed():
-            self._remember_given_up()
+        if self._connection is not None and self._connection.is_closed():
+            self._drop()
+            self._report(False, "the server closed the connection")
+        if self._connection is None:
             self._connection = await self._connect()
         self._report(True, None)
         return self._connection
