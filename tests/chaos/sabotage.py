@@ -27,6 +27,8 @@ FENCE = re.compile(r"AND t\.(last_worker_id|attempts_count|started_at) = \S+")
 SPOIL = "UPDATE pgflow.step_tasks SET output = '{}' WHERE run_id = ANY($1::uuid[]) AND status = 'completed'"
 BURY = "UPDATE flowworker.workers SET state = 'lost' WHERE worker_id <> $1"
 
+Held = Callable[[], Collection[int]]
+
 
 def acknowledges_before_work() -> None:
     """Writes an output and then runs the handler."""
@@ -92,8 +94,8 @@ def runs_twice() -> None:
 def never_recovers() -> None:
     """Leaves what the dead have left."""
 
-    async def recover(self: FlowSource, dead: Collection[Peer]) -> Recovery:
-        del self, dead
+    async def recover(self: FlowSource, dead: Collection[Peer], held: Held | None = None) -> Recovery:
+        del self, dead, held
         return Recovery()
 
     FlowSource.recover = recover
@@ -116,9 +118,9 @@ def buries_the_living() -> None:
     """Takes everybody else for dead at once."""
     recover = FlowSource.recover
 
-    async def bury_and_recover(self: FlowSource, dead: Collection[Peer]) -> Recovery:
+    async def bury_and_recover(self: FlowSource, dead: Collection[Peer], held: Held | None = None) -> Recovery:
         await self._links.claim.run(lambda connection: connection.execute(BURY, self._worker_id))  # pyright: ignore
-        return await recover(self, dead)
+        return await recover(self, dead, held)
 
     FlowSource.recover = bury_and_recover
 

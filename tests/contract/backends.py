@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 import orjson
 from tests.integration.sources.world import World
 
+from flowworker.database.headers import KEY
 from flowworker.database.records import Peer, SourceKind
 from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue
@@ -83,6 +84,13 @@ class MemoryBackend:
         self.store.beat(worker_id)
 
 
+def without_holder(headers: Any) -> Any:
+    """Headers as they are while no worker holds the job; memory keeps its holder elsewhere."""
+    ours = {key: value for key, value in headers.get(KEY, {}).items() if key not in {"holder", "claimed_at"}}
+    rest = {key: value for key, value in headers.items() if key != KEY}
+    return rest | {KEY: ours} if ours else rest
+
+
 class PostgresBackend:
     """A real database, in which time passes by moving every message's visibility back."""
 
@@ -122,7 +130,7 @@ class PostgresBackend:
 
     async def job(self, queue: str, msg_id: int) -> Any:
         archived = await self._world.archived(queue, msg_id)
-        return (await self._world.headers(queue, msg_id) or {}) if archived is None else archived
+        return without_holder(await self._world.headers(queue, msg_id) or {}) if archived is None else archived
 
     async def pass_time(self, slug: str, seconds: float) -> None:
         await self._world.owner.execute(f"UPDATE pgmq.q_{slug} SET vt = vt - make_interval(secs => $1)", float(seconds))

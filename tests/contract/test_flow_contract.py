@@ -286,6 +286,52 @@ async def test_a_lost_worker_s_tasks_are_released_and_the_losses_counted(backend
     assert (await backend.run(run_id))[0] == "failed"
 
 
+async def test_a_worker_that_died_before_its_handlers_began_is_no_loss(backend: Backend) -> None:
+    await backend.add(one_step)
+    alive, victim_id = await backend.source(one_step), uuid4()
+    await backend.start("one_step")
+    assert (await (await backend.source(one_step, victim_id)).claim(1, ())).tasks
+    assert (await alive.recover([await backend.peer(victim_id)])).released == 1
+    (task,) = await claim_all(alive)
+    assert (task.losses, task.attempt) == (0, 1)
+
+
+async def test_a_worker_marked_lost_claims_nothing(backend: Backend) -> None:
+    await backend.add(one_step)
+    alive, victim_id = await backend.source(one_step), uuid4()
+    victim = await backend.source(one_step, victim_id)
+    await backend.start("one_step")
+    await alive.recover([await backend.peer(victim_id)])
+    claim = await victim.claim(1, ())
+    assert (claim.fenced, list(claim.tasks)) == (True, [])
+    assert len(await claim_all(alive)) == 1
+
+
+async def test_a_task_that_is_started_but_not_held_is_given_back_by_a_recovery_pass(backend: Backend) -> None:
+    await backend.add(one_step)
+    source = await backend.source(one_step)
+    await backend.start("one_step")
+    (task,) = await claim_all(source)
+    assert (await source.recover([], lambda: [task.msg_id])).released == 0
+    assert (await source.recover([], tuple)).released == 1
+    (again,) = await claim_all(source)
+    assert (again.msg_id, again.attempt) == (task.msg_id, 1)
+
+
+async def test_losses_are_forgotten_after_progress(backend: Backend) -> None:
+    await backend.add(one_step)
+    alive, victim_id = await backend.source(one_step), uuid4()
+    await backend.start("one_step")
+    await claim_all(await backend.source(one_step, victim_id))
+    await alive.recover([await backend.peer(victim_id)])
+    (task,) = await claim_all(alive)
+    assert task.losses == 1
+    await alive.forgive([task])
+    assert (await finish_one(alive, task, RELEASED)).verdict is Verdict.RELEASED
+    (again,) = await claim_all(alive)
+    assert again.losses == 0
+
+
 async def test_a_worker_that_beats_again_is_not_lost(backend: Backend) -> None:
     await backend.add(one_step)
     slow_id = uuid4()

@@ -6,15 +6,19 @@ from uuid import UUID, uuid4
 
 import pytest
 from tests.conftest import Database
-from tests.integration.sources.world import RELEASED, World, claim_all, completed, failed, finish_one
+from tests.integration.sources.world import RELEASED, World, claim_all, completed, failed, finish_one, report
 
 from flowworker.database import queue_jobs
+from flowworker.database.capabilities import detect
+from flowworker.database.claims import CLAIM_PATIENCE
 from flowworker.database.connection import Connection
+from flowworker.database.heartbeat import register
 from flowworker.database.identifiers import insert_channel
 from flowworker.database.link import Link, Links
-from flowworker.database.queue_jobs import CLAIM_PATIENCE, LEASE
+from flowworker.database.queue_jobs import LEASE
 from flowworker.database.records import Completed, SourceKind, TaskResult, Verdict
 from flowworker.database.server_clock import ServerClock
+from flowworker.database.statements import load
 from flowworker.database.stranded import CRASH_BUDGET
 from flowworker.definition.queue import Queue
 from flowworker.errors import DatabaseUnavailableError, UnknownQueueError, UnknownRunError
@@ -33,15 +37,22 @@ async def test_a_claimed_job_carries_payload_and_figures(world: World) -> None:
 
 
 async def test_a_claim_that_was_held_up_on_its_way_reads_nothing_and_the_next_one_does(world: World) -> None:
-    await world.queue_source(mail)
+    worker_id = uuid4()
+    await world.queue_source(mail, worker_id=worker_id)
+    features = await detect(world.owner)
     msg_id = await world.send("mail", 1)
     clock = ServerClock()
+
+    async def claim() -> list[int]:
+        found = await queue_jobs.claim(world.owner, features, "mail", worker_id, 10, clock=clock)
+        return [job.msg_id for job in found.jobs]
+
     clock.set(await world.owner.fetchval("SELECT clock_timestamp()") - CLAIM_PATIENCE - timedelta(seconds=1))
     with pytest.raises(DatabaseUnavailableError, match=r"6\.\d s late and read nothing"):
-        await queue_jobs.claim(world.owner, "mail", 10, clock=clock)
+        await claim()
     assert await world.owner.fetchval("SELECT read_ct FROM pgmq.q_mail") == 0
-    assert [job.msg_id for job in await queue_jobs.claim(world.owner, "mail", 10, clock=clock)] == [msg_id]
-    assert await queue_jobs.claim(world.owner, "mail", 10, clock=clock) == []
+    assert await claim() == [msg_id]
+    assert await claim() == []
 
 
 async def test_a_job_is_leased_for_a_short_time_whatever_its_timeout(world: World) -> None:
@@ -131,9 +142,9 @@ async def test_a_result_is_refused_once_somebody_has_read_the_job_again(world: W
     source, other = await world.queue_source(mail), await world.queue_source(mail)
     msg_id = await world.send("mail", 1)
     (stale,) = await claim_all(source)
-    await world.make_visible("mail")
+    await world.let_lease_lapse("mail")
     (current,) = await claim_all(other)
-    assert (current.attempt, current.losses) == (1, 1)
+    assert (current.attempt, current.losses) == (1, 0)
     before = await world.owner.fetchrow("SELECT * FROM pgmq.q_mail")
     assert (await finish_one(source, stale, outcome)).verdict is Verdict.SUPERSEDED
     assert await world.owner.fetchrow("SELECT * FROM pgmq.q_mail") == before
@@ -156,7 +167,7 @@ async def test_extend_names_the_jobs_that_were_lost(world: World) -> None:
     for n in range(3):
         await world.send("mail", n)
     taken, kept, done = await claim_all(source)
-    await world.owner.execute("UPDATE pgmq.q_mail SET vt = clock_timestamp() WHERE msg_id = $1", taken.msg_id)
+    await world.let_lease_lapse("mail", taken.msg_id)
     await claim_all(other)
     await finish_one(source, done, completed())
     assert set(await source.extend([taken, kept, done])) == {taken.msg_id, done.msg_id}
@@ -198,13 +209,119 @@ async def test_a_job_that_keeps_killing_workers_fails_at_the_crash_budget(world:
     source = await world.queue_source(mail)
     msg_id = await world.send("mail", 1)
     for losses in range(CRASH_BUDGET + 1):
-        (job,) = await claim_all(source)
+        victim_id = uuid4()
+        victim = await world.queue_source(mail, worker_id=victim_id)
+        (job,) = await claim_all(victim)
         assert (job.losses, job.attempt) == (losses, 1)
+        await source.recover([await world.peer(victim_id)])
         await world.make_visible("mail")
     claim = await source.claim(10, ())
     assert (claim.tasks, claim.read, claim.unstartable) == ([], 1, 1)
     ours = (await world.archived("mail", msg_id))["flowworker"]
     assert (ours["status"], ours["error"].split(";")[0]) == ("failed", "4 workers died while they ran this task")
+
+
+async def test_a_job_whose_holder_is_not_known_to_be_gone_waits_past_its_lease(world: World) -> None:
+    """After an outage every lease has lapsed at once; a worker that claims first must not take what others run."""
+    holder_id = uuid4()
+    holder, other = await world.queue_source(mail, worker_id=holder_id), await world.queue_source(mail)
+    msg_id = await world.send("mail", 1)
+    await claim_all(holder)
+    await world.make_visible("mail")
+    assert await claim_all(other) == []
+    await world.let_lease_lapse("mail")
+    assert [job.msg_id for job in await claim_all(other)] == [msg_id]
+
+
+@pytest.mark.parametrize("state", ["lost", "stopped"])
+async def test_a_job_whose_holder_is_gone_is_taken_when_its_lease_ends(world: World, state: str) -> None:
+    holder_id = uuid4()
+    holder, other = await world.queue_source(mail, worker_id=holder_id), await world.queue_source(mail)
+    await world.send("mail", 1)
+    await claim_all(holder)
+    await world.owner.execute("UPDATE flowworker.workers SET state = $2 WHERE worker_id = $1", holder_id, state)
+    assert await claim_all(other) == []
+    await world.make_visible("mail")
+    (job,) = await claim_all(other)
+    assert job.losses == (state == "lost")
+
+
+async def test_a_loss_needs_a_handler_that_had_begun(world: World) -> None:
+    victim_id = uuid4()
+    victim, other = await world.queue_source(mail, worker_id=victim_id), await world.queue_source(mail)
+    await world.send("mail", 1)
+    assert (await victim.claim(10, ())).tasks
+    await other.recover([await world.peer(victim_id)])
+    await world.make_visible("mail")
+    (job,) = await claim_all(other)
+    assert (job.losses, job.read_count) == (0, 2)
+
+
+async def test_unanswered_reads_are_no_losses(world: World) -> None:
+    """Claims over a slow link: read again and again, never begun, by a worker that lives."""
+    source = await world.queue_source(mail)
+    await world.send("mail", 1)
+    for reads in range(1, 8):
+        (job,) = (await source.claim(10, ())).tasks
+        assert (job.losses, job.read_count) == (0, reads)
+        await world.make_visible("mail")
+
+
+@pytest.mark.parametrize(
+    "ours",
+    [
+        {"losses": 2**64 - 1, "failures": -5, "holder": "x", "claimed_at": 1e300},
+        {"losses": [1], "failures": {"a": 1}, "holder": 5, "claimed_at": "soon"},
+        {"losses": 1.5, "failures": None, "holder": "-" * 36, "claimed_at": None},
+        [1, 2],
+        "text",
+    ],
+)
+async def test_whatever_stands_in_the_headers_a_job_is_claimed(world: World, ours: object) -> None:
+    source = await world.queue_source(mail)
+    sent = [await world.send("mail", 1, {"flowworker": ours, "trace": 1}), await world.send("mail", 2)]
+    claim = await source.claim(10, ())
+    assert {job.msg_id for job in claim.tasks} <= set(sent)
+    assert claim.read == 2
+
+
+@pytest.mark.parametrize("headers", ['{"trace": 1e400}', "[1]", '"text"', "7", "null"])
+async def test_headers_of_any_kind_stay_what_they_were(world: World, headers: str) -> None:
+    source = await world.queue_source(mail)
+    msg_id: int = await world.owner.fetchval("SELECT pgmq.send('mail', '1'::jsonb, $1::jsonb)", headers.encode())
+    (job,) = await claim_all(source)
+    assert (job.msg_id, job.attempt) == (msg_id, 1)
+    found = await world.owner.fetchval(
+        "SELECT headers - 'flowworker' FROM pgmq.q_mail WHERE jsonb_typeof(headers) = 'object'"
+    )
+    if headers.startswith("{"):
+        assert b"trace" in found
+
+
+@pytest.mark.parametrize("state", ["lost", "stopped"])
+async def test_a_worker_that_was_marked_lost_claims_nothing(world: World, state: str) -> None:
+    worker_id = uuid4()
+    source = await world.queue_source(mail, worker_id=worker_id)
+    await world.send("mail", 1)
+    await world.owner.execute("UPDATE flowworker.workers SET state = $2 WHERE worker_id = $1", worker_id, state)
+    claim = await source.claim(10, ())
+    assert (claim.fenced, claim.tasks) == (True, [])
+    assert await world.owner.fetchval("SELECT read_ct FROM pgmq.q_mail") == 0
+
+
+async def test_losses_are_forgotten_after_progress(world: World) -> None:
+    victim_id = uuid4()
+    victim, other = await world.queue_source(mail, worker_id=victim_id), await world.queue_source(mail)
+    await world.send("mail", 1)
+    await claim_all(victim)
+    await other.recover([await world.peer(victim_id)])
+    await world.make_visible("mail")
+    (job,) = await claim_all(other)
+    assert job.losses == 1
+    await other.forgive([job])
+    await world.make_visible("mail")
+    (job,) = await claim_all(other)
+    assert job.losses == 0
 
 
 async def test_failures_and_releases_are_no_losses(world: World) -> None:
@@ -347,10 +464,17 @@ async def make_pgmq_1_5(owner: Connection) -> None:
     )
 
 
+async def install_flowworker(connection: Connection, worker_id: UUID) -> None:
+    await connection.execute(load("install/flowworker"))
+    await register(connection, [report(worker_id, kind=SourceKind.QUEUE, slug="mail")])
+
+
 async def test_an_old_pgmq_without_pgflow_and_without_last_read_at_is_enough(queues_only: Database) -> None:
     link = Link(queues_only.dsn, application_name="queues_only")
+    worker_id = uuid4()
+    await link.run(lambda connection: install_flowworker(connection, worker_id))
     source = QueueSource(
-        queue=mail, worker_id=uuid4(), links=Links(claim=link, finish=link, aside=link, beat=link, pulse=link)
+        queue=mail, worker_id=worker_id, links=Links(claim=link, finish=link, aside=link, beat=link, pulse=link)
     )
     await source.prepare()
     (job,) = await claim_all(source)

@@ -15,6 +15,7 @@ from tests.conftest import Database
 from flowworker.database.connection import Connection
 from flowworker.database.heartbeat import Beat, Report, beat, register
 from flowworker.database.link import Limits, Link, Links
+from flowworker.database.queue_jobs import HOLDER_PATIENCE
 from flowworker.database.records import (
     ClaimedTask,
     Completed,
@@ -60,7 +61,11 @@ async def finish_one(source: Source, task: ClaimedTask, outcome: Outcome) -> Rec
 
 
 async def claim_all(source: Source, limit: int = 10, held: Sequence[int] = ()) -> list[ClaimedTask]:
-    return list((await source.claim(limit, held)).tasks)
+    """Claim, and record that the handlers begin."""
+    claim = await source.claim(limit, held)
+    if claim.tasks and claim.claimed_at is not None:
+        await source.begun(claim.claimed_at)
+    return list(claim.tasks)
 
 
 async def drive(source: Source, handler: Callable[[ClaimedTask], Outcome], *, limit: int = 10) -> list[ClaimedTask]:
@@ -208,6 +213,14 @@ class World:
     async def make_visible(self, slug: str) -> None:
         """Let every message of a queue become visible now."""
         await self.owner.execute(f"UPDATE pgmq.q_{slug.lower()} SET vt = clock_timestamp()")
+
+    async def let_lease_lapse(self, queue: str, msg_id: int | None = None) -> None:
+        """Let the leases of a queue's jobs, or of one, have ended so long ago that other workers may take them."""
+        await self.owner.execute(
+            f"UPDATE pgmq.q_{queue} SET vt = clock_timestamp() - make_interval(secs => $1) "
+            "WHERE msg_id = coalesce($2, msg_id)",
+            HOLDER_PATIENCE, msg_id,
+        )  # fmt: skip
 
     async def headers(self, slug: str, msg_id: int) -> Any:
         value = await self.owner.fetchval(f"SELECT headers FROM pgmq.q_{slug.lower()} WHERE msg_id = $1", msg_id)

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -92,6 +92,8 @@ class ScriptedSource:
     lost: Collection[int] = ()
     extended: list[tuple[float, list[int]]] = field(default_factory=list[tuple[float, list[int]]])
 
+    doubts: int = 0
+
     async def prepare(self) -> None: ...
 
     async def claim(self, limit: int, held: Collection[int]) -> Claim:
@@ -99,7 +101,7 @@ class ScriptedSource:
         answer = self.claims.popleft() if self.claims else Claim()
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        return replace(answer, full=answer.read >= limit)
 
     async def finish(self, results: Sequence[TaskResult]) -> Finish:
         self.finished.append(results)
@@ -117,10 +119,18 @@ class ScriptedSource:
     async def flow_input(self, run_id: UUID) -> bytes:
         return b"1"
 
-    async def recover(self, dead: Collection[Peer]) -> Recovery:
+    async def recover(self, dead: Collection[Peer], held: Callable[[], Collection[int]] | None = None) -> Recovery:
         return Recovery()
+
+    async def begun(self, claimed_at: datetime) -> None: ...
+
+    async def forgive(self, tasks: Sequence[ClaimedTask]) -> None: ...
 
 
 def a_claim(*msg_ids: int, read: int | None = None) -> Claim:
     """A claim that brought these messages."""
-    return Claim(tasks=[make_task(msg_id) for msg_id in msg_ids], read=len(msg_ids) if read is None else read)
+    return Claim(
+        tasks=[make_task(msg_id) for msg_id in msg_ids],
+        read=len(msg_ids) if read is None else read,
+        claimed_at=NOW,
+    )

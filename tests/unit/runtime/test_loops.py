@@ -5,16 +5,18 @@ import itertools
 import math
 import random
 from collections.abc import Callable
+from datetime import datetime
 
+import asyncpg
 import pytest
-from tests.unit.runtime.conftest import INFO, ScriptedSource, a_claim, make_task, now
+from tests.unit.runtime.conftest import INFO, NOW, ScriptedSource, a_claim, make_task, now
 
-from flowworker.database.records import Completed, Receipt, RunEnd, TaskResult
-from flowworker.errors import DatabaseUnavailableError, InternalError
+from flowworker.database.records import ClaimedTask, Completed, Receipt, RunEnd, TaskResult
+from flowworker.errors import DatabaseUnavailableError, InternalError, MissingRightsError
 from flowworker.runtime.holdings import Holding, Holdings
 from flowworker.runtime.loops.cadence import Adaptive
 from flowworker.runtime.loops.completer import Completer
-from flowworker.runtime.loops.poller import Poller
+from flowworker.runtime.loops.poller import UNKNOWN_PATIENCE, Poller
 from flowworker.runtime.loops.wakeup import Strategy, Wakeup
 from flowworker.runtime.source import Claim
 from flowworker.telemetry.events import Event, PollStarted, PollStopped
@@ -34,6 +36,9 @@ class Polling:
         stream = EventStream()
         stream.subscribe(self.events.append)
         self.crashes: list[BaseException] = []
+        self.claimed: list[datetime] = []
+        self.fenced: list[float] = []
+        self.refused: list[BaseException] = []
         self.gate = 0.0
         self.wakeup = Wakeup(
             strategy=Strategy.POLLING, polling=Adaptive(1.0, 5.0, random.Random(1).uniform), fallback=None,
@@ -47,6 +52,9 @@ class Polling:
             batch_size=batch_size,
             gate=lambda: self.gate,
             launch=lambda task: self.held.append(self.holdings.add(task, now())),
+            on_claimed=self.claimed.append,
+            on_fenced=lambda: self.fenced.append(now()),
+            on_refused=self.refused.append,
             events=stream,
             info=INFO,
             clock=now,
@@ -127,12 +135,98 @@ async def test_every_poll_is_told_with_what_it_brought() -> None:
     assert (started.active_tasks, stopped.task_count) == (0, 2)
 
 
-async def test_an_error_that_is_no_outage_ends_the_loop_and_is_told() -> None:
-    polling = Polling(InternalError("a bug"))
+async def test_an_unknown_error_is_waited_out_and_work_goes_on() -> None:
+    polling = Polling(InternalError("a bug"), a_claim(1))
+    polling.poller.start()
+    await asyncio.sleep(10)
+    assert len(polling.held) == 1
+    assert (polling.crashes, polling.refused) == ([], [])
+    await polling.poller.stop()
+
+
+async def test_an_unknown_error_that_lasts_for_minutes_is_reported_once_patience_is_over() -> None:
+    polling = Polling(*[InternalError("a bug")] * 1000)
+    polling.poller.start()
+    await asyncio.sleep(UNKNOWN_PATIENCE - 10)
+    assert polling.refused == []
+    await asyncio.sleep(20)
+    await polling.poller.stop()
+    assert "have failed for 300 s: InternalError a bug" in str(polling.refused[0])
+    assert polling.crashes == []
+
+
+async def test_missing_rights_are_reported_at_once_with_the_command_that_helps() -> None:
+    polling = Polling(asyncpg.InsufficientPrivilegeError("permission denied for table q_flow"))
+    polling.poller.start()
+    await asyncio.sleep(1)
+    await polling.poller.stop()
+    assert isinstance(polling.refused[0], MissingRightsError)
+    assert "permission denied for table q_flow" in str(polling.refused[0])
+    assert "flowworker db install --role" in str(polling.refused[0])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        asyncpg.LockNotAvailableError("locked"),
+        asyncpg.QueryCanceledError("long"),
+        asyncpg.SerializationError("met"),
+        OSError(),
+    ],
+)
+async def test_what_passes_is_waited_for_however_long_it_takes(error: Exception) -> None:
+    polling = Polling(*[error] * 1000)
+    polling.poller.start()
+    await asyncio.sleep(2 * UNKNOWN_PATIENCE)
+    await polling.poller.stop()
+    assert (polling.crashes, polling.refused) == ([], [])
+
+
+async def test_a_fenced_worker_reports_it_and_asks_rarely() -> None:
+    polling = Polling(*[Claim(fenced=True)] * 1000)
+    polling.poller.start()
+    await asyncio.sleep(5)
+    await polling.poller.stop()
+    assert polling.fenced[0] == 0.0
+    assert len(polling.fenced) <= 6
+
+
+async def test_a_claim_in_doubt_is_followed_by_another_soon() -> None:
+    polling = Polling(Claim(doubtful=True), slots=1)
+    polling.wakeup = Wakeup(
+        strategy=Strategy.NOTIFY, polling=Adaptive(1.0, 5.0, random.Random(1).uniform), fallback=30.0,
+        clock=now, uniform=random.Random(1).uniform,
+    )  # fmt: skip
+    polling.wakeup.listen_state(listening=True, degraded=None)
+    polling.poller.start()
+    await asyncio.sleep(5)
+    await polling.poller.stop()
+    assert len(polling.source.asked) >= 2
+
+
+async def test_a_task_that_cannot_be_launched_does_not_keep_the_others() -> None:
+    polling = Polling(a_claim(1, 2))
+    launched: list[int] = []
+
+    def launch(task: ClaimedTask) -> None:
+        if task.msg_id == 1:
+            raise RuntimeError("can't start new thread")
+        launched.append(task.msg_id)
+
+    polling.poller._launch = launch  # pyright: ignore[reportPrivateUsage]
     polling.poller.start()
     await asyncio.sleep(0.1)
-    assert [str(error) for error in polling.crashes] == ["a bug"]
     await polling.poller.stop()
+    assert launched == [2]
+    assert polling.crashes == []
+
+
+async def test_the_time_of_a_claim_is_noted_before_its_tasks_are_launched() -> None:
+    polling = Polling(a_claim(1))
+    polling.poller.start()
+    await asyncio.sleep(0.1)
+    await polling.poller.stop()
+    assert polling.claimed == [NOW]
 
 
 async def test_stopping_waits_for_the_claim_on_its_way() -> None:

@@ -121,6 +121,11 @@ class Capabilities:
         return {"workers.worker_id", "drains.target", "ledger.name"} <= self.own_columns
 
     @property
+    def begun_at(self) -> bool:
+        """Whether workers record which of their claims have begun."""
+        return "workers.begun_at" in self.own_columns
+
+    @property
     def can_compile(self) -> bool:
         """Whether the role may create a flow: its rows and its queue."""
         return self.can_create_queue and self.can_write_flows

@@ -2,7 +2,8 @@
 
 import asyncpg
 
-from flowworker.database.connection import CONNECTION_LOST
+from flowworker.database.connection import CONNECTION_LOST, describe
+from flowworker.errors import AccessError, DatabaseUnavailableError, MissingRightsError
 
 CONFLICTS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 """Two transactions met; repeating ours is safe and expected to work."""
@@ -26,6 +27,21 @@ REFUSED_VALUES = (
     asyncpg.PLPGSQLError,
 )
 """The database, a constraint, a trigger or the driver (as DataError) cannot take one of the values sent."""
+
+
+def refusal_of(error: BaseException, purpose: str) -> MissingRightsError | None:
+    """The lasting refusal an error means for `purpose` ("claim from 'mail'"); None where it means something else."""
+    if not isinstance(error, asyncpg.InsufficientPrivilegeError):
+        return None
+    return MissingRightsError(
+        f"the database role may not {purpose}: {describe(error)}; "
+        "grant it what a worker needs with `flowworker db install --role ROLE`"
+    )
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether waiting is all there is to do: no connection, a lock, a conflict, a lack of resources."""
+    return isinstance(error, (DatabaseUnavailableError, AccessError, *TIMED_OUT, *CONFLICTS)) or is_unavailable(error)
 
 
 def is_unavailable(error: BaseException) -> bool:

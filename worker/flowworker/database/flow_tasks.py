@@ -11,10 +11,12 @@ from uuid import UUID
 import asyncpg
 
 from flowworker.database.capabilities import Capabilities, InputRouting
+from flowworker.database.claims import Ticket, counter, deadline_of, ours_in, ticket_of
 from flowworker.database.connection import Connection
 from flowworker.database.identifiers import queue_table
 from flowworker.database.leftovers import Leftover
 from flowworker.database.records import ClaimedTask
+from flowworker.database.server_clock import ServerClock, moment
 from flowworker.database.statements import fill, load
 
 READ_VISIBILITY = 5
@@ -45,6 +47,8 @@ class ReadMessage:
     enqueued_at: datetime
     visible_at: datetime
     headers: bytes | None
+    losses: int
+    """How often a worker was marked lost after it had begun this task, counted in the headers."""
     step_slug: str | None
     """None when no task was started."""
     input: bytes
@@ -65,6 +69,15 @@ class OwnedTask:
     timeout: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowClaim:
+    """What one claim has read and started."""
+
+    ticket: Ticket
+    messages: Sequence[ReadMessage]
+    """In order of msg_id."""
+
+
 async def read_and_start(
     connection: Connection,
     features: Capabilities,
@@ -73,15 +86,18 @@ async def read_and_start(
     worker_id: UUID,
     limit: int,
     steps: Sequence[ServedStep],
-) -> list[ReadMessage]:
-    """Read at most `limit` messages and start those of the given steps; in order of msg_id.
+    clock: ServerClock,
+) -> FlowClaim:
+    """Read at most `limit` messages and start those of the given steps.
 
     Raises:
         asyncpg.CheckViolationError: see `is_early_start`.
-        asyncpg.ForeignKeyViolationError: the worker is not registered.
+        asyncpg.ForeignKeyViolationError: the worker is not registered with pgflow.
+        DatabaseUnavailableError: the claim came late, or the worker is not registered; it read nothing.
     """
+    deadline = await deadline_of(connection, clock)
     rows = await connection.fetch(
-        _claim_statement(features.start_tasks_arity >= ROUTED_ARITY, features.input_routing),
+        _claim_statement(flow_slug, features.start_tasks_arity >= ROUTED_ARITY, features.input_routing),
         flow_slug,
         READ_VISIBILITY,
         limit,
@@ -89,8 +105,10 @@ async def read_and_start(
         [step.slug for step in steps],
         [step.visibility for step in steps],
         [step.is_map for step in steps],
+        deadline,
     )
-    return [_read_message(row) for row in rows]
+    ticket = ticket_of(rows[0], deadline=deadline, clock=clock, name=flow_slug)
+    return FlowClaim(ticket=ticket, messages=[_read_message(row) for row in rows if row["msg_id"] is not None])
 
 
 def is_early_start(error: asyncpg.PostgresError) -> bool:
@@ -163,11 +181,13 @@ async def effective_timeouts(connection: Connection, flow_slug: str) -> dict[str
     return {row["step_slug"]: row["timeout"] for row in rows}
 
 
-def _claim_statement(routed: bool, routing: InputRouting) -> str:
+def _claim_statement(flow_slug: str, routed: bool, routing: InputRouting) -> str:
     return fill(
         "flow/claim",
+        queue_table=queue_table(flow_slug),
         start_tasks=load("flow/start_tasks_routed" if routed else "flow/start_tasks_plain"),
         inputs=load(f"flow/inputs_{routing.value}"),
+        losses=counter("losses", ours=ours_in("message.headers")),
     )
 
 
@@ -175,9 +195,10 @@ def _read_message(row: asyncpg.Record) -> ReadMessage:
     return ReadMessage(
         msg_id=row["msg_id"],
         read_count=row["read_ct"],
-        enqueued_at=row["enqueued_at"],
-        visible_at=row["vt"],
+        enqueued_at=moment(row["enqueued_at"]),
+        visible_at=moment(row["vt"]),
         headers=row["headers"],
+        losses=row["losses"],
         step_slug=row["step_slug"],
         input=b"null" if row["input"] is None else row["input"],
         flow_input=row["flow_input"],

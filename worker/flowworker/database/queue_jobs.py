@@ -4,25 +4,27 @@ Ownership is a lease on the message's visibility. `read_ct` only rises, so it fe
 the message again, what we know about it is out of date.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
+from uuid import UUID
 
 import asyncpg
 
+from flowworker.database.capabilities import Capabilities
+from flowworker.database.claims import Ticket, counter, deadline_of, ours_in, ticket_of
 from flowworker.database.connection import Connection
-from flowworker.database.headers import count_of, our_headers
 from flowworker.database.identifiers import archive_table, insert_channel, queue_table
-from flowworker.database.server_clock import ServerClock
+from flowworker.database.leases import JobFence
+from flowworker.database.server_clock import ServerClock, moment
 from flowworker.database.statements import fill, load
-from flowworker.errors import DatabaseUnavailableError
 
 LEASE = 15
 """Seconds a job stays invisible after a claim or an extension: a dead worker's job is back within this time."""
 
-CLAIM_PATIENCE = timedelta(seconds=5)
-"""How long a claim may be on its way. A lease is prolonged long before it ends: an outage short enough for the claim
-to be in time ends none."""
+HOLDER_PATIENCE = 6.0
+"""Seconds past the end of its lease for which a job waits whose holder is not known to be gone. After an outage every
+lease has lapsed at once, and whoever claims before the holders have prolonged theirs takes jobs that still run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,26 +39,13 @@ class ReadJob:
     headers: bytes | None
     failures: int
     """Failed attempts so far, counted in the headers."""
-    releases: int
-    """How often it was given back unfinished, counted in the headers."""
+    losses: int
+    """How often a worker was marked lost after it had begun this job, counted in the headers."""
 
     @property
     def attempt(self) -> int:
         """The attempt this claim begins."""
         return self.failures + 1
-
-    @property
-    def losses(self) -> int:
-        """Reads that neither failed nor were given back: their workers died."""
-        return max(0, self.read_count - 1 - self.failures - self.releases)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobFence:
-    """Names one claim of one job."""
-
-    msg_id: int
-    read_count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,47 +74,63 @@ class JobNow:
     headers: bytes | None
 
 
-async def claim(connection: Connection, queue_name: str, limit: int, *, clock: ServerClock) -> list[ReadJob]:
-    """Read at most `limit` visible jobs and lease them; in order of msg_id.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobClaim:
+    """What one claim has read."""
+
+    ticket: Ticket
+    jobs: Sequence[ReadJob]
+    """In order of msg_id."""
+
+
+async def claim(
+    connection: Connection, features: Capabilities, queue_name: str, worker_id: UUID, limit: int, *, clock: ServerClock
+) -> JobClaim:
+    """Lease at most `limit` jobs that may start now.
 
     Args:
         connection: to the database.
+        features: of the database.
         queue_name: the queue.
+        worker_id: a registered worker.
         limit: most jobs to read.
         clock: the database's; set anew by every claim.
 
     Raises:
-        DatabaseUnavailableError: the claim was held up for longer than `CLAIM_PATIENCE`, and read nothing.
+        DatabaseUnavailableError: the claim came late, or the worker is not registered; it read nothing.
     """
-    asked_at = clock.now() or await connection.fetchval(load("queue/now"))
-    rows = await connection.fetch(load("queue/claim"), queue_name, LEASE, limit, asked_at + CLAIM_PATIENCE)
-    now: datetime = rows[0]["now"]
-    clock.set(now)
-    if now > asked_at + CLAIM_PATIENCE:
-        raise DatabaseUnavailableError(
-            f"a claim of queue {queue_name!r} reached the database {(now - asked_at).total_seconds():.1f} s late "
-            "and read nothing; the worker claims again"
-        )
-    return _jobs(row for row in rows if row["msg_id"] is not None)
+    deadline = await deadline_of(connection, clock)
+    rows = await connection.fetch(
+        _claim_statement(queue_name, features), worker_id, float(LEASE), limit, deadline, HOLDER_PATIENCE
+    )
+    ticket = ticket_of(rows[0], deadline=deadline, clock=clock, name=queue_name)
+    return JobClaim(ticket=ticket, jobs=[_read_job(row) for row in rows if row["msg_id"] is not None])
 
 
-def _jobs(rows: Iterable[asyncpg.Record]) -> list[ReadJob]:
-    jobs: list[ReadJob] = []
-    for row in rows:
-        ours = our_headers(row["headers"])
-        jobs.append(
-            ReadJob(
-                msg_id=row["msg_id"],
-                read_count=row["read_ct"],
-                enqueued_at=row["enqueued_at"],
-                visible_at=row["vt"],
-                payload=b"null" if row["message"] is None else row["message"],
-                headers=row["headers"],
-                failures=count_of(ours, "failures"),
-                releases=count_of(ours, "releases"),
-            )
-        )
-    return jobs
+def _claim_statement(queue_name: str, features: Capabilities) -> str:
+    return fill(
+        "queue/claim",
+        queue_table=queue_table(queue_name),
+        last_read_at=", last_read_at = clock.now" if features.last_read_at else "",
+        ours=ours_in("q.headers"),
+        failures=counter("failures", ours="holder.ours"),
+        losses=counter("losses", ours="holder.ours"),
+        begun=fill("headers/begun", ours="holder.ours") if features.begun_at else "true",
+        begun_at="holder.begun_at" if features.begun_at else "NULL::timestamptz",
+    )
+
+
+def _read_job(row: asyncpg.Record) -> ReadJob:
+    return ReadJob(
+        msg_id=row["msg_id"],
+        read_count=row["read_ct"],
+        enqueued_at=moment(row["enqueued_at"]),
+        visible_at=moment(row["vt"]),
+        payload=b"null" if row["message"] is None else row["message"],
+        headers=row["headers"],
+        failures=row["failures"],
+        losses=row["losses"],
+    )
 
 
 async def end(

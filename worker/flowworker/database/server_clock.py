@@ -2,7 +2,18 @@
 
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+
+
+def moment(epoch: float) -> datetime:
+    """A time the database gave as seconds since 1970, to the microsecond; the nearest that Python can hold.
+
+    Claims ask for numbers: a timestamp beyond Python's years would make the whole answer unreadable.
+    """
+    try:
+        return datetime.fromtimestamp(epoch, UTC)
+    except (OverflowError, ValueError, OSError):
+        return datetime.max.replace(tzinfo=UTC) if epoch > 0 else datetime.min.replace(tzinfo=UTC)
 
 
 class ServerClock:

@@ -19,7 +19,7 @@ def load(name: str) -> str:
 
 
 @cache
-def fill(name: str, **parts: str) -> str:
+def fill(name: str, /, **parts: str) -> str:
     """The text of `sql/<name>.sql` with its placeholders replaced.
 
     Raises:

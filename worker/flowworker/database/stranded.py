@@ -1,17 +1,19 @@
 """Tasks that a dead worker left started: finding them, and deciding what becomes of each.
 
-The death of a worker is not the task's failure, so the task is released with its attempt not charged, and its message
-counts the loss. A task that keeps killing workers ends at the crash budget.
+The death of a worker is not the task's failure, so the task is released with its attempt not charged. Its message
+counts the loss where there is evidence: the worker was marked lost, and had said that the handler had begun. A task
+that keeps killing workers ends at the crash budget.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 from uuid import UUID
 
+from flowworker.database.capabilities import Capabilities
+from flowworker.database.claims import counter, ours_in
 from flowworker.database.connection import Connection
 from flowworker.database.flow_results import Fence
-from flowworker.database.headers import losses_of
 from flowworker.database.identifiers import queue_table
 from flowworker.database.records import Peer
 from flowworker.database.statements import fill, load
@@ -32,8 +34,9 @@ class Stranded:
 
     fence: Fence
     losses: int
-    """How often a worker died holding it before."""
-    is_foreign: bool
+    """Losses on record."""
+    is_loss: bool
+    """Its worker was marked lost after the handler had begun, or is a foreign one that left it past its timeout."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,16 +56,18 @@ class Bury:
 Fate: TypeAlias = GiveBack | Bury
 
 
-def fate_of(losses: int, *, budget: int = CRASH_BUDGET) -> Fate:
-    """Decide about a task (or job) whose worker has died once more.
+def fate_of(losses: int, *, is_loss: bool, budget: int = CRASH_BUDGET) -> Fate:
+    """Decide about a task whose worker is gone.
 
     Args:
-        losses: deaths before this one.
-        budget: deaths that are forgiven.
+        losses: on record, without this one.
+        is_loss: whether this one counts.
+        budget: losses that are forgiven.
     """
-    if losses < budget:
-        return GiveBack(losses=losses + 1)
-    return Bury(error=crash_message(losses + 1, budget))
+    total = losses + is_loss
+    if total <= budget:
+        return GiveBack(losses=total)
+    return Bury(error=crash_message(total, budget))
 
 
 def crash_message(losses: int, budget: int = CRASH_BUDGET) -> str:
@@ -81,10 +86,17 @@ async def mark_lost(connection: Connection, slug: str, dead: Collection[Peer]) -
     return [row["worker_id"] for row in rows]
 
 
-async def find_stranded(connection: Connection, flow_slug: str, *, own_id: UUID) -> list[Stranded]:
-    """Tasks of a flow that nobody will finish, oldest first, at most `BATCH`; never this worker's own."""
-    statement = fill("recovery/stranded", queue_table=queue_table(flow_slug))
-    rows = await connection.fetch(statement, flow_slug, own_id, FOREIGN_GRACE, BATCH)
+async def find_stranded(
+    connection: Connection, features: Capabilities, flow_slug: str, *, own_id: UUID, without: Collection[UUID] = ()
+) -> list[Stranded]:
+    """Tasks of a flow whose worker is gone, oldest first, at most `BATCH`; none of this worker, none of these runs."""
+    statement = fill(
+        "recovery/stranded",
+        queue_table=queue_table(flow_slug),
+        losses=counter("losses", ours=ours_in("q.headers")),
+        begun="t.started_at <= w.begun_at" if features.begun_at else "true",
+    )
+    rows = await connection.fetch(statement, flow_slug, own_id, FOREIGN_GRACE, BATCH, list(without))
     return [
         Stranded(
             fence=Fence(
@@ -95,11 +107,38 @@ async def find_stranded(connection: Connection, flow_slug: str, *, own_id: UUID)
                 attempt=row["attempt"],
                 started_at=row["started_at"],
             ),
-            losses=losses_of(row["headers"]),
-            is_foreign=row["is_foreign"],
+            losses=row["losses"],
+            is_loss=row["is_loss"],
         )
         for row in rows
     ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndedTask:
+    """A task of a failed run that is still `started`."""
+
+    run_id: UUID
+    step_slug: str
+    task_index: int
+    msg_id: int | None
+    is_own: bool
+
+
+async def find_ended(connection: Connection, flow_slug: str, *, own_id: UUID) -> list[EndedTask]:
+    """Started tasks of failed runs, of workers that are gone and of this one; at most `BATCH`."""
+    rows = await connection.fetch(load("recovery/ended"), flow_slug, own_id, BATCH)
+    return [EndedTask(**dict(row)) for row in rows]
+
+
+async def settle(connection: Connection, tasks: Sequence[EndedTask]) -> None:
+    """End tasks of failed runs."""
+    await connection.fetchval(
+        load("recovery/settle"),
+        [task.run_id for task in tasks],
+        [task.step_slug for task in tasks],
+        [task.task_index for task in tasks],
+    )
 
 
 async def find_ghosts(connection: Connection, flow_slug: str) -> list[int]:

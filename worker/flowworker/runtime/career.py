@@ -12,11 +12,12 @@ from uuid import UUID, uuid4
 
 from flowworker.database.compile import CompileMode
 from flowworker.database.heartbeat import OwnRow
-from flowworker.errors import DatabaseUnavailableError, LifecycleError
+from flowworker.errors import DatabaseUnavailableError, FlowWorkerError, LifecycleError
 from flowworker.redaction import redact
 from flowworker.runtime.backoff import backoff
 from flowworker.runtime.duty import Duty, decide, wants_drain
 from flowworker.runtime.exits import Exit, SlotsExhaustedError, asked_for, caused_by
+from flowworker.runtime.holdings import Holdings
 from flowworker.runtime.host import Host
 from flowworker.runtime.lifecycle import Lifecycle, LifecycleMachine
 from flowworker.runtime.loops.listening import Listening, channel_of
@@ -43,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+AT_WORK = frozenset({Lifecycle.RUNNING, Lifecycle.DRAINING})
+
 FLUSH_TIMEOUT = 10.0
 """Seconds a stopping worker tries to write its last results."""
 
@@ -62,12 +65,14 @@ class Career:
         self._lifecycle = LifecycleMachine(self._on_lifecycle)
         self._reason = "not started"
         self._tally = Tally()
+        self._holdings = Holdings(options.max_concurrency)
         self._own: OwnRow | None = None
         self._shift: Shift | None = None
         self._membership: Membership | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._starting: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
+        self._reborn_soon = False
         self._hurry = asyncio.Event()
         self._stopped = asyncio.Event()
         self._began_at = time.monotonic()
@@ -174,10 +179,13 @@ class Career:
             options=self._options,
             events=self._host.events,
             tally=self._tally,
+            holdings=self._holdings,
             gate=self._gate,
+            on_fenced=self._on_fenced,
+            on_refused=self._on_refused,
             on_crash=self._crash,
             on_settled=self._on_settled,
-            on_exhausted=self._on_exhausted,
+            on_vacated=self._on_vacated,
         )
         source = make_source(self._workload, worker_id=self.worker_id, links=self._host.links)
         return Shift(given, source=source, worker_id=self.worker_id)
@@ -248,8 +256,12 @@ class Career:
             case Duty.END:
                 self._begin_stop(asked_for(decision.reason))
             case Duty.REBORN:
-                self._own = None
-                self._spawn(self._be_reborn(shift, decision.reason), f"rebirth of {self._options.worker_name}")
+                self._rebirth(shift, decision.reason)
+
+    def _rebirth(self, shift: Shift, reason: str) -> None:
+        if not self._reborn_soon:
+            self._own, self._reborn_soon = None, True
+            self._spawn(self._be_reborn(shift, reason), f"rebirth of {self._options.worker_name}")
 
     async def _be_reborn(self, shift: Shift, reason: str) -> None:
         """Drop what is held and go on under a new id."""
@@ -260,6 +272,7 @@ class Career:
         await shift.abandon(reason)
         self.worker_id = uuid4()
         renewed = await self._enlist(math.inf)
+        self._reborn_soon = False
         renewed.start()
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -272,7 +285,24 @@ class Career:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._crash(error)
 
-    def _on_exhausted(self) -> None:
+    def _on_fenced(self) -> None:
+        """A claim found our row marked lost before a heartbeat did."""
+        shift = self._shift
+        if shift is not None and self._stopping is None and not self._reborn_soon and self.lifecycle in AT_WORK:
+            self._rebirth(shift, "marked lost, which its own claim found out")
+
+    def _on_refused(self, error: FlowWorkerError) -> None:
+        """Claiming cannot work any more; what runs is finished first."""
+        if self._stopping is None:
+            logger.error("worker %s drains and ends: %s", self._options.worker_name, error)
+        self._tally.last_error = str(error)
+        self._begin_stop(caused_by(error))
+
+    def _on_vacated(self) -> None:
+        if self._shift is not None:
+            self._shift.poller.kick()
+        if not self._holdings.exhausted:
+            return
         self._crash(
             SlotsExhaustedError(
                 f"all {self._options.max_concurrency} slots of {self._options.worker_name} are taken by handlers that "

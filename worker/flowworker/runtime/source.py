@@ -6,8 +6,9 @@ and event loop and uses the pulse's connection. Implementations: `flow_source`, 
 `flowworker.testing.memory_source`; one contract suite (tests/contract) runs on all three.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -21,11 +22,19 @@ class Claim:
     tasks: Sequence[ClaimedTask] = ()
     """Tasks now owned, in message order; never more than asked for."""
     read: int = 0
-    """Messages read. Equal to the limit means: more may be waiting, claim again."""
+    """Messages read."""
+    full: bool = False
+    """As many were read as the claim asked for, which may be fewer than the limit: more may be waiting, claim again."""
     unstartable: int = 0
     """Messages read that cannot be started here: foreign, left over, of an unknown step, or running elsewhere."""
     returned: int = 0
     """Own tasks found started but not held (a claim's reply was lost); they were released."""
+    claimed_at: datetime | None = None
+    """The database's time of the claim; what it brought was claimed no later."""
+    fenced: bool = False
+    """The worker was marked lost: nothing was read, and nothing ever will be under this id."""
+    doubtful: bool = False
+    """An earlier claim has not been answered and may still take effect: claim again soon."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +51,10 @@ class Recovery:
     """What one recovery pass gave back."""
 
     released: int = 0
+    pending: int = 0
+    """Tasks that could not be given back yet, because their run was locked: look again soon."""
+    settled: int = 0
+    """Tasks of failed runs that were still `started`."""
     failed: int = 0
     """Tasks that were past their crash budget."""
     archived: int = 0
@@ -70,6 +83,11 @@ class Source(Protocol):
         """Name of the pgmq queue behind the source."""
         ...
 
+    @property
+    def doubts(self) -> int:
+        """Claims that were not answered and may still take effect."""
+        ...
+
     async def prepare(self) -> None:
         """Check (or compile) what the source needs in the database before the first claim.
 
@@ -85,6 +103,10 @@ class Source(Protocol):
             limit: free slots, at least 1.
             held: msg_ids this worker still holds; started tasks of ours outside of it are released.
         """
+        ...
+
+    async def begun(self, claimed_at: datetime) -> None:
+        """Record that the handlers of everything claimed until then have begun: only such a task counts as lost."""
         ...
 
     async def finish(self, results: Sequence[TaskResult]) -> Finish:
@@ -103,10 +125,17 @@ class Source(Protocol):
         """The run's input as JSON."""
         ...
 
-    async def recover(self, dead: Collection[Peer]) -> Recovery:
-        """Give back what dead workers, foreign workers past their deadline and nobody at all hold.
+    async def recover(self, dead: Collection[Peer], held: Callable[[], Collection[int]] | None = None) -> Recovery:
+        """Give back what dead workers, foreign workers past their deadline and no worker at all hold.
+
+        Also what this worker holds in the database but not here, because the reply of its claim was lost.
 
         Args:
             dead: peers judged dead by the caller. Each is marked lost only if its beat is still the one given.
+            held: gives the msg_ids this worker holds when it is called; None leaves what is its own alone.
         """
+        ...
+
+    async def forgive(self, tasks: Sequence[ClaimedTask]) -> None:
+        """Forget the losses of tasks that have made progress since: they do not kill their workers."""
         ...

@@ -1,7 +1,8 @@
 """The source of a flow in memory."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
 from typing import assert_never
 from uuid import UUID
 
@@ -61,6 +62,11 @@ class MemoryFlowSource:
     def _queue(self) -> MessageQueue:
         return self._store.queue(self.slug)
 
+    @property
+    def doubts(self) -> int:
+        """Memory answers always."""
+        return 0
+
     async def prepare(self) -> None:
         """Check that the store knows the flow.
 
@@ -71,7 +77,10 @@ class MemoryFlowSource:
 
     async def claim(self, limit: int, held: Collection[int]) -> Claim:
         """Take at most `limit` tasks. See `Source.claim`."""
-        messages = self._queue.read(limit, now=self._store.now().seconds, visibility=READ_VISIBILITY)
+        at = self._store.now()
+        if self._store.is_fenced(self._worker_id):
+            return Claim(fenced=True, claimed_at=self._store.timestamp(at.stamp))
+        messages = self._queue.read(limit, now=at.seconds, visibility=READ_VISIBILITY)
         by_message = {task.msg_id: task for run in self._runs() for task in run.tasks()}
         tasks: list[ClaimedTask] = []
         for message in messages:
@@ -85,7 +94,18 @@ class MemoryFlowSource:
         for task in returned:
             memory_runs.release(task, at=self._store.now())
         unstartable = len(messages) - len(tasks)
-        return Claim(tasks=tasks, read=len(messages), unstartable=unstartable, returned=len(returned))
+        return Claim(
+            tasks=tasks,
+            read=len(messages),
+            full=len(messages) >= limit,
+            unstartable=unstartable,
+            returned=len(returned),
+            claimed_at=self._store.timestamp(self._store.now().stamp),
+        )
+
+    async def begun(self, claimed_at: datetime) -> None:
+        """Record that handlers have begun. See `Source.begun`."""
+        self._store.begin(self._worker_id, self._store.stamp(claimed_at))
 
     async def finish(self, results: Sequence[TaskResult]) -> Finish:
         """Write results behind the fence. See `Source.finish`."""
@@ -119,15 +139,43 @@ class MemoryFlowSource:
         """
         return as_json(self._store.run(run_id).input)
 
-    async def recover(self, dead: Collection[Peer]) -> Recovery:
-        """Give back what the dead and nobody hold. See `Source.recover`."""
+    async def recover(self, dead: Collection[Peer], held: Callable[[], Collection[int]] | None = None) -> Recovery:
+        """Give back what the dead and no worker hold, and what this worker holds only here. See `Source.recover`."""
         lost = [peer.worker_id for peer in dead if self._store.mark_lost(peer)]
         released = failed = 0
+        if held is not None and not self._store.is_fenced(self._worker_id):
+            for task in [task for task in self._owned() if task.msg_id not in held()]:
+                memory_runs.release(task, at=self._store.now())
+                released += 1
         for task in [task for run in self._runs() for task in run.tasks()]:
             if _is_running(task) and task.worker_id != self._worker_id and self._store.is_lost(task.worker_id):
                 buried = self._recover(task)
                 failed, released = failed + buried, released + (not buried)
-        return Recovery(released=released, failed=failed, lost=lost)
+        return Recovery(released=released, failed=failed, settled=self._settle(held), lost=lost)
+
+    def _settle(self, held: Callable[[], Collection[int]] | None) -> int:
+        """End what failed runs have left `started`."""
+        ended = [
+            task
+            for run in self._runs()
+            for task in run.tasks()
+            if run.status is RunStatus.FAILED and task.status is State.STARTED and self._may_settle(task, held)
+        ]
+        for task in ended:
+            task.status, task.error = State.FAILED, "the run had failed"
+        return len(ended)
+
+    def _may_settle(self, task: Task, held: Callable[[], Collection[int]] | None) -> bool:
+        if task.worker_id == self._worker_id:
+            return held is not None and task.msg_id not in held()
+        return self._store.is_lost(task.worker_id)
+
+    async def forgive(self, tasks: Sequence[ClaimedTask]) -> None:
+        """Forget losses. See `Source.forgive`."""
+        for task in tasks:
+            message = self._queue.fenced(task.msg_id, task.read_count)
+            if message is not None:
+                message.note({"losses": 0})
 
     def _runs(self) -> list[Run]:
         return [run for run in self._store.runs.values() if run.flow.slug == self.slug]
@@ -259,7 +307,8 @@ class MemoryFlowSource:
     def _recover(self, task: Task) -> bool:
         """Give back or bury one task; returns whether it was buried."""
         message = self._queue.messages[task.msg_id]
-        match fate_of(losses_of(message.headers)):
+        is_loss = self._store.is_loss(task.worker_id, task.started_at or 0.0)
+        match fate_of(losses_of(message.headers), is_loss=is_loss):
             case GiveBack(losses=losses):
                 message.note({"losses": losses})
                 memory_runs.release(task, at=self._store.now())

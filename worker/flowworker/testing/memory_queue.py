@@ -1,8 +1,9 @@
 """A pgmq queue in memory."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 import orjson
 
@@ -22,6 +23,9 @@ class Message:
     enqueued_at: float
     visible_at: float
     read_count: int = 0
+    holder: UUID | None = None
+    """Who took the lease on a job; None once it is free again."""
+    claimed_at: float = 0.0
 
     def note(self, ours: dict[str, object]) -> None:
         """Add to our corner of the headers, and leave the rest alone."""
@@ -46,9 +50,13 @@ class MessageQueue:
         )
         return self._last_id
 
-    def read(self, limit: int, *, now: float, visibility: float) -> list[Message]:
-        """Hide and return at most `limit` visible messages, lowest id first."""
-        visible = [message for message in self.messages.values() if message.visible_at <= now + ROUNDING]
+    def read(
+        self, limit: int, *, now: float, visibility: float, may_take: Callable[[Message], bool] = lambda _: True
+    ) -> list[Message]:
+        """Hide and return at most `limit` visible messages that may be taken, lowest id first."""
+        visible = [
+            message for message in self.messages.values() if message.visible_at <= now + ROUNDING and may_take(message)
+        ]
         chosen = sorted(visible, key=lambda message: message.msg_id)[:limit]
         for message in chosen:
             message.read_count += 1

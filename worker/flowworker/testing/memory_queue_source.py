@@ -1,13 +1,14 @@
 """The source of a queue of jobs in memory."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
 from uuid import UUID
 
 import orjson
 
 from flowworker.database.headers import count_of, our_headers
 from flowworker.database.job_outcomes import plan_for, verdict_of_row, verdict_on
-from flowworker.database.queue_jobs import LEASE, Ending, JobNow, ReadJob
+from flowworker.database.queue_jobs import HOLDER_PATIENCE, LEASE, Ending, JobNow, ReadJob
 from flowworker.database.records import ClaimedTask, Peer, Receipt, SourceKind, TaskResult, Verdict
 from flowworker.database.stranded import CRASH_BUDGET
 from flowworker.definition.queue import Queue
@@ -15,7 +16,7 @@ from flowworker.errors import UnknownRunError
 from flowworker.runtime.source import Claim, Finish, Recovery
 from flowworker.runtime.sources.queue_source import burial_of, claimed_task
 from flowworker.runtime.sources.writing import Entry, write_all
-from flowworker.testing.memory_queue import Message, MessageQueue
+from flowworker.testing.memory_queue import ROUNDING, Message, MessageQueue
 from flowworker.testing.memory_store import MemoryStore
 
 
@@ -44,6 +45,11 @@ class MemoryQueueSource:
     def _queue(self) -> MessageQueue:
         return self._store.queue(self.slug)
 
+    @property
+    def doubts(self) -> int:
+        """Memory answers always."""
+        return 0
+
     async def prepare(self) -> None:
         """Check that the store knows the queue.
 
@@ -54,12 +60,27 @@ class MemoryQueueSource:
 
     async def claim(self, limit: int, held: Collection[int]) -> Claim:
         """Lease at most `limit` jobs. See `Source.claim`."""
-        messages = self._queue.read(limit, now=self._store.now().seconds, visibility=LEASE)
-        jobs = [self._read_job(message) for message in messages]
+        at = self._store.now()
+        if self._store.is_fenced(self._worker_id):
+            return Claim(fenced=True, claimed_at=self._store.timestamp(at.stamp))
+        messages = self._queue.read(
+            limit, now=at.seconds, visibility=LEASE, may_take=lambda message: self._may_take(message, at.seconds)
+        )
+        jobs = [self._take(message, at.stamp) for message in messages]
         doomed = [job for job in jobs if job.losses > CRASH_BUDGET]
         await self.finish([burial_of(job, self._definition) for job in doomed])
         tasks = [claimed_task(job, self._definition) for job in jobs if job.losses <= CRASH_BUDGET]
-        return Claim(tasks=tasks, read=len(jobs), unstartable=len(doomed))
+        return Claim(
+            tasks=tasks,
+            read=len(jobs),
+            full=len(jobs) >= limit,
+            unstartable=len(doomed),
+            claimed_at=self._store.timestamp(at.stamp),
+        )
+
+    async def begun(self, claimed_at: datetime) -> None:
+        """Record that handlers have begun. See `Source.begun`."""
+        self._store.begin(self._worker_id, self._store.stamp(claimed_at))
 
     async def finish(self, results: Sequence[TaskResult]) -> Finish:
         """Write results behind the fence. See `Source.finish`."""
@@ -82,12 +103,29 @@ class MemoryQueueSource:
         """
         raise UnknownRunError(f"queue {self.slug!r} has no runs, so none with id {run_id}")
 
-    async def recover(self, dead: Collection[Peer]) -> Recovery:
+    async def recover(self, dead: Collection[Peer], held: Callable[[], Collection[int]] | None = None) -> Recovery:
         """Mark dead peers lost; their jobs come back when the leases run out."""
         return Recovery(lost=[peer.worker_id for peer in dead if self._store.mark_lost(peer)])
 
-    def _read_job(self, message: Message) -> ReadJob:
+    async def forgive(self, tasks: Sequence[ClaimedTask]) -> None:
+        """Forget losses. See `Source.forgive`."""
+        for task in tasks:
+            message = self._queue.fenced(task.msg_id, task.read_count)
+            if message is not None:
+                message.note({"losses": 0})
+
+    def _may_take(self, message: Message, now: float) -> bool:
+        """A job whose holder is not known to be gone waits past the end of its lease."""
+        free = message.holder is None or message.holder == self._worker_id or self._store.is_lost(message.holder)
+        return free or message.visible_at <= now - HOLDER_PATIENCE + ROUNDING
+
+    def _take(self, message: Message, stamp: float) -> ReadJob:
+        """Name the new holder, and count a loss of the old one."""
         ours = our_headers(message.headers)
+        losses = count_of(ours, "losses") + self._store.is_loss(message.holder, message.claimed_at)
+        if losses:
+            message.note({"losses": losses})
+        message.holder, message.claimed_at = self._worker_id, stamp
         return ReadJob(
             msg_id=message.msg_id,
             read_count=message.read_count,
@@ -96,7 +134,7 @@ class MemoryQueueSource:
             payload=message.payload,
             headers=message.headers,
             failures=count_of(ours, "failures"),
-            releases=count_of(ours, "releases"),
+            losses=losses,
         )
 
     async def _write(self, entries: Sequence[Entry]) -> list[Receipt]:
@@ -113,7 +151,7 @@ class MemoryQueueSource:
         if isinstance(plan, Ending):
             self._queue.move_to_archive([message.msg_id])
             return Receipt(result=entry.result, verdict=verdict)
-        message.visible_at = self._store.now().seconds + plan.delay
+        message.visible_at, message.holder = self._store.now().seconds + plan.delay, None
         return Receipt(
             result=entry.result, verdict=verdict, retry_in=plan.delay if verdict is Verdict.RETRYING else None
         )

@@ -28,6 +28,8 @@ class WorkerRow:
 
     state: str = "running"
     beat: float
+    begun: float = float("-inf")
+    """Everything claimed up to this stamp has begun."""
 
 
 @dataclass(slots=True)
@@ -128,10 +130,30 @@ class MemoryStore:
         row.state = "lost"
         return True
 
+    def begin(self, worker_id: UUID, stamp: float) -> None:
+        """Note that the handlers of everything a worker claimed until then have begun."""
+        row = self.workers.get(worker_id)
+        if row is not None:
+            row.begun = max(row.begun, stamp + TICK / 2)
+
+    def is_loss(self, worker_id: UUID | None, claimed_at: float) -> bool:
+        """Whether a worker was marked lost after it had begun what it claimed then."""
+        row = None if worker_id is None else self.workers.get(worker_id)
+        return row is not None and row.state == "lost" and claimed_at <= row.begun
+
+    def is_fenced(self, worker_id: UUID) -> bool:
+        """Whether a worker may claim nothing, because it was marked lost."""
+        row = self.workers.get(worker_id)
+        return row is not None and row.state != "running"
+
     def is_lost(self, worker_id: UUID | None) -> bool:
         """Whether what this worker holds may be taken; nobody counts as dead."""
         row = None if worker_id is None else self.workers.get(worker_id)
         return worker_id is None or (row is not None and row.state != "running")
+
+    def stamp(self, moment: datetime) -> float:
+        """The clock's seconds of a point in time."""
+        return (moment - EPOCH).total_seconds()
 
     def timestamp(self, seconds: float) -> datetime:
         """The clock's seconds as a point in time."""

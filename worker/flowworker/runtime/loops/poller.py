@@ -5,9 +5,12 @@ import logging
 import math
 import random
 from collections.abc import Callable
+from datetime import datetime
 
+from flowworker.database.connection import describe
+from flowworker.database.faults import is_passing, refusal_of
 from flowworker.database.records import ClaimedTask
-from flowworker.errors import AccessError, DatabaseUnavailableError
+from flowworker.errors import FlowWorkerError, InternalError
 from flowworker.runtime.backoff import Randomness, backoff
 from flowworker.runtime.holdings import Holdings
 from flowworker.runtime.loops.wakeup import Wakeup
@@ -18,6 +21,15 @@ from flowworker.telemetry.stream import EventStream
 
 logger = logging.getLogger(__name__)
 
+FENCED_PAUSE = 1.0
+"""Seconds between claims of a worker that was marked lost, until it goes on under a new id."""
+
+DOUBT_INTERVAL = 2.0
+"""Seconds between claims while one that was not answered may still take effect."""
+
+UNKNOWN_PATIENCE = 300.0
+"""Seconds for which claims may fail for a reason we do not know before the worker drains and ends."""
+
 STOP_PATIENCE = 5.0
 """Seconds a stop waits for a claim that is on its way: cut off, its tasks would have to be recovered."""
 
@@ -27,8 +39,9 @@ class Poller(Service):
 
     def __init__(
         self, *, source: Source, holdings: Holdings, wakeup: Wakeup, batch_size: int, gate: Callable[[], float],
-        launch: Callable[[ClaimedTask], None], events: EventStream, info: WorkerInfo, clock: Callable[[], float],
-        on_crash: Crash, randomness: Randomness = random.random,
+        launch: Callable[[ClaimedTask], None], on_claimed: Callable[[datetime], None], on_fenced: Callable[[], None],
+        on_refused: Callable[[FlowWorkerError], None], events: EventStream, info: WorkerInfo,
+        clock: Callable[[], float], on_crash: Crash, randomness: Randomness = random.random,
     ) -> None:  # fmt: skip
         """Wire it up.
 
@@ -39,6 +52,10 @@ class Poller(Service):
             batch_size: most tasks per claim.
             gate: seconds until claiming is allowed: 0 means now, infinity means not until `kick`.
             launch: takes each claimed task.
+            on_claimed: called with the database's time of a claim before its tasks are launched.
+            on_fenced: called when the database lets this worker claim nothing because it was marked lost.
+            on_refused: called when claiming cannot work any more: rights are missing, or nothing has worked for
+                minutes. Handlers that run are not concerned.
             events: told about each poll.
             info: which worker this is.
             clock: monotonic seconds.
@@ -52,13 +69,23 @@ class Poller(Service):
         self._batch_size = batch_size
         self._gate = gate
         self._launch = launch
+        self._on_claimed = on_claimed
+        self._on_fenced = on_fenced
+        self._on_refused = on_refused
         self._events = events
         self._info = info
         self._clock = clock
         self._randomness = randomness
         self._failures = 0
+        self._failing_since: float | None = None
+        self._last_claim = clock()
         self._stopping = False
         self._kicked = asyncio.Event()
+
+    @property
+    def last_claim(self) -> float:
+        """Monotonic seconds of the last claim that the database answered; of the start before there is one."""
+        return self._last_claim
 
     def kick(self) -> None:
         """Look again whether claiming is possible: a slot became free, or the gate moved."""
@@ -82,28 +109,40 @@ class Poller(Service):
                 await self._pause(closed if limit > 0 else math.inf)
                 continue
             claim = await self._poll(limit)
-            if claim is not None and claim.read < limit and not self._stopping:
+            if claim is not None and not claim.full and not self._stopping:
                 await self._sleep(claim)
 
     async def _poll(self, limit: int) -> Claim | None:
-        """Claim once; None when the database was away, after a pause."""
+        """Claim once; None when that failed or nothing may be claimed, after a pause."""
         try:
             claim = await self._claim_and_launch(limit)
-        except (DatabaseUnavailableError, AccessError) as error:
-            await self._wait_for_database(error)
+        except Exception as error:  # noqa: BLE001 - handlers run, whatever became of a claim
+            await self._failed(error)
             return None
-        self._failures = 0
+        self._failures, self._failing_since, self._last_claim = 0, None, self._clock()
+        if claim.fenced:
+            self._on_fenced()
+            await self._pause(FENCED_PAUSE, until_kicked=False)
+            return None
         return claim
 
     async def _claim_and_launch(self, limit: int) -> Claim:
         self._holdings.expect(limit)
         try:
             claim = await self._claim(limit)
+            if claim.tasks and claim.claimed_at is not None:
+                self._on_claimed(claim.claimed_at)
             for task in claim.tasks:
-                self._launch(task)
+                self._launch_one(task)
             return claim
         finally:
             self._holdings.expect(0)
+
+    def _launch_one(self, task: ClaimedTask) -> None:
+        try:
+            self._launch(task)
+        except Exception:  # the others are launched; this one comes back as a task that is not held
+            logger.exception("%s could not launch message %d", self._info.worker_name, task.msg_id)
 
     async def _claim(self, limit: int) -> Claim:
         began = self._clock()
@@ -124,21 +163,36 @@ class Poller(Service):
             )
 
     async def _sleep(self, claim: Claim) -> None:
+        if claim.doubtful:
+            self._wakeup.due_in(DOUBT_INTERVAL)
         if self._wakeup.wants_due:
             try:
                 due = await self._source.next_due()
-            except DatabaseUnavailableError as error:
-                await self._wait_for_database(error)
+            except Exception as error:  # noqa: BLE001 - as for a claim
+                await self._failed(error)
                 return
             if due is not None:
                 self._wakeup.due_in(due)
         await self._wakeup.sleep(found=bool(claim.tasks))
 
-    async def _wait_for_database(self, error: Exception) -> None:
+    async def _failed(self, error: Exception) -> None:
+        """Class the error: wait for what passes, give up what lasts, and be patient with what is unknown."""
         self._failures += 1
+        since = self._failing_since = self._clock() if self._failing_since is None else self._failing_since
+        refusal = refusal_of(error, f"claim from {self._source.slug!r}")
+        if refusal is None and not is_passing(error) and self._clock() - since >= UNKNOWN_PATIENCE:
+            refusal = InternalError(
+                f"claims from {self._source.slug!r} have failed for {UNKNOWN_PATIENCE:.0f} s: {describe(error)}"
+            )
+        if refusal is not None:
+            self._on_refused(refusal)
         delay = backoff(self._failures, self._randomness)
+        passing = is_passing(error)
         level = logging.WARNING if self._failures == 1 else logging.DEBUG
-        logger.log(level, "%s cannot claim, next try in %.1f s: %s", self._info.worker_name, delay, error)
+        logger.log(
+            level, "%s cannot claim, next try in %.1f s: %s", self._info.worker_name, delay, describe(error),
+            exc_info=None if passing else error,
+        )  # fmt: skip
         await self._pause(delay, until_kicked=False)
 
     async def _pause(self, seconds: float, *, until_kicked: bool = True) -> None:

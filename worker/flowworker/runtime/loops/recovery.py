@@ -6,8 +6,9 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
+from flowworker.database.faults import is_passing
 from flowworker.database.records import Peer
-from flowworker.errors import AccessError, DatabaseUnavailableError
+from flowworker.runtime.holdings import Holdings
 from flowworker.runtime.loops.cadence import Uniform
 from flowworker.runtime.service import Crash, Service
 from flowworker.runtime.source import Recovery, Source
@@ -17,24 +18,39 @@ from flowworker.telemetry.stream import EventStream
 logger = logging.getLogger(__name__)
 
 SWEEP_INTERVAL = (45.0, 75.0)
-"""Seconds between two passes when nobody is found dead; random within, so that a fleet takes turns."""
+"""Seconds between two passes when no peer is found dead; random within, so that a fleet takes turns."""
+
+PENDING_INTERVAL = 2.0
+"""Seconds until the next pass while the run of something is locked."""
+
+AFTER_LOSS = 20.0
+"""Seconds after a loss for which passes come more often: a claim of the dead may be committed later."""
+
+AFTER_LOSS_INTERVAL = 5.0
+
+PROGRESS = 600.0
+"""Seconds for which a task must have been held before its losses are forgotten: whatever killed its workers, it was not
+the task. Without this, four preempted nodes would fail a task of days."""
 
 
 class Rescuer(Service):
     """The loop that recovers. Several workers may find the same peer dead: the database lets one act."""
 
     def __init__(
-        self, *, source: Source, events: EventStream, info: WorkerInfo, on_returned: Callable[[], None],
-        on_crash: Crash, uniform: Uniform = random.uniform,
+        self, *, source: Source, holdings: Holdings, events: EventStream, info: WorkerInfo,
+        on_returned: Callable[[], None], on_crash: Crash, clock: Callable[[], float],
+        uniform: Uniform = random.uniform,
     ) -> None:  # fmt: skip
         """Wire it up.
 
         Args:
             source: what is recovered.
+            holdings: what this worker holds.
             events: told about each peer that is marked lost.
             info: which worker this is.
             on_returned: called when tasks became startable again.
-            on_crash: told when the loop ends by an error.
+            on_crash: called when the loop ends by itself.
+            clock: monotonic seconds.
             uniform: spreads the passes.
         """
         super().__init__(f"rescuer of {info.worker_name}", on_crash)
@@ -42,7 +58,11 @@ class Rescuer(Service):
         self._events = events
         self._info = info
         self._on_returned = on_returned
+        self._holdings = holdings
+        self._clock = clock
         self._uniform = uniform
+        self._lost_at = float("-inf")
+        self._forgiven: set[int] = set()
         self._dead: Mapping[UUID, Peer] = {}
         self._asked = asyncio.Event()
 
@@ -59,24 +79,60 @@ class Rescuer(Service):
     async def _run(self) -> None:
         while True:
             self._asked.clear()
-            await self._pass()
+            pending = await self._pass()
+            await self._forgive()
             try:
-                async with asyncio.timeout(self._uniform(*SWEEP_INTERVAL)):
+                async with asyncio.timeout(self._pause(pending)):
                     await self._asked.wait()
             except TimeoutError:
                 continue
 
-    async def _pass(self) -> None:
+    def _pause(self, pending: int) -> float:
+        if pending:
+            return PENDING_INTERVAL
+        if self._clock() - self._lost_at < AFTER_LOSS:
+            return AFTER_LOSS_INTERVAL
+        return self._uniform(*SWEEP_INTERVAL)
+
+    async def _pass(self) -> int:
+        """Recover once; returns how many tasks wait for a lock."""
         try:
-            recovery = await self._source.recover(tuple(self._dead.values()))
-        except (DatabaseUnavailableError, AccessError) as error:
-            logger.debug("%s could not recover, the next beat or pass tries again: %s", self._info.worker_name, error)
-            return
-        self._tell(recovery)
+            recovery = await self._source.recover(tuple(self._dead.values()), self._holdings.message_ids)
+        except Exception as error:
+            expected = is_passing(error)
+            logger.log(
+                logging.DEBUG if expected else logging.WARNING,
+                "%s could not recover, the next pass tries again: %s", self._info.worker_name, error,
+                exc_info=None if expected else error,
+            )  # fmt: skip
+            return 0
+        if recovery.lost:
+            self._lost_at = self._clock()
+        self._report(recovery)
         if recovery.released or recovery.failed or recovery.archived:
             self._on_returned()
+        return recovery.pending
 
-    def _tell(self, recovery: Recovery) -> None:
+    async def _forgive(self) -> None:
+        """Forget the losses of what has been held for long."""
+        now = self._clock()
+        known = {id(holding): holding for holding in self._holdings.owned() if holding.task.losses}
+        self._forgiven &= known.keys()
+        due = [
+            place
+            for place, holding in known.items()
+            if place not in self._forgiven and now - holding.claimed_at >= PROGRESS
+        ]
+        if not due:
+            return
+        try:
+            await self._source.forgive([known[place].task for place in due])
+        except Exception as error:  # noqa: BLE001 - the next pass tries again
+            logger.debug("%s could not forget losses: %s", self._info.worker_name, error)
+            return
+        self._forgiven.update(due)
+
+    def _report(self, recovery: Recovery) -> None:
         for note in recovery.notes:
             logger.info("%s: %s", self._info.worker_name, note)
         for worker_id in recovery.lost:

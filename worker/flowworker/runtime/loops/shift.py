@@ -7,15 +7,18 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import UUID
 
 from flowworker.database.records import ClaimedTask, Completed, Receipt, RunEnd, RunStatus, SourceKind, TaskResult
 from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue
+from flowworker.errors import FlowWorkerError
 from flowworker.runtime.execution.children import Children
 from flowworker.runtime.execution.executor import Executor
 from flowworker.runtime.execution.flow_inputs import RunInputs
 from flowworker.runtime.holdings import Holding, Holdings
+from flowworker.runtime.loops.beginnings import Beginnings
 from flowworker.runtime.loops.cadence import Adaptive, Fixed
 from flowworker.runtime.loops.completer import Completer
 from flowworker.runtime.loops.poller import Poller
@@ -38,13 +41,19 @@ class Circumstances:
     options: WorkerOptions
     events: EventStream
     tally: Tally
+    holdings: Holdings
+    """Outlives a shift: handlers of an earlier id may still take slots."""
     gate: Callable[[], float]
     """Seconds until claiming is allowed."""
+    on_fenced: Callable[[], None]
+    """The database lets this worker claim nothing: it was marked lost."""
+    on_refused: Callable[[FlowWorkerError], None]
+    """Claiming cannot work any more."""
     on_crash: Callable[[BaseException], None]
     on_settled: Callable[[], None]
     """Something that was in flight is not any more."""
-    on_exhausted: Callable[[], None]
-    """Every slot is taken by a handler past its end."""
+    on_vacated: Callable[[], None]
+    """A slot was freed, or is lost to a handler past its end."""
     clock: Callable[[], float] = time.monotonic
     randomness: random.Random = field(default_factory=random.Random)
 
@@ -59,7 +68,8 @@ class Shift:
         self._given = given
         options = given.options
         self.info = WorkerInfo(worker_id=worker_id, worker_name=options.worker_name, kind=source.kind, slug=source.slug)
-        self.holdings = Holdings(options.max_concurrency)
+        self.holdings = given.holdings
+        self._abandoned = False
         self.wakeup = make_wakeup(source.kind, options, clock=given.clock, randomness=given.randomness)
         self.job_timeout = given.workload.options.timeout if isinstance(given.workload, Queue) else None
         """Seconds a job may take, which no table of the database tells; None for a flow."""
@@ -76,7 +86,7 @@ class Shift:
             on_start=self._on_start,
             on_result=self._on_result,
             on_superseded=self._on_superseded,
-            on_vacated=self._on_vacated,
+            on_vacated=given.on_vacated,
             clock=given.clock,
         )
         self.completer = Completer(
@@ -88,6 +98,9 @@ class Shift:
             on_crash=given.on_crash,
             randomness=given.randomness.random,
         )
+        self.beginnings = Beginnings(
+            source=source, name=options.worker_name, clock=given.clock, on_crash=given.on_crash
+        )
         self.poller = Poller(
             source=source,
             holdings=self.holdings,
@@ -95,6 +108,9 @@ class Shift:
             batch_size=options.batch_size,
             gate=given.gate,
             launch=self._launch,
+            on_claimed=self.beginnings.note,
+            on_fenced=given.on_fenced,
+            on_refused=given.on_refused,
             events=given.events,
             info=self.info,
             clock=given.clock,
@@ -103,16 +119,29 @@ class Shift:
         )
         self.rescuer = Rescuer(
             source=source,
+            holdings=self.holdings,
             events=given.events,
             info=self.info,
+            clock=given.clock,
             on_returned=self.wakeup.nudge,
             on_crash=given.on_crash,
             uniform=given.randomness.uniform,
         )
 
+    @property
+    def begun_at(self) -> datetime | None:
+        """The database's time of the newest claim whose handlers have begun."""
+        return self.beginnings.latest
+
+    @property
+    def doubts(self) -> int:
+        """Claims that were not answered and may still take effect."""
+        return self.source.doubts
+
     def start(self) -> None:
         """Begin to work."""
         self.completer.start()
+        self.beginnings.start()
         self.poller.start()
         self.rescuer.start()
 
@@ -124,12 +153,14 @@ class Shift:
     async def close(self) -> None:
         """End everything; what is unwritten stays so."""
         await self.stop_claiming()
+        await self.beginnings.stop()
         await self.completer.stop()
         self._inputs.close()
         await self._children.close()
 
     async def abandon(self, reason: str) -> None:
-        """Somebody else owns what we hold: stop the handlers and write nothing."""
+        """Others own what we hold: stop the handlers and write nothing; what a late claim brings is not launched."""
+        self._abandoned = True
         self.executor.supersede_all(reason)
         for holding in self.completer.forget():
             self._on_superseded(holding, 0.0)
@@ -143,6 +174,8 @@ class Shift:
             self.executor.supersede(holding, reason)
 
     def _launch(self, task: ClaimedTask) -> None:
+        if self._abandoned:
+            return
         self.executor.launch(self.holdings.add(task, self._given.clock()))
 
     def _on_start(self, holding: Holding) -> None:
@@ -156,11 +189,6 @@ class Shift:
         self._given.tally.superseded += 1
         self._consequences.superseded(holding, duration)
         self._given.on_settled()
-
-    def _on_vacated(self) -> None:
-        self.poller.kick()
-        if self.holdings.exhausted:
-            self._given.on_exhausted()
 
     def _on_receipt(self, holding: Holding, receipt: Receipt) -> None:
         self.holdings.disown(holding)

@@ -1,40 +1,101 @@
-"""One recovery pass over a flow: mark the dead, then give back or bury what they left, then clear the queue's head."""
+"""One recovery pass over a flow: mark the dead, give back or fail what they left, end what no run needs."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from flowworker.database import flow_results, flow_tasks, stranded
+from flowworker.database.capabilities import Capabilities
 from flowworker.database.connection import Connection
 from flowworker.database.flow_results import Failure
 from flowworker.database.records import Peer
-from flowworker.database.stranded import Bury, Fate, GiveBack, Stranded, fate_of
+from flowworker.database.stranded import BATCH, Bury, GiveBack, Stranded, fate_of
 from flowworker.runtime.source import Recovery
 
-
-async def recover_flow(connection: Connection, flow_slug: str, *, own_id: UUID, dead: Collection[Peer]) -> Recovery:
-    """Do one pass. Every write is fenced, so that observers who act at once, or a worker that wakes, do no harm."""
-    lost = await stranded.mark_lost(connection, flow_slug, dead) if dead else []
-    tasks = await stranded.find_stranded(connection, flow_slug, own_id=own_id)
-    fates = [(task, fate_of(task.losses)) for task in tasks]
-    released = await _release(connection, flow_slug, fates)
-    failed = await _bury(connection, flow_slug, fates)
-    ghosts = await stranded.find_ghosts(connection, flow_slug)
-    archived = await flow_tasks.archive(connection, flow_slug, ghosts) if ghosts else 0
-    notes = [f"worker {worker_id} is lost: its heartbeat stopped" for worker_id in lost]
-    return Recovery(released=released, failed=failed, archived=archived, notes=notes, lost=lost)
+MOST_ROUNDS = 50
+"""Batches of one pass; what is left then waits for the next one."""
 
 
-async def _release(connection: Connection, queue_name: str, fates: Sequence[tuple[Stranded, Fate]]) -> int:
-    back = [(task.fence, fate.losses) for task, fate in fates if isinstance(fate, GiveBack)]
-    if not back:
-        return 0
-    fences, losses = zip(*back, strict=True)
-    return len(await flow_results.release(connection, queue_name, fences, losses))
+@dataclass(slots=True, kw_only=True)
+class FlowRecovery:
+    """Used for one pass.
 
+    Every write is fenced, so that observers who act at once, or a worker that wakes, do no harm. What is locked is
+    passed over and stays for the next pass.
+    """
 
-async def _bury(connection: Connection, queue_name: str, fates: Sequence[tuple[Stranded, Fate]]) -> int:
-    past = [(task.fence, Failure(error=fate.error, final=True)) for task, fate in fates if isinstance(fate, Bury)]
-    if not past:
-        return 0
-    fences, failures = zip(*past, strict=True)
-    return len(await flow_results.fail(connection, queue_name, fences, failures))
+    connection: Connection
+    features: Capabilities
+    flow_slug: str
+    own_id: UUID
+    _released: int = field(init=False, default=0)
+    _failed: int = field(init=False, default=0)
+    _locked: set[UUID] = field(init=False, default_factory=set[UUID])
+    """Runs whose tasks could not be given back now."""
+
+    async def run(self, dead: Collection[Peer], *, held: Collection[int] | None) -> Recovery:
+        """Do one pass.
+
+        Args:
+            dead: peers to mark lost, if their beats are still the ones given.
+            held: msg_ids this worker holds; None leaves its own tasks alone.
+        """
+        lost = await stranded.mark_lost(self.connection, self.flow_slug, dead) if dead else []
+        pending = await self._give_back_all()
+        settled = await self._settle(held)
+        ghosts = await stranded.find_ghosts(self.connection, self.flow_slug)
+        archived = await flow_tasks.archive(self.connection, self.flow_slug, ghosts) if ghosts else 0
+        return Recovery(
+            released=self._released,
+            failed=self._failed,
+            pending=pending,
+            settled=settled,
+            archived=archived,
+            lost=lost,
+            notes=[f"worker {worker_id} is lost: its heartbeat stopped" for worker_id in lost],
+        )
+
+    async def _give_back_all(self) -> int:
+        """Batch after batch, passing over the runs that are locked; returns how many tasks of those were seen."""
+        pending = 0
+        for _ in range(MOST_ROUNDS):
+            tasks = await stranded.find_stranded(
+                self.connection, self.features, self.flow_slug, own_id=self.own_id, without=self._locked
+            )
+            left = await self._give_back(tasks)
+            pending += len(left)
+            self._locked.update(task.fence.run_id for task in left)
+            if len(tasks) < BATCH:
+                return pending
+        return pending
+
+    async def _give_back(self, tasks: Sequence[Stranded]) -> Sequence[Stranded]:
+        """Release or fail; returns those that were passed over."""
+        fates = {task: fate_of(task.losses, is_loss=task.is_loss) for task in tasks}
+        back = {task: fate.losses for task, fate in fates.items() if isinstance(fate, GiveBack)}
+        past = {task: Failure(error=fate.error, final=True) for task, fate in fates.items() if isinstance(fate, Bury)}
+        done = await self._release(back) | await self._fail(past)
+        return [task for task in tasks if task not in done]
+
+    async def _release(self, tasks: Mapping[Stranded, int]) -> set[Stranded]:
+        if not tasks:
+            return set()
+        fences = [task.fence for task in tasks]
+        answers = await flow_results.release(self.connection, self.flow_slug, fences, list(tasks.values()))
+        self._released += len(answers)
+        return {task for position, task in enumerate(tasks) if position in answers}
+
+    async def _fail(self, tasks: Mapping[Stranded, Failure]) -> set[Stranded]:
+        if not tasks:
+            return set()
+        fences = [task.fence for task in tasks]
+        answers = await flow_results.fail(self.connection, self.flow_slug, fences, list(tasks.values()))
+        self._failed += len(answers)
+        return {task for position, task in enumerate(tasks) if position in answers}
+
+    async def _settle(self, held: Collection[int] | None) -> int:
+        ended = await stranded.find_ended(self.connection, self.flow_slug, own_id=self.own_id)
+        free = [task for task in ended if not task.is_own or (held is not None and task.msg_id not in held)]
+        if free:
+            await stranded.settle(self.connection, free)
+        return len(free)

@@ -1,28 +1,32 @@
 """The source of a pgflow flow: claims in two statements, finishes behind the fence, gives back what others left."""
 
+import asyncio
 import logging
-from collections.abc import Collection, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import asyncpg
 
-from flowworker.database import flow_results, flow_tasks
+from flowworker.database import flow_results, flow_tasks, leases
 from flowworker.database.capabilities import Capabilities, detect
+from flowworker.database.claims import deadline_of
 from flowworker.database.connection import Connection
-from flowworker.database.faults import CONFLICTS
+from flowworker.database.faults import CONFLICTS, is_unavailable
 from flowworker.database.flow_results import Fence
-from flowworker.database.flow_tasks import OwnedTask, ReadMessage, ServedStep
-from flowworker.database.headers import losses_of
+from flowworker.database.flow_tasks import FlowClaim, OwnedTask, ReadMessage, ServedStep
 from flowworker.database.leftovers import treat
 from flowworker.database.link import Links
 from flowworker.database.records import ClaimedTask, Peer, SourceKind, TaskResult
 from flowworker.database.refusals import translated
+from flowworker.database.server_clock import ServerClock
 from flowworker.definition.flow import Flow
 from flowworker.definition.step import StepKind
 from flowworker.errors import DatabaseUnavailableError, UnknownFlowError, UnknownRunError
 from flowworker.runtime.source import Claim, Finish, Recovery
-from flowworker.runtime.sources.flow_recovery import recover_flow
+from flowworker.runtime.sources.claiming import ClaimLane, with_more_time
+from flowworker.runtime.sources.flow_recovery import FlowRecovery
 from flowworker.runtime.sources.flow_writer import FlowWriter
 from flowworker.runtime.sources.writing import write_all
 
@@ -37,6 +41,9 @@ EXTENSION_MARGIN = 10.0
 DEFAULT_TIMEOUT = 60
 MEETINGS = 5
 """Claims tried at once when tasks keep arriving in the very moment of the claim."""
+
+NEVER_ASKED = datetime.min.replace(tzinfo=UTC)
+"""The doubt of a worker that has not looked yet: an earlier incarnation may have left something under its id."""
 
 FOREIGN_MESSAGE = (
     "queue %r holds message %d, which belongs to no task of pgflow; it is left alone and read ever more rarely. "
@@ -58,12 +65,16 @@ class FlowSource:
         self._flow = flow
         self._worker_id = worker_id
         self._links = links
+        self._lane = ClaimLane(links)
+        self._clock = ServerClock()
         self._features: Capabilities | None = None
         self._timeouts: dict[str, int] = {}
-        # What was handed out and not yet finished, and whether a claim's reply may have been lost: only then is it
-        # worth asking the database what it believes this worker holds.
+        # What was handed out and not yet finished; until when (in the database's time) a claim that was not answered
+        # may still take effect. Only then is it worth asking the database what it believes this worker holds.
         self._handed: dict[int, datetime] = {}
-        self._in_doubt = True
+        self._doubt: datetime | None = NEVER_ASKED
+        # A claim that is under way must not be mistaken for one whose reply was lost.
+        self._claiming = asyncio.Lock()
 
     @property
     def kind(self) -> SourceKind:
@@ -76,6 +87,11 @@ class FlowSource:
     @property
     def queue_name(self) -> str:
         return self._flow.slug
+
+    @property
+    def doubts(self) -> int:
+        """Claims that were not answered and may still take effect."""
+        return int(self._doubt not in {None, NEVER_ASKED})
 
     async def prepare(self) -> None:
         """Look at the catalogue, and read the steps' effective timeouts.
@@ -94,34 +110,75 @@ class FlowSource:
                 f"the database has no flow {self.slug!r}; create it with `flowworker flows compile MODULE:OBJECT`"
             )
         self._timeouts = {step: timeout for step, timeout in timeouts.items() if step is not None}
+        await leases.prepare_begun(connection, self._features)
 
     async def claim(self, limit: int, held: Collection[int]) -> Claim:
         """Take at most `limit` tasks. See `Source.claim`."""
-        return await self._links.claim.run(lambda connection: self._claim(connection, limit, frozenset(held)))
+        async with self._claiming:
+            if self._lane.is_stuck:
+                await self._links.aside.run(self._park)
+            return await self._lane.run(
+                limit, lambda connection, asked: self._claim(connection, asked, frozenset(held))
+            )
+
+    async def begun(self, claimed_at: datetime) -> None:
+        """Record that handlers have begun. See `Source.begun`."""
+        features = self._features
+        if features is not None:
+            await self._links.claim.run(
+                lambda connection: leases.begun(connection, features, self._worker_id, claimed_at)
+            )
 
     async def _claim(self, connection: Connection, limit: int, held: frozenset[int]) -> Claim:
-        in_doubt = self._in_doubt or not self._handed.keys() <= held
-        self._in_doubt = True
-        messages = await self._read(connection, limit)
-        started = [message for message in messages if message.step_slug is not None]
+        before = self._doubt
+        features = await self._known_features(connection)
+        # Whatever happens from here on, the claim may have been committed, and it may run until this moment.
+        self._doubt = await deadline_of(connection, self._clock) + timedelta(seconds=self._lane.patience)
+        try:
+            found = await self._read(connection, features, limit)
+        except (asyncpg.PostgresError, DatabaseUnavailableError) as error:
+            if not is_unavailable(error):
+                self._doubt = before
+            raise
+        if found is None:
+            self._doubt = before
+            return Claim()
+        return await self._take(connection, found, held, before)
+
+    async def _take(
+        self, connection: Connection, found: FlowClaim, held: frozenset[int], before: datetime | None
+    ) -> Claim:
+        """Find out what the claim has started, and put right what else it has met."""
+        claimed_at = found.ticket.claimed_at
+        self._doubt = max(claimed_at, before or claimed_at)
+        started = [message for message in found.messages if message.step_slug is not None]
         owned: dict[int, OwnedTask] = {}
+        in_doubt = before is not None or not self._handed.keys() <= held
         if started or in_doubt:
             owned = await self._owned(connection)
         tasks = [self._task(message, owned[message.msg_id]) for message in started if message.msg_id in owned]
         await self._correct_visibility(connection, tasks)
         claimed = {task.msg_id for task in tasks}
         returned = await self._give_back(connection, [o for id_, o in owned.items() if id_ not in held | claimed])
-        await self._treat_leftovers(connection, [message for message in messages if message.step_slug is None])
+        await self._treat_leftovers(connection, [message for message in found.messages if message.step_slug is None])
         kept = {msg_id: started_at for msg_id, started_at in self._handed.items() if msg_id in held}
         self._handed = kept | {msg_id: owned[msg_id].started_at for msg_id in claimed}
-        self._in_doubt = False
-        return Claim(tasks=tasks, read=len(messages), unstartable=len(messages) - len(started), returned=returned)
+        self._doubt = None if before is None or before < claimed_at else before
+        return Claim(
+            tasks=tasks,
+            read=len(found.messages),
+            unstartable=len(found.messages) - len(started),
+            returned=returned,
+            claimed_at=claimed_at,
+            fenced=found.ticket.fenced,
+            doubtful=self._doubt is not None,
+        )
 
-    async def _read(self, connection: Connection, limit: int) -> list[ReadMessage]:
-        """The claim's first statement, repeated at once where it only met another transaction."""
+    async def _read(self, connection: Connection, features: Capabilities, limit: int) -> FlowClaim | None:
+        """The first statement, repeated at once where it only met another transaction; None if it met too many."""
         for _ in range(MEETINGS):
             try:
-                return await self._read_once(connection, limit)
+                return await self._read_once(connection, features, limit)
             except (asyncpg.CheckViolationError, *CONFLICTS) as error:
                 if isinstance(error, asyncpg.CheckViolationError) and not flow_tasks.is_early_start(error):
                     raise
@@ -129,12 +186,12 @@ class FlowSource:
                 raise DatabaseUnavailableError(
                     f"worker {self._worker_id} is not registered now; its next heartbeat does it"
                 ) from error
-        return []
+        return None
 
-    async def _read_once(self, connection: Connection, limit: int) -> list[ReadMessage]:
+    async def _read_once(self, connection: Connection, features: Capabilities, limit: int) -> FlowClaim:
         return await flow_tasks.read_and_start(
             connection,
-            await self._known_features(connection),
+            features,
             flow_slug=self.slug,
             worker_id=self._worker_id,
             limit=limit,
@@ -142,7 +199,11 @@ class FlowSource:
                 ServedStep(slug=slug, is_map=step.kind is StepKind.MAP, visibility=self._timeout(slug) + GRACE)
                 for slug, step in self._flow.steps.items()
             ],
+            clock=self._clock,
         )
+
+    async def _park(self, connection: Connection) -> None:
+        await leases.park(connection, self.queue_name, order="q.msg_id", reason=self._lane.unstick())
 
     async def _known_features(self, connection: Connection) -> Capabilities:
         if self._features is None:
@@ -165,7 +226,7 @@ class FlowSource:
             attempt=owned.attempt,
             max_attempts=owned.max_attempts,
             timeout=owned.timeout,
-            losses=losses_of(message.headers),
+            losses=message.losses,
             read_count=message.read_count,
             enqueued_at=message.enqueued_at,
             visible_at=message.visible_at + timedelta(seconds=owned.timeout - self._timeout(owned.step_slug)),
@@ -257,8 +318,35 @@ class FlowSource:
             raise UnknownRunError(f"the database has no run {run_id}")
         return found
 
-    async def recover(self, dead: Collection[Peer]) -> Recovery:
-        """Give back what the dead and nobody hold. See `Source.recover`."""
-        return await self._links.claim.run(
-            lambda connection: recover_flow(connection, self.slug, own_id=self._worker_id, dead=dead)
+    async def recover(self, dead: Collection[Peer], held: Callable[[], Collection[int]] | None = None) -> Recovery:
+        """Give back what the dead and no worker hold, and what this worker holds only there. See `Source.recover`."""
+        returned = 0 if held is None else await self._return_unheld(held)
+        recovery = await with_more_time(self._links, lambda connection: self._recover(connection, dead, held))
+        return replace(recovery, released=recovery.released + returned)
+
+    async def _recover(
+        self, connection: Connection, dead: Collection[Peer], held: Callable[[], Collection[int]] | None
+    ) -> Recovery:
+        recovery = FlowRecovery(
+            connection=connection,
+            features=await self._known_features(connection),
+            flow_slug=self.slug,
+            own_id=self._worker_id,
         )
+        return await recovery.run(dead, held=None if held is None else held())
+
+    async def _return_unheld(self, held: Callable[[], Collection[int]]) -> int:
+        """No claim may be under way meanwhile: what it brings is ours before it is held here."""
+        async with self._claiming:
+            return await with_more_time(self._links, lambda connection: self._return_now(connection, held))
+
+    async def _return_now(self, connection: Connection, held: Callable[[], Collection[int]]) -> int:
+        before = frozenset(held())  # what is finished while the database looks was held
+        owned = await self._owned(connection)
+        free = [task for msg_id, task in owned.items() if msg_id not in before.union(held())]
+        return await self._give_back(connection, free)
+
+    async def forgive(self, tasks: Sequence[ClaimedTask]) -> None:
+        """Forget losses. See `Source.forgive`."""
+        fences = [leases.JobFence(msg_id=task.msg_id, read_count=task.read_count) for task in tasks]
+        await self._links.claim.run(lambda connection: leases.forgive(connection, self.queue_name, fences))

@@ -1,13 +1,19 @@
 """The source of a plain pgmq queue: leases instead of claims, our own fenced finish, no pgflow anywhere."""
 
-from collections.abc import Collection, Sequence
+import logging
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
 from uuid import UUID
 
-from flowworker.database import flow_tasks, queue_jobs
+import asyncpg
+
+from flowworker.database import flow_tasks, leases, queue_jobs
 from flowworker.database.capabilities import Capabilities, detect
 from flowworker.database.connection import Connection
+from flowworker.database.faults import is_unavailable
+from flowworker.database.leases import JobFence
 from flowworker.database.link import Links
-from flowworker.database.queue_jobs import JobFence, ReadJob
+from flowworker.database.queue_jobs import ReadJob
 from flowworker.database.records import ClaimedTask, Failed, FailureKind, Peer, SourceKind, TaskResult
 from flowworker.database.refusals import translated
 from flowworker.database.server_clock import ServerClock
@@ -15,8 +21,11 @@ from flowworker.database.stranded import CRASH_BUDGET, crash_message, mark_lost
 from flowworker.definition.queue import Queue
 from flowworker.errors import UnknownQueueError, UnknownRunError
 from flowworker.runtime.source import Claim, Finish, Recovery
+from flowworker.runtime.sources.claiming import ClaimLane, with_more_time
 from flowworker.runtime.sources.queue_writer import QueueWriter
 from flowworker.runtime.sources.writing import write_all
+
+logger = logging.getLogger(__name__)
 
 
 class QueueSource:
@@ -35,6 +44,7 @@ class QueueSource:
         self._links = links
         self._features: Capabilities | None = None
         self._clock = ServerClock()
+        self._lane = ClaimLane(links)
 
     @property
     def kind(self) -> SourceKind:
@@ -47,6 +57,11 @@ class QueueSource:
     @property
     def queue_name(self) -> str:
         return self._queue.name
+
+    @property
+    def doubts(self) -> int:
+        """A lease whose reply was lost runs out by itself."""
+        return 0
 
     async def prepare(self) -> None:
         """Look at the catalogue, and check that the queue exists.
@@ -65,6 +80,7 @@ class QueueSource:
                 "or `flowworker flows compile MODULE:OBJECT`"
             )
         self._features = await detect(connection)
+        await leases.prepare_begun(connection, self._features)
 
     async def claim(self, limit: int, held: Collection[int]) -> Claim:
         """Lease at most `limit` jobs. See `Source.claim`.
@@ -72,29 +88,61 @@ class QueueSource:
         A job whose workers died too often is failed here instead of being handed out. `held` is not needed: a lease
         whose reply was lost simply runs out.
         """
-        return await self._links.claim.run(lambda connection: self._claim(connection, limit))
+        if self._lane.is_stuck:
+            await self._links.aside.run(self._park)
+        return await self._lane.run(limit, self._claim)
+
+    async def begun(self, claimed_at: datetime) -> None:
+        """Record that handlers have begun. See `Source.begun`."""
+        features = self._features
+        if features is not None:
+            await self._links.claim.run(
+                lambda connection: leases.begun(connection, features, self._worker_id, claimed_at)
+            )
 
     async def _claim(self, connection: Connection, limit: int) -> Claim:
-        jobs = await queue_jobs.claim(connection, self.slug, limit, clock=self._clock)
-        doomed = [job for job in jobs if job.losses > CRASH_BUDGET]
+        features = await self._known_features(connection)
+        found = await queue_jobs.claim(connection, features, self.slug, self._worker_id, limit, clock=self._clock)
+        doomed = [job for job in found.jobs if job.losses > CRASH_BUDGET]
         if doomed:
+            await self._end_doomed(connection, doomed)
+        return Claim(
+            tasks=[claimed_task(job, self._queue) for job in found.jobs if job.losses <= CRASH_BUDGET],
+            read=len(found.jobs),
+            unstartable=len(doomed),
+            claimed_at=found.ticket.claimed_at,
+            fenced=found.ticket.fenced,
+        )
+
+    async def _end_doomed(self, connection: Connection, doomed: Sequence[ReadJob]) -> None:
+        """The jobs claimed with them must not wait for this: what cannot be written now comes back with its lease."""
+        try:
             await self._write(connection, [burial_of(job, self._queue) for job in doomed])
-        tasks = [claimed_task(job, self._queue) for job in jobs if job.losses <= CRASH_BUDGET]
-        return Claim(tasks=tasks, read=len(jobs), unstartable=len(doomed))
+        except asyncpg.PostgresError as error:
+            if is_unavailable(error):
+                raise
+            logger.warning("queue %r: jobs past their crash budget could not be ended now: %s", self.slug, error)
+
+    async def _park(self, connection: Connection) -> None:
+        await leases.park(connection, self.slug, order="q.vt", reason=self._lane.unstick())
+
+    async def _known_features(self, connection: Connection) -> Capabilities:
+        if self._features is None:
+            self._features = await detect(connection)
+        return self._features
 
     async def finish(self, results: Sequence[TaskResult]) -> Finish:
         """Write results behind the fence. See `Source.finish`."""
         return await self._links.finish.run(lambda connection: self._write(connection, results))
 
     async def _write(self, connection: Connection, results: Sequence[TaskResult]) -> Finish:
-        if self._features is None:
-            self._features = await detect(connection)
+        features = await self._known_features(connection)
         writer = QueueWriter(
             connection=connection,
             queue_name=self.slug,
             options=self._queue.options,
             worker_id=self._worker_id,
-            has_last_read_at=self._features.last_read_at,
+            has_last_read_at=features.last_read_at,
         )
         return Finish(receipts=await write_all(results, writer.write))
 
@@ -117,12 +165,17 @@ class QueueSource:
         """
         raise UnknownRunError(f"queue {self.slug!r} has no runs, so none with id {run_id}")
 
-    async def recover(self, dead: Collection[Peer]) -> Recovery:
+    async def recover(self, dead: Collection[Peer], held: Callable[[], Collection[int]] | None = None) -> Recovery:
         """Mark dead peers lost; their jobs come back by themselves when the leases run out."""
         if not dead:
             return Recovery()
-        lost = await self._links.claim.run(lambda connection: mark_lost(connection, self.slug, dead))
+        lost = await with_more_time(self._links, lambda connection: mark_lost(connection, self.slug, dead))
         return Recovery(lost=lost, notes=[f"worker {worker_id} is lost: its heartbeat stopped" for worker_id in lost])
+
+    async def forgive(self, tasks: Sequence[ClaimedTask]) -> None:
+        """Forget losses. See `Source.forgive`."""
+        fences = [JobFence(msg_id=task.msg_id, read_count=task.read_count) for task in tasks]
+        await self._links.claim.run(lambda connection: leases.forgive(connection, self.slug, fences))
 
 
 def claimed_task(job: ReadJob, queue: Queue) -> ClaimedTask:

@@ -1,9 +1,23 @@
 -- Claims tasks in one statement that reads nothing but functions: the functions take fresh snapshots while the outer
 -- query keeps its old one, so a joined table of pgflow would hide tasks that were just committed, and started.
 -- The locks on the messages last until the end, so that no other worker can hold the same message meanwhile.
-WITH message AS MATERIALIZED (
+-- Reads nothing when it arrives too late ($8), nor for a worker that was marked lost or has ended (the fence is its own
+-- row), nor where nothing is visible: pgmq would look at every delayed message first.
+-- The time and the worker's state come with every answer: there is a row even where there is no message.
+WITH clock AS MATERIALIZED (
+    SELECT clock_timestamp() AS now
+),
+me AS MATERIALIZED (
+    SELECT w.state FROM flowworker.workers AS w WHERE w.worker_id = $4::uuid
+),
+message AS MATERIALIZED (
     SELECT m.msg_id, m.read_ct, m.enqueued_at, m.vt, m.message, m.headers
-    FROM pgmq.read($1::text, $2::integer, $3::integer) AS m
+    FROM clock CROSS JOIN LATERAL pgmq.read($1::text, $2::integer, CASE
+        WHEN clock.now <= $8::timestamptz
+            AND EXISTS (SELECT FROM me WHERE me.state NOT IN ('lost', 'stopped'))
+            AND (SELECT min(q.vt) FROM {queue_table} AS q) <= clock.now
+        THEN $3::integer ELSE 0
+    END) AS m
 ),
 mine AS MATERIALIZED (
     SELECT message.msg_id, step.visibility, step.is_map
@@ -26,16 +40,21 @@ visible AS MATERIALIZED (
     CROSS JOIN LATERAL pgflow.set_vt_batch($1::text, owned.msg_ids, owned.visibilities) AS moved
 )
 SELECT
+    clock.now,
+    me.state,
     message.msg_id,
     message.read_ct,
-    message.enqueued_at,
+    extract(epoch FROM message.enqueued_at)::double precision AS enqueued_at,
     message.headers,
-    coalesce(visible.vt, message.vt) AS vt,
+    {losses} AS losses,
+    extract(epoch FROM coalesce(visible.vt, message.vt))::double precision AS vt,
     started.run_id,
     started.step_slug,
     started.task_index,
     {inputs}
-FROM message
+FROM clock
+LEFT JOIN me ON true
+LEFT JOIN message ON true
 LEFT JOIN mine USING (msg_id)
 LEFT JOIN started USING (msg_id)
 LEFT JOIN visible USING (msg_id)

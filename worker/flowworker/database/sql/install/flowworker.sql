@@ -27,6 +27,8 @@ COMMENT ON COLUMN flowworker.workers.boot_id IS 'Shared by all workers of one pr
 
 ALTER TABLE flowworker.workers ADD COLUMN IF NOT EXISTS longest_timeout integer;
 COMMENT ON COLUMN flowworker.workers.longest_timeout IS 'Seconds that a task may take, where no table of pgflow tells it.';
+ALTER TABLE flowworker.workers ADD COLUMN IF NOT EXISTS begun_at timestamptz;
+COMMENT ON COLUMN flowworker.workers.begun_at IS 'All claims up to this database time have been answered, and their handlers have begun.';
 
 CREATE INDEX IF NOT EXISTS workers_alive ON flowworker.workers (kind, slug) WHERE state NOT IN ('stopped', 'lost');
 -- Columns that a heartbeat never changes, so that it stays cheap.

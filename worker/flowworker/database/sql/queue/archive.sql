@@ -14,6 +14,6 @@ INSERT INTO {archive_table} AS q ({plain_columns}, headers)
 SELECT
     {columns},
     CASE jsonb_typeof(q.headers) WHEN 'object' THEN q.headers ELSE '{}' END
-    || jsonb_build_object('flowworker', CASE jsonb_typeof(q.headers -> 'flowworker') WHEN 'object' THEN q.headers -> 'flowworker' ELSE '{}' END || q.ours)
+    || jsonb_build_object('flowworker', (CASE jsonb_typeof(q.headers -> 'flowworker') WHEN 'object' THEN q.headers -> 'flowworker' ELSE '{}' END || q.ours) - ARRAY['holder', 'claimed_at'])
 FROM ended AS q
 RETURNING q.msg_id

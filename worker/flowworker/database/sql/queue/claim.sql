@@ -1,9 +1,68 @@
--- Reads jobs and takes the lease on them, unless the claim arrives too late ($4). A claim that the network has held up
--- runs the moment an outage is over, when every lease has lapsed and nobody has prolonged one yet: it would take jobs
--- from workers that are alive. The database's clock comes with every answer: there is a row even where there is no job.
-SELECT m.msg_id, m.read_ct, m.enqueued_at, m.vt, m.message, m.headers, clock.now
-FROM (SELECT clock_timestamp() AS now) AS clock
-LEFT JOIN LATERAL pgmq.read(
-    $1::text, $2::integer, CASE WHEN clock.now <= $4::timestamptz THEN $3::integer ELSE 0 END
-) AS m ON true
-ORDER BY m.msg_id
+-- Leases jobs that may start now, in the order in which they became due. Without `pgmq.read`, which knows no fence.
+-- Reads nothing when it arrives too late ($4): a claim that the network has held up runs the moment an outage is over,
+-- when every lease has lapsed and none has been prolonged yet. Reads nothing for a worker that was marked lost or has
+-- ended: the fence is its own row. A job whose holder is not known to be gone waits $5 seconds past the end of its lease,
+-- in which a holder that had no database for a while can prolong it.
+-- Each lease names its holder in the message's headers, and counts a loss where the former holder was marked lost after
+-- its handler had begun. Headers that are no object belong to others and stay as they are.
+-- The time and the worker's state come with every answer: there is a row even where there is no job.
+WITH clock AS MATERIALIZED (
+    SELECT clock_timestamp() AS now
+),
+me AS MATERIALIZED (
+    SELECT w.state FROM flowworker.workers AS w WHERE w.worker_id = $1::uuid
+),
+head AS MATERIALIZED (
+    SELECT q.msg_id, q.headers, {ours} AS ours, holder.state, {begun_at} AS begun_at
+    FROM {queue_table} AS q
+    LEFT JOIN flowworker.workers AS holder ON holder.worker_id = CASE
+        WHEN q.headers -> 'flowworker' ->> 'holder' ~ '^[0-9a-f]{8,8}(-[0-9a-f]{4,4}){3,3}-[0-9a-f]{12,12}$'
+        THEN (q.headers -> 'flowworker' ->> 'holder')::uuid
+    END
+    WHERE q.vt <= (SELECT clock.now FROM clock WHERE clock.now <= $4::timestamptz)
+        AND EXISTS (SELECT FROM me WHERE me.state NOT IN ('lost', 'stopped'))
+        AND (
+            holder.worker_id IS NULL
+            OR holder.worker_id = $1::uuid
+            OR holder.state IN ('lost', 'stopped')
+            OR q.vt <= (SELECT clock.now FROM clock) - make_interval(secs => $5::double precision)
+        )
+    ORDER BY q.vt
+    LIMIT $3::integer
+    FOR UPDATE OF q SKIP LOCKED
+),
+judged AS MATERIALIZED (
+    SELECT
+        holder.msg_id, holder.headers, holder.ours, {failures} AS failures,
+        {losses} + (holder.state IS NOT DISTINCT FROM 'lost' AND {begun})::integer AS losses
+    FROM head AS holder
+),
+claimed AS (
+    UPDATE {queue_table} AS q
+    SET vt = clock.now + make_interval(secs => $2::double precision),
+        read_ct = q.read_ct + 1{last_read_at},
+        headers = CASE WHEN jsonb_typeof(q.headers) NOT IN ('object', 'null') THEN q.headers ELSE
+            CASE jsonb_typeof(q.headers) WHEN 'object' THEN q.headers ELSE '{}' END
+            || jsonb_build_object('flowworker', judged.ours || jsonb_strip_nulls(jsonb_build_object(
+                'holder', $1::uuid,
+                'claimed_at', (extract(epoch FROM clock.now) * 1000000)::bigint,
+                'losses', nullif(judged.losses, 0)
+            )))
+        END
+    FROM judged CROSS JOIN clock
+    WHERE q.msg_id = judged.msg_id
+    RETURNING q.msg_id, q.read_ct, q.enqueued_at, q.vt, q.message, judged.headers, judged.failures, judged.losses
+)
+SELECT
+    clock.now,
+    me.state,
+    claimed.msg_id,
+    claimed.read_ct,
+    extract(epoch FROM claimed.enqueued_at)::double precision AS enqueued_at,
+    extract(epoch FROM claimed.vt)::double precision AS vt,
+    claimed.message,
+    claimed.headers,
+    claimed.failures,
+    claimed.losses
+FROM clock LEFT JOIN me ON true LEFT JOIN claimed ON true
+ORDER BY claimed.msg_id

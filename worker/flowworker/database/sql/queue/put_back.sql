@@ -14,7 +14,7 @@ back AS (
     UPDATE {queue_table} AS q
     SET vt = clock_timestamp() + make_interval(secs => fenced.delay),
         headers = CASE jsonb_typeof(q.headers) WHEN 'object' THEN q.headers ELSE '{}' END
-            || jsonb_build_object('flowworker', CASE jsonb_typeof(q.headers -> 'flowworker') WHEN 'object' THEN q.headers -> 'flowworker' ELSE '{}' END || fenced.ours)
+            || jsonb_build_object('flowworker', (CASE jsonb_typeof(q.headers -> 'flowworker') WHEN 'object' THEN q.headers -> 'flowworker' ELSE '{}' END || fenced.ours) - ARRAY['holder', 'claimed_at'])
     FROM fenced
     WHERE q.msg_id = fenced.msg_id
     RETURNING q.msg_id, fenced.delay

@@ -9,8 +9,8 @@ SELECT
     t.attempts_count AS attempt,
     t.started_at,
     t.last_worker_id AS worker_id,
-    q.headers,
-    w.worker_id IS NULL AND t.last_worker_id IS NOT NULL AS is_foreign
+    {losses} AS losses,
+    CASE WHEN w.worker_id IS NULL THEN t.last_worker_id IS NOT NULL ELSE coalesce(w.state = 'lost' AND {begun}, false) END AS is_loss
 FROM pgflow.step_tasks AS t
 JOIN pgflow.runs AS r ON r.run_id = t.run_id AND r.status = 'started'
 JOIN pgflow.step_states AS p ON p.run_id = t.run_id AND p.step_slug = t.step_slug AND p.status = 'started'
@@ -21,6 +21,7 @@ LEFT JOIN {queue_table} AS q ON q.msg_id = t.message_id
 WHERE t.flow_slug = $1::text
     AND t.status = 'started'
     AND t.last_worker_id IS DISTINCT FROM $2::uuid
+    AND t.run_id <> ALL($5::uuid[])
     AND (to_jsonb(t) ->> 'permanently_stalled_at') IS NULL
     AND (
         t.last_worker_id IS NULL

@@ -1,0 +1,66 @@
+"""What is on record beside a claim: that its handlers have begun, what could not be claimed, and losses forgiven."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from flowworker.database.capabilities import Capabilities
+from flowworker.database.claims import ours_in
+from flowworker.database.connection import Connection
+from flowworker.database.identifiers import queue_table
+from flowworker.database.statements import fill, load
+
+logger = logging.getLogger(__name__)
+
+PARKED_FOR = 600.0
+"""Seconds for which a message is put off that could not be claimed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFence:
+    """Names one claim of one message."""
+
+    msg_id: int
+    read_count: int
+
+
+async def begun(connection: Connection, features: Capabilities, worker_id: UUID, claimed_at: datetime) -> None:
+    """Record that the handlers of everything this worker claimed until then have begun."""
+    if features.begun_at:
+        await connection.execute(load("workers/begun"), worker_id, claimed_at)
+
+
+async def prepare_begun(connection: Connection, features: Capabilities) -> None:
+    """Let the server know the statement, so that the first record is sent before the first handler runs."""
+    if features.begun_at:
+        await connection.execute(load("workers/begun"), UUID(int=0), None)
+
+
+async def park(connection: Connection, queue_name: str, *, order: str, reason: str) -> int | None:
+    """Put off the message at the head of a queue; returns its id, None when the queue is empty now.
+
+    Args:
+        connection: to the database.
+        queue_name: the queue.
+        order: the column by which claims read the queue.
+        reason: kept in the message's headers.
+    """
+    statement = fill("queue/park", queue_table=queue_table(queue_name), ours=ours_in("q.headers"), order=order)
+    msg_id: int | None = await connection.fetchval(statement, PARKED_FOR, reason)
+    if msg_id is not None:
+        logger.warning(
+            "queue %r: message %d could not be claimed and is put off by %.0f s: %s",
+            queue_name, msg_id, PARKED_FOR, reason,
+        )  # fmt: skip
+    return msg_id
+
+
+async def forgive(connection: Connection, queue_name: str, fences: Sequence[JobFence]) -> None:
+    """Forget the losses of messages that are still held as given."""
+    await connection.execute(
+        fill("queue/forgive", queue_table=queue_table(queue_name)),
+        [fence.msg_id for fence in fences],
+        [fence.read_count for fence in fences],
+    )

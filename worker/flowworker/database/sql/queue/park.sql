@@ -1,0 +1,19 @@
+-- Puts off the message at the head of a queue that could not be claimed, so that those behind it go on; the reason is
+-- kept in its headers, unless these belong to others.
+WITH head AS MATERIALIZED (
+    SELECT q.msg_id
+    FROM {queue_table} AS q
+    WHERE q.vt <= clock_timestamp()
+    ORDER BY {order}
+    LIMIT 1
+    FOR UPDATE OF q SKIP LOCKED
+)
+UPDATE {queue_table} AS q
+SET vt = clock_timestamp() + make_interval(secs => $1::double precision),
+    headers = CASE WHEN jsonb_typeof(q.headers) NOT IN ('object', 'null') THEN q.headers ELSE
+        CASE jsonb_typeof(q.headers) WHEN 'object' THEN q.headers ELSE '{}' END
+        || jsonb_build_object('flowworker', {ours} || jsonb_build_object('parked', $2::text))
+    END
+FROM head
+WHERE q.msg_id = head.msg_id
+RETURNING q.msg_id
