@@ -55,13 +55,17 @@ class WorkerProcess:
 
     async def start(self) -> None:
         """Start it, and return once it is registered and works."""
+        await self.launch()
+        await until(self._is_ready, f"{self.name} is registered and works")
+
+    async def launch(self) -> None:
+        """Start it, however that goes."""
         with self.log_path.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", self.launcher, "run", *self.arguments,
                 stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment(), cwd=ROOT,
                 start_new_session=True,
             )  # fmt: skip
-        await until(self._is_ready, f"{self.name} is registered and works")
 
     def kill(self) -> int:
         """SIGKILL; returns the monotonic nanoseconds of it."""

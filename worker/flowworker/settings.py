@@ -89,7 +89,11 @@ class Settings(BaseSettings):
     ] = "exit"
 
     worker_id: Annotated[
-        UUID | None, Field(description="Id of the worker. Unset: a new one at every start (recommended).")
+        UUID | None,
+        Field(
+            description="Id of the worker. Unset: a new one at every start (recommended). A second process is refused "
+            "while the first lives."
+        ),
     ] = None
     worker_name: Annotated[
         Name | None, Field(description="Name shown in logs, events and `workers list`. Unset: made from slug and id.")

@@ -142,5 +142,5 @@ async def test_the_living_are_found_by_an_index_of_their_own(mail: Database, own
     await owner.execute("ANALYZE flowworker.workers")
     plan = await explain(mail, target_of(MAIL))
     used = {node["Index Name"] for node in nodes(plan) if node.get("Relation Name") == "workers"}
-    assert used == {"workers_alive", "workers_owned"}
+    assert used == {"workers_living", "workers_owned"}
     assert blocks(plan) < probe.CREW

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from uuid import uuid4
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from tests.conftest import Database
@@ -11,7 +12,18 @@ from tests.integration.sources.world import World, report
 
 from flowworker.database.capabilities import detect
 from flowworker.database.connection import Connection
-from flowworker.database.heartbeat import LONGEST_ERROR, Drain, beat, mark_stopped, prune, register
+from flowworker.database.heartbeat import (
+    HEALTH_COLUMNS,
+    LONGEST_ERROR,
+    SAMPLE,
+    Drain,
+    Holder,
+    Look,
+    beat,
+    mark_stopped,
+    prune,
+    register,
+)
 from flowworker.database.install import install
 from flowworker.database.packaged import Component
 from flowworker.database.records import SourceKind
@@ -40,7 +52,7 @@ async def test_one_statement_beats_for_all_workers_of_a_process(world: World, pu
     await asyncio.sleep(0)
     assert len(queries) == 1
     assert [found.own[r.worker_id].state for r in reports] == ["running"] * 3
-    assert set(found.peers) == {(FLOW, "a"), (FLOW, "b"), (QUEUE, "c")}
+    assert set(found.crews) == {(FLOW, "a"), (FLOW, "b"), (QUEUE, "c")}
     registered = await world.owner.fetch("SELECT queue_name, function_name FROM pgflow.workers ORDER BY 1")
     assert [tuple(row) for row in registered] == [("a", "py:test"), ("b", "py:test")]
 
@@ -66,25 +78,91 @@ async def test_a_beat_writes_the_report(world: World, pulse: Connection) -> None
     assert row["reported_at"] > before
 
 
-async def test_peers_are_the_living_workers_of_the_same_flow_or_queue(world: World, pulse: Connection) -> None:
-    me, other, stopped, elsewhere, queue = (uuid4() for _ in range(5))
+async def test_the_silent_are_the_living_of_the_same_flow_or_queue_that_have_not_reported_since(
+    world: World, pulse: Connection
+) -> None:
+    me, other, stopped, elsewhere, queue, fresh = (uuid4() for _ in range(6))
+    mine = report(me, kind=FLOW, slug="a")
     await register(pulse, [report(other, kind=FLOW, slug="a", pod_uid="pod")])
     await register(pulse, [report(stopped, kind=FLOW, slug="a", state="stopped")])
     await register(pulse, [report(elsewhere, kind=FLOW, slug="b"), report(queue, kind=QUEUE, slug="a")])
-    found = await register(pulse, [report(me, kind=FLOW, slug="a")])
-    (peer,) = found.peers[FLOW, "a"]
-    assert peer == await world.peer(other)
-    assert peer.pod_uid == "pod"
+    since = (await register(pulse, [mine])).at
+    await register(pulse, [report(fresh, kind=FLOW, slug="a")])
+    crew = (await beat(pulse, [mine], look=Look(since=since))).crews[FLOW, "a"]
+    assert crew.silent == [await world.peer(other)]
+    assert crew.looked_at == 3  # other, fresh and me
+    assert (await beat(pulse, [mine])).crews[FLOW, "a"].silent == []
 
 
-async def test_every_beat_of_a_peer_looks_different(world: World, pulse: Connection) -> None:
-    me, other = uuid4(), uuid4()
-    await register(pulse, [report(other, kind=QUEUE, slug="a")])
-    first = await register(pulse, [report(me, kind=QUEUE, slug="a")])
-    still = await beat(pulse, [report(me, kind=QUEUE, slug="a")])
-    assert first.peers == still.peers
-    await world.beat(other, slug="a", kind=QUEUE)
-    assert (await beat(pulse, [report(me, kind=QUEUE, slug="a")])).peers != still.peers
+async def test_a_beat_looks_at_a_few_wherever_the_random_id_falls(world: World, pulse: Connection) -> None:
+    ids = sorted(uuid4() for _ in range(2 * SAMPLE))
+    await register(pulse, [report(id_, kind=QUEUE, slug="a") for id_ in ids])
+    mine = report(uuid4(), kind=QUEUE, slug="b")
+    watching = report(uuid4(), kind=QUEUE, slug="a", boot_id=mine.boot_id)
+    now = (await register(pulse, [mine, watching])).at
+    ids.append(watching.worker_id)
+    for after in (UUID(int=0), ids[3], ids[-2], UUID(int=2**128 - 1)):
+        crew = (await beat(pulse, [mine, watching], look=Look(since=now, after=after))).crews[QUEUE, "a"]
+        ids.sort()
+        following = [id_ for id_ in ids if id_ > after] + [id_ for id_ in ids if id_ <= after]
+        assert [peer.worker_id for peer in crew.silent] == [
+            id_ for id_ in following[:SAMPLE] if id_ != watching.worker_id
+        ]
+        assert crew.looked_at == SAMPLE
+
+
+async def test_a_beat_says_when_a_worker_last_ended_whoever_ended_it(world: World, pulse: Connection) -> None:
+    mine, other, third = (report(uuid4(), kind=QUEUE, slug="a") for _ in range(3))
+    await register(pulse, [other])
+    await register(pulse, [third])
+    assert (await register(pulse, [mine])).crews[QUEUE, "a"].last_end is None
+    await world.owner.execute("UPDATE flowworker.workers SET state = 'lost' WHERE worker_id = $1", other.worker_id)
+    first = (await beat(pulse, [mine])).crews[QUEUE, "a"].last_end
+    assert first is not None
+    await mark_stopped(pulse, [third.worker_id], await detect(pulse))
+    second = (await beat(pulse, [mine])).crews[QUEUE, "a"].last_end
+    assert second is not None
+    assert second > first
+    await register(pulse, [other])  # lives again
+    assert await world.owner.fetchval("SELECT count(*) FROM flowworker.workers WHERE ended_at IS NOT NULL") == 1
+
+
+async def test_a_beat_writes_how_well_the_worker_is(world: World, pulse: Connection) -> None:
+    worker_id, now = uuid4(), await world.now()
+    await register(pulse, [report(worker_id, kind=QUEUE, slug="a")])
+    await beat(
+        pulse, [report(worker_id, kind=QUEUE, slug="a", begun_at=now, unwritten_for=1.5, unclaimed_for=2.5, doubts=3)]
+    )
+    row = await world.owner.fetchrow("SELECT begun_at, unwritten_for, unclaimed_for, doubts FROM flowworker.workers")
+    assert row is not None
+    assert tuple(row) == (now, 1.5, 2.5, 3)
+
+
+async def test_a_schema_from_before_is_enough(world: World, pulse: Connection) -> None:
+    await world.owner.execute(
+        """DROP TRIGGER note_end ON flowworker.workers; DROP INDEX flowworker.workers_living;
+           ALTER TABLE flowworker.workers DROP begun_at, DROP unwritten_for, DROP unclaimed_for, DROP doubts,
+               DROP network_namespace, DROP ended_at"""
+    )
+    assert not (await detect(pulse)).own_columns >= HEALTH_COLUMNS
+    mine, other = (report(uuid4(), kind=FLOW, slug="a", network_namespace="n") for _ in range(2))
+    await register(pulse, [other], health=False)
+    now = (await register(pulse, [mine], health=False)).at
+    crew = (await beat(pulse, [mine], look=Look(since=now), health=False)).crews[FLOW, "a"]
+    assert crew.silent == [await world.peer(other.worker_id)]
+    assert crew.last_end is None
+
+
+async def test_an_id_that_belongs_to_another_process_is_left_to_it(world: World, pulse: Connection) -> None:
+    worker_id = uuid4()
+    theirs, ours = (report(worker_id, kind=QUEUE, slug="a", boot_id=uuid4()) for _ in range(2))
+    await register(pulse, [theirs])
+    before = await world.peer(worker_id)
+    own = (await register(pulse, [ours])).own[worker_id]
+    assert own.holder == Holder(boot_id=theirs.boot_id, beat=before.beat)
+    assert own.lost
+    assert (await beat(pulse, [ours])).own[worker_id].lost
+    assert await world.peer(worker_id) == before
 
 
 @pytest.mark.parametrize("state", ["lost", "stopped"])
@@ -117,16 +195,35 @@ async def test_rows_that_were_pruned_come_back_with_the_next_beat(world: World, 
     assert await world.owner.fetchval("SELECT count(*) FROM pgflow.workers") == 1
 
 
-async def test_a_predecessor_in_the_same_pod_is_dead_at_once(world: World, pulse: Connection) -> None:
-    same_pod, same_boot, other_pod, other_slug = (uuid4() for _ in range(4))
+async def test_a_predecessor_in_the_same_pod_is_dead_at_once_when_its_process_is_proven_gone(
+    world: World, pulse: Connection
+) -> None:
+    gone, alive, elsewhere = (uuid4() for _ in range(3))
     boot = uuid4()
-    await register(pulse, [report(same_pod, kind=FLOW, slug="a", pod_uid="pod")])
-    await register(pulse, [report(other_pod, kind=FLOW, slug="a", pod_uid="pod-2")])
-    await register(pulse, [report(other_slug, kind=FLOW, slug="b", pod_uid="pod")])
-    await register(pulse, [report(same_boot, kind=FLOW, slug="a", pod_uid="pod", boot_id=boot)])
-    await register(pulse, [report(uuid4(), kind=FLOW, slug="a", pod_uid="pod", boot_id=boot)])
-    states = {id_: (await world.peer(id_)).state for id_ in (same_pod, same_boot, other_pod, other_slug)}
-    assert states == {same_pod: "lost", same_boot: "running", other_pod: "running", other_slug: "running"}
+    plain = {"kind": FLOW, "slug": "a", "pod_uid": "pod", "network_namespace": "here"}
+    cases: list[tuple[str, dict[str, Any]]] = [
+        ("lost", {"boot_id": gone}),
+        ("running", {"boot_id": alive}),
+        ("running", {"boot_id": boot}),
+        ("running", {"boot_id": gone, "pod_uid": "pod-2"}),
+        ("running", {"boot_id": gone, "slug": "b"}),
+        ("running", {"boot_id": elsewhere, "network_namespace": "elsewhere"}),
+        ("running", {"boot_id": elsewhere, "network_namespace": None}),
+    ]
+    ids = [uuid4() for _ in cases]
+    for worker_id, (_, changes) in zip(ids, cases, strict=True):
+        await register(pulse, [report(worker_id, **plain | changes)])
+    await register(pulse, [report(uuid4(), **plain, boot_id=boot)], is_gone=lambda one: one in {gone, elsewhere})
+    assert [(await world.peer(id_)).state for id_ in ids] == [state for state, _ in cases]
+
+
+async def test_an_id_is_taken_over_at_once_from_a_process_that_is_proven_gone(world: World, pulse: Connection) -> None:
+    worker_id, boot = uuid4(), uuid4()
+    plain = {"kind": QUEUE, "slug": "a", "network_namespace": "here"}
+    await register(pulse, [report(worker_id, **plain)])
+    found = await register(pulse, [report(worker_id, **plain, boot_id=boot)], is_gone=lambda _: True)
+    assert found.own[worker_id].holder is None
+    assert (await world.peer(worker_id)).boot_id == boot
 
 
 async def test_deprecation_by_a_foreign_tool_is_reported(world: World, pulse: Connection) -> None:

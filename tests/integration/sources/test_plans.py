@@ -12,6 +12,7 @@ from tests.integration.sources.world import World
 
 from flowworker.database.connection import Connection
 from flowworker.database.identifiers import archive_table, queue_table
+from flowworker.database.queue_jobs import extend_statement
 from flowworker.database.statements import fill
 
 MESSAGES = 20_000
@@ -90,6 +91,10 @@ async def extending(connection: Connection) -> list[Any]:
     return [uuid4(), list(range(1, 11)), *await fences(connection), 10.0]
 
 
+async def checking(connection: Connection) -> list[Any]:
+    return [[uuid4()] * 10, *await fences(connection)]
+
+
 async def looking(connection: Connection) -> list[Any]:
     return list((await fences(connection))[:3])
 
@@ -119,6 +124,8 @@ HOT: dict[str, Arguments] = {
     "flow/fail": failing,
     "flow/release": releasing,
     "flow/extend": extending,
+    "flow/held": checking,
+    "flow/prolong": given([1, 2], 20.0),
     "flow/look": looking,
     "flow/ended_runs": ended,
     "flow/leftovers": given("one_step", [1, 2, 3]),
@@ -138,6 +145,11 @@ async def test_no_hot_statement_scans_a_growing_table(big: World) -> None:
         for name, arguments in HOT.items()
     }
     assert {name: tables for name, tables in scans.items() if tables} == {}
+
+
+async def test_leases_of_several_queues_are_extended_by_their_keys(big: World) -> None:
+    statement = extend_statement(("one_step", "One_Step"))
+    assert await scans_of(big.owner, statement, [[0, 1], [1, 2], [1, 1], 15.0]) == set()
 
 
 async def test_the_check_itself_sees_a_scan(big: World) -> None:

@@ -1,121 +1,141 @@
 """Who is dead: never somebody who lives, and soon who does not."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from uuid import UUID
+from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.runtime.conftest import make_peer
 
-from flowworker.database.records import Peer
 from flowworker.runtime.pulse.leases import BEAT_INTERVAL
-from flowworker.runtime.pulse.peers import DEATH_AFTER, REGULAR_GAP, Watch, dead_peers, failed, succeeded
+from flowworker.runtime.pulse.peers import (
+    DEATH_AFTER,
+    FROZEN_AFTER,
+    Success,
+    Watch,
+    alive_since,
+    failed,
+    succeeded,
+)
 
-BOOT = UUID(int=99)
-
-
-def dead(watch: Watch, peers: Sequence[Peer], pod_uid: str | None = None) -> list[UUID]:
-    return [peer.worker_id for peer in dead_peers(watch, peers, boot_id=BOOT, pod_uid=pod_uid)]
-
-
-def observe(watch: Watch, start: float, beats: int, peer: Peer, gap: float = BEAT_INTERVAL) -> tuple[Watch, float]:
-    """Beat in regular order while the peer shows no change."""
-    now = start
-    for _ in range(beats):
-        watch = succeeded(watch, now, [peer])
-        now += gap
-    return watch, now
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def test_a_silent_peer_is_dead_after_ten_seconds_of_our_own_beats() -> None:
-    peer = make_peer(1, 0)
+def at(seconds: float) -> datetime:
+    return EPOCH + timedelta(seconds=seconds)
+
+
+def beat(watch: Watch, sent: float, *, took: float = 0.01, clock: float = 0.0, server: int = 0) -> Watch:
+    """A success; the database's clock shows `clock` seconds more than ours."""
+    moment = at(sent + took / 2 + clock)
+    return succeeded(watch, Success(sent=sent, received=sent + took, at=moment, server=at(server)))
+
+
+def regular(watch: Watch, start: float, beats: int, *, took: float = 0.01, gap: float = BEAT_INTERVAL) -> Watch:
+    """Beats in regular order."""
+    for number in range(beats):
+        watch = beat(watch, start + number * gap, took=took)
+    return watch
+
+
+def first_judgement(*, took: float, gap: float = BEAT_INTERVAL) -> float | None:
+    """Seconds after the first success at which it first judges."""
     watch = Watch()
-    death: float | None = None
-    for tick in range(10):
-        now = 100.0 + tick * BEAT_INTERVAL
-        watch = succeeded(watch, now, [peer])
-        if dead(watch, [peer]) and death is None:
-            death = now - 100.0
-    assert death is not None
-    assert DEATH_AFTER <= death < DEATH_AFTER + BEAT_INTERVAL
+    for number in range(30):
+        sent = number * gap
+        if alive_since(watch, sent) is not None:
+            return sent
+        watch = beat(watch, sent, took=took)
+    return None
+
+
+def test_who_has_not_reported_since_a_beat_of_ours_ten_seconds_ago_is_dead() -> None:
+    watch = regular(Watch(), 100.0, 4)
+    assert alive_since(watch, 100.0 + 3 * BEAT_INTERVAL) is None
+    assert alive_since(watch, 100.0 + 4 * BEAT_INTERVAL) == watch.successes[0].at
+
+
+@pytest.mark.parametrize("round_trip", [0.001, 0.4, 2.0])
+def test_latency_does_not_stop_the_judging(round_trip: float) -> None:
+    judged = first_judgement(took=round_trip)
+    assert judged is not None
+    assert DEATH_AFTER <= judged <= DEATH_AFTER + round_trip + BEAT_INTERVAL
+
+
+def test_beats_that_come_slowly_judge_more_slowly() -> None:
+    assert first_judgement(took=0.01, gap=8.0) == 32.0
+    assert first_judgement(took=0.01, gap=FROZEN_AFTER + 1) is None
 
 
 def test_a_failed_beat_of_our_own_starts_the_count_anew() -> None:
-    peer = make_peer(1, 0)
-    watch, now = observe(Watch(), 0.0, 4, peer)
-    watch, _ = observe(failed(watch), now, 4, peer)
-    assert dead(watch, [peer]) == []
+    watch = failed(regular(Watch(), 0.0, 10))
+    watch = regular(watch, 30.0, 4)
+    assert alive_since(watch, 30.0 + 3 * BEAT_INTERVAL + 1) is None
 
 
 def test_a_frozen_observer_starts_anew() -> None:
-    peer = make_peer(1, 0)
-    watch, now = observe(Watch(), 0.0, 3, peer)
-    watch, _ = observe(watch, now + 3600.0, 3, peer)
-    assert dead(watch, [peer]) == []
+    watch = regular(Watch(), 0.0, 10)
+    watch = beat(watch, 3600.0)
+    assert len(watch.successes) == 1
 
 
-def test_a_row_that_is_missing_is_unknown() -> None:
-    peer = make_peer(1, 0)
-    watch, now = observe(Watch(), 0.0, 3, peer)
-    watch = succeeded(watch, now, [])
-    watch = succeeded(watch, now + BEAT_INTERVAL, [peer])
-    assert dead(watch, []) == []
-    assert dead(watch, [peer]) == []
+@pytest.mark.parametrize("step", [-3600.0, -2.0, 2.0, 3600.0])
+def test_a_step_of_the_databases_clock_starts_anew(step: float) -> None:
+    watch = beat(regular(Watch(), 0.0, 10), 30.0, clock=step)
+    assert len(watch.successes) == 1
 
 
-def test_a_predecessor_in_our_own_pod_is_dead_at_once() -> None:
-    predecessor = make_peer(1, 0, pod_uid="pod")
-    sibling = make_peer(2, 0, pod_uid="pod", boot_id=BOOT)
-    elsewhere = make_peer(3, 0, pod_uid="other")
-    peers = [predecessor, sibling, elsewhere]
-    watch = succeeded(Watch(), 0.0, peers)
-    assert dead(watch, peers, pod_uid="pod") == [predecessor.worker_id]
-    assert dead(watch, peers) == []
+def test_a_clock_that_is_merely_another_one_does_not() -> None:
+    watch = Watch()
+    for number in range(5):
+        watch = beat(watch, number * BEAT_INTERVAL, clock=86_400.0)
+    assert alive_since(watch, 5 * BEAT_INTERVAL) is not None
 
 
-def test_who_was_marked_lost_is_dead_at_once_and_who_stopped_needs_no_judgement() -> None:
-    lost, stopped = make_peer(1, 0, state="lost"), make_peer(2, 0, state="stopped")
-    watch, _ = observe(Watch(), 0.0, 20, stopped)
-    assert dead(watch, [lost, stopped]) == [lost.worker_id]
+def test_another_server_starts_anew_though_no_beat_failed() -> None:
+    watch = beat(regular(Watch(), 0.0, 10), 30.0, server=1)
+    assert len(watch.successes) == 1
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    assert len(regular(Watch(), 0.0, 1000).successes) < 100
 
 
 @dataclass
 class Tick:
-    """One beat of the observer: how long after the last one, and whether it succeeded."""
+    """One beat of the observer: how long after the last one it is sent, how long it takes, and whether it succeeds."""
 
-    gap: float
+    pause: float
+    took: float
     succeeds: bool
 
 
 ticks = st.lists(
-    st.builds(Tick, gap=st.floats(min_value=0, max_value=4000, allow_nan=False), succeeds=st.booleans()), max_size=60
+    st.builds(
+        Tick,
+        pause=st.one_of(st.floats(min_value=0, max_value=5), st.floats(min_value=0, max_value=4000)),
+        took=st.floats(min_value=0, max_value=5),
+        succeeds=st.integers(min_value=0, max_value=9).map(bool),
+    ),
+    max_size=60,
 )
 
 
-@given(ticks=ticks, outage_gap=st.floats(min_value=0.0, max_value=7.0))
-def test_whoever_beats_as_often_as_we_see_is_never_declared_dead(ticks: list[Tick], outage_gap: float) -> None:
-    """Outages, frozen observers and jumps: a peer that has beaten within 10 s of regular observation lives."""
-    watch, now, beat, unseen = Watch(), 0.0, 0, 0.0
+@given(ticks=ticks, silence=st.floats(min_value=0.0, max_value=DEATH_AFTER - 0.1))
+def test_a_peer_that_reports_within_ten_seconds_of_our_own_successes_is_never_judged(
+    ticks: list[Tick], silence: float
+) -> None:
+    watch, now, reported = Watch(), 0.0, 0.0
     for tick in ticks:
-        now += tick.gap
+        now += tick.pause
+        sent, received = now, now + tick.took
+        since = alive_since(watch, sent)
+        now = received
         if not tick.succeeds:
-            watch, unseen = failed(watch), 0.0
+            watch = failed(watch)
+            reported = max(reported, received)  # the outage is one for all; the peer reports as soon as it is over
             continue
-        unseen = unseen + tick.gap if tick.gap <= REGULAR_GAP else 0.0
-        if unseen >= outage_gap:  # the peer beats again before ten seconds of regular observation are over
-            beat, unseen = beat + 1, 0.0
-        peer = make_peer(1, beat)
-        watch = succeeded(watch, now, [peer])
-        assert dead(watch, [peer]) == [] or unseen >= DEATH_AFTER
-
-
-@given(jump=st.integers(min_value=-(10**8), max_value=10**8))
-def test_the_databases_clock_may_jump_either_way(jump: int) -> None:
-    watch, now = Watch(), 0.0
-    for number in range(20):
-        beat = number + (10**9 + jump if number > 10 else 10**9)
-        peer = make_peer(1, beat)
-        watch = succeeded(watch, now, [peer])
-        now += BEAT_INTERVAL
-        assert dead(watch, [peer]) == []
+        reported = max(reported, sent - silence)
+        watch = succeeded(watch, Success(sent=sent, received=received, at=at((sent + received) / 2), server=EPOCH))
+        if since is not None and len(watch.successes) > 1:
+            assert at(reported) >= since

@@ -4,15 +4,18 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
-from tests.unit.runtime.conftest import ScriptedSource, make_task
+from tests.unit.runtime.conftest import NOW, ScriptedSource, make_peer, make_task
 
-from flowworker.database.heartbeat import Beat, OwnRow, Report
-from flowworker.database.records import SourceKind
-from flowworker.errors import DatabaseUnavailableError
+from flowworker.database.flow_results import Fence
+from flowworker.database.heartbeat import SAMPLE, Beat, Crew, Holder, Look, OwnRow, Report
+from flowworker.database.queue_jobs import JobFence
+from flowworker.database.records import Peer, SourceKind
+from flowworker.errors import DatabaseUnavailableError, UsageError
 from flowworker.runtime.holdings import Holding
 from flowworker.runtime.pulse import pulse as pulse_module
 from flowworker.runtime.pulse.leases import CLAIM_PAUSE, OUTAGE_AFTER, claim_pause
@@ -29,24 +32,67 @@ class FakeHeart:
         self.stopped: list[UUID] = []
         self.down = False
         self.channels: Mapping[str, Callable[[], None]] = {}
+        self.looks: list[Look] = []
+        self.beat_raises: BaseException | None = None
+        self.holder: Holder | None = None
+        self.crew = Crew()
+        self.marked: list[Peer] = []
+        self.extended: list[list[int]] = []
+        self.lost: Sequence[int] = ()
+        self.hanging: asyncio.Event | None = None
+        self.members_are_in = False
 
     async def register(self, reports: Sequence[Report]) -> Beat:
-        return await self.beat(reports)
+        return self._answer(reports)
 
-    async def beat(self, reports: Sequence[Report]) -> Beat:
+    async def beat(self, reports: Sequence[Report], look: Look) -> Beat:
+        self.looks.append(look)
+        if self.beat_raises is not None:
+            error, self.beat_raises = self.beat_raises, None
+            raise error
+        answer = self._answer(reports)
+        self.beats.append(time.monotonic())
+        return answer
+
+    def _answer(self, reports: Sequence[Report]) -> Beat:
         self.threads.add(threading.current_thread().name)
         if self.down:
             raise DatabaseUnavailableError("down")
-        self.beats.append(time.monotonic())
-        own = {report.worker_id: OwnRow(state=report.state, deprecated=False, drain=None) for report in reports}
-        return Beat(own=own, peers={(report.kind, report.slug): () for report in reports})
+        own = {
+            report.worker_id: OwnRow(state=report.state, deprecated=False, drain=None, holder=self.holder)
+            for report in reports
+        }
+        crews = {(report.kind, report.slug): self.crew for report in reports}
+        return Beat(own=own, crews=crews, at=datetime.now(UTC), server=NOW)
+
+    async def mark_lost(self, slug: str, peer: Peer) -> None:
+        self.marked.append(peer)
+        self.holder = None
 
     async def mark_stopped(self, worker_ids: Collection[UUID]) -> None:
         self.stopped.extend(worker_ids)
 
-    async def prune(self) -> None: ...
+    async def prune(self) -> None:
+        await self._hang()
+
+    async def extend_jobs(self, jobs: Sequence[tuple[str, JobFence]]) -> Sequence[int]:
+        raise AssertionError("no queue is served")
+
+    async def lost_fences(self, fences: Sequence[Fence]) -> Sequence[int]:
+        await self._hang()
+        self.extended.append([fence.task_index for fence in fences])
+        return self.lost
+
+    async def prolong(self, queue_name: str, msg_ids: Sequence[int], *, seconds: float) -> Mapping[int, datetime]:
+        return {}
+
+    async def _hang(self) -> None:
+        if self.hanging is not None:
+            await self.hanging.wait()
 
     async def listen(self, channels: Mapping[str, Callable[[], None]], on_lost: Callable[[], None]) -> bool:
+        if self.members_are_in:
+            await self._hang()
         self.channels = channels
         return False
 
@@ -105,7 +151,7 @@ async def until(condition: Callable[[], Any]) -> None:
 
 
 def make_pulse(heart: FakeHeart) -> Pulse:
-    return Pulse(lambda: heart, boot_id=UUID(int=1), pod_uid=None)
+    return Pulse(lambda: heart, boot_id=UUID(int=1))
 
 
 async def test_it_beats_in_a_thread_of_its_own_until_it_is_stopped(heart: FakeHeart) -> None:
@@ -152,14 +198,104 @@ async def test_a_failed_beat_is_tried_again_and_never_ends_the_pulse(heart: Fake
 
 async def test_old_leases_are_extended_and_lost_ones_told(heart: FakeHeart) -> None:
     pulse, member = make_pulse(heart), FakeMember()
-    old, young = (Holding(task=make_task(n), claimed_at=time.monotonic() - age) for n, age in ((1, 60), (2, 0)))
+    old, young = (
+        Holding(task=make_task(n, task_index=n), claimed_at=time.monotonic() - age) for n, age in ((1, 60), (2, 0))
+    )
     member.holdings = [old, young]
-    member.source.lost = {1}
+    heart.lost = [0]
     await pulse.start()
     await pulse.attach(member)
     await until(lambda: member.lost)
-    assert member.source.extended[0][1] == [1]
+    assert heart.extended[0] == [1]
     assert member.lost[0] is old
+    await pulse.stop()
+
+
+async def test_whatever_else_hangs_the_heart_beats_on(heart: FakeHeart) -> None:
+    pulse, member = make_pulse(heart), FakeMember(channel="pgmq.q_flow.INSERT")
+    member.holdings = [Holding(task=make_task(1), claimed_at=time.monotonic() - 60)]
+    await pulse.start()
+    await pulse.attach(member)
+    heart.members_are_in = True
+    heart.hanging = asyncio.Event()  # nothing sets it: extending, listening and pruning do not return
+    begun = len(heart.beats)
+    await until(lambda: len(heart.beats) > begun + 10)
+    await pulse.stop()
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), asyncio.CancelledError(), DatabaseUnavailableError("gone")])
+async def test_whatever_ends_a_beat_the_next_one_comes(heart: FakeHeart, error: BaseException) -> None:
+    pulse, member = make_pulse(heart), FakeMember()
+    await pulse.start()
+    await pulse.attach(member)
+    heart.beat_raises = error
+    await until(lambda: heart.beat_raises is None)
+    begun = len(heart.beats)
+    await until(lambda: len(heart.beats) > begun + 2)
+    assert pulse.alive
+    await pulse.stop()
+
+
+async def test_a_thread_that_ends_by_an_error_is_not_alive() -> None:
+    def no_heart() -> FakeHeart:
+        raise ValueError("no heart")
+
+    pulse = Pulse(no_heart, boot_id=UUID(int=1))
+    with pytest.raises(ValueError, match="no heart"):
+        await pulse.start()
+    await until(lambda: not pulse.alive)
+    await pulse.stop()
+
+
+async def test_an_end_of_a_peer_is_news_once(heart: FakeHeart) -> None:
+    pulse, member = make_pulse(heart), FakeMember()
+    await pulse.start()
+    await pulse.attach(member)
+    await until(lambda: len(member.news) > 2)
+    assert not any(news.departed for news in member.news)
+    heart.crew = Crew(last_end=NOW)
+    await until(lambda: any(news.departed for news in member.news))
+    begun = len(member.news)
+    await until(lambda: len(member.news) > begun + 2)
+    assert sum(news.departed for news in member.news) == 1
+    await pulse.stop()
+
+
+async def test_after_a_look_at_mostly_silent_peers_the_next_one_is_wide(heart: FakeHeart) -> None:
+    pulse, member = make_pulse(heart), FakeMember()
+    await pulse.start()
+    await pulse.attach(member)
+    await until(lambda: len(heart.beats) > 1)
+    silent = [make_peer(100 + number, 0) for number in range(SAMPLE)]
+    heart.crew = Crew(silent=silent, looked_at=SAMPLE)
+    await until(lambda: heart.looks[-1].sample > SAMPLE)
+    heart.crew = Crew()
+    await until(lambda: heart.looks[-1].sample == SAMPLE)
+    assert any(news.dead == silent for news in member.news)
+    await pulse.stop()
+
+
+async def test_an_id_of_a_living_process_is_refused(heart: FakeHeart, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulse_module, "CONTEST_INTERVAL", 0.05)
+    pulse = make_pulse(heart)
+    await pulse.start()
+    heart.holder = Holder(boot_id=UUID(int=7), beat=NOW)
+    attaching = asyncio.create_task(pulse.attach(FakeMember()))
+    await until(lambda: heart.threads)
+    heart.holder = Holder(boot_id=UUID(int=7), beat=NOW + timedelta(seconds=3))
+    with pytest.raises(UsageError, match="belongs to a process that is alive"):
+        await attaching
+    await pulse.stop()
+
+
+async def test_an_id_of_a_silent_process_is_taken_over(heart: FakeHeart, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulse_module, "CONTEST_INTERVAL", 0.05)
+    monkeypatch.setattr(pulse_module, "DEATH_AFTER", 0.2)
+    pulse, member = make_pulse(heart), FakeMember()
+    await pulse.start()
+    heart.holder = Holder(boot_id=UUID(int=7), beat=NOW)
+    await pulse.attach(member)
+    assert [(peer.worker_id, peer.beat) for peer in heart.marked] == [(member.worker_id, NOW)]
     await pulse.stop()
 
 

@@ -28,6 +28,12 @@ logger = logging.getLogger(__name__)
 
 READY = frozenset({Lifecycle.RUNNING, Lifecycle.DRAINING})
 
+UNWRITTEN_LIMIT = 60.0
+"""Age in seconds of an unwritten result from which on a worker is not ready: the database does not take it."""
+
+UNCLAIMED_LIMIT = 60.0
+"""Seconds without an answer to a claim that is wanted, from which on a worker is not ready."""
+
 
 def serve_until_stopped(workloads: Sequence[Workload], settings: Settings) -> Exit:
     """Run workers on an event loop of their own until they have stopped.
@@ -75,8 +81,8 @@ def make_pool(workloads: Sequence[Workload], settings: Settings, events: EventSt
     return WorkerPool(
         workloads, name=(settings.worker_name or "flowworker") if several else slug_of(workloads[0]),
         worker_id=settings.worker_id, worker_name=None if several else settings.worker_name,
-        dsn=settings.dsn, direct_dsn=direct_dsn, statement_cache=settings.statement_cache,
-        identity=_identity(settings), events=events, **_options(settings),
+        dsn=settings.dsn, direct_dsn=direct_dsn if settings.direct_dsn() else None,
+        statement_cache=settings.statement_cache, identity=_identity(settings), events=events, **_options(settings),
     )  # fmt: skip
 
 
@@ -89,17 +95,32 @@ def gauges(state: WorkerState) -> WorkerGauges:
         in_flight=state.in_flight,
         slots=state.max_concurrency,
         heartbeat_age=state.beat_age,
+        unwritten_age=state.unwritten_for,
+        claim_age=state.unclaimed_for,
+        doubts=state.doubts,
     )
 
 
 def readiness(states: Sequence[WorkerState], expected: int) -> Health:
-    """Ready: every worker has checked its flow or queue, is registered, and has not begun to stop."""
+    """Ready: every worker is registered, has not begun to stop, and the database takes its claims and its results."""
     if len(states) < expected:
         return Health(ok=False, reason=f"{len(states)} of {expected} workers have started")
-    late = [state for state in states if state.lifecycle not in READY]
-    if late:
-        return Health(ok=False, reason="; ".join(f"{state.worker_name} is {state.lifecycle}" for state in late))
+    reasons = [f"{state.worker_name} {trouble}" for state in states if (trouble := _trouble(state)) is not None]
+    if reasons:
+        return Health(ok=False, reason="; ".join(reasons))
     return Health(ok=True, reason=f"{expected} started and registered")
+
+
+def _trouble(state: WorkerState) -> str | None:
+    """Why a worker is not ready."""
+    if state.lifecycle not in READY:
+        return f"is {state.lifecycle}"
+    if state.unwritten_for is not None and state.unwritten_for > UNWRITTEN_LIMIT:
+        return f"holds a result that has not been written for {state.unwritten_for:.0f} s"
+    wants = state.lifecycle is Lifecycle.RUNNING and state.free_slots > 0
+    if wants and state.wanting_for is not None and state.wanting_for > UNCLAIMED_LIMIT:
+        return f"has claimed in vain for {state.wanting_for:.0f} s"
+    return None
 
 
 def liveness(host: Host) -> Health:

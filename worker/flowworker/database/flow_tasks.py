@@ -13,6 +13,7 @@ import asyncpg
 from flowworker.database.capabilities import Capabilities, InputRouting
 from flowworker.database.claims import Ticket, counter, deadline_of, ours_in, ticket_of
 from flowworker.database.connection import Connection
+from flowworker.database.flow_results import Fence
 from flowworker.database.identifiers import queue_table
 from flowworker.database.leftovers import Leftover
 from flowworker.database.records import ClaimedTask
@@ -161,6 +162,33 @@ async def extend(
         margin,
     )
     return [row["msg_id"] for row in rows]
+
+
+async def lost_fences(connection: Connection, fences: Sequence[Fence]) -> list[int]:
+    """Check tasks of any number of flows and workers; return the positions of those that are no longer held."""
+    rows = await connection.fetch(
+        load("flow/held"),
+        [fence.worker_id for fence in fences],
+        [fence.run_id for fence in fences],
+        [fence.step_slug for fence in fences],
+        [fence.task_index for fence in fences],
+        [fence.attempt for fence in fences],
+        [fence.started_at for fence in fences],
+    )
+    return [row["number"] - 1 for row in rows]
+
+
+async def prolong(
+    connection: Connection, queue_name: str, msg_ids: Sequence[int], *, seconds: float
+) -> dict[int, datetime]:
+    """Keep messages invisible for this long from now, whose tasks are held; return until when, by msg_id.
+
+    Those that are missing in the answer are being finished.
+    """
+    rows = await connection.fetch(
+        fill("flow/prolong", queue_table=queue_table(queue_name)), list(msg_ids), seconds
+    )  # fmt: skip
+    return {row["msg_id"]: row["vt"] for row in rows}
 
 
 async def next_due(connection: Connection, queue_name: str) -> float | None:

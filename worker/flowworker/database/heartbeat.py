@@ -1,10 +1,11 @@
 """What workers say about themselves, and what they learn in return: one statement per beat for a whole process.
 
 A beat writes `flowworker.workers` and, for flows, `pgflow.workers`. It returns how each own worker stands (marked
-lost, deprecated, asked to drain) and the other workers of the same flows and queues with their last beats.
+lost, deprecated, asked to drain), when a worker of the same flow or queue last ended, and which of a few others are
+silent. It looks at a sample of them, so that its cost does not grow with the fleet.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import cache
@@ -23,6 +24,18 @@ LONGEST_ERROR = 512
 """Characters of `last_error`; the rest is cut."""
 
 LOST = "lost"
+
+SAMPLE = 10
+"""Workers of each flow or queue that one beat looks at. Each is looked at by about as many others in each round, so
+that all of them rarely miss a dead one."""
+
+FIRST_ID = UUID(int=0)
+
+HEALTH_COLUMNS = frozenset(
+    f"workers.{column}"
+    for column in ("begun_at", "unwritten_for", "unclaimed_for", "doubts", "network_namespace", "ended_at")
+)
+"""Columns that an installation from before does not have; workers run without them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +64,16 @@ class Report:
     pod_name: str | None = None
     pod_uid: str | None = None
     revision: str | None = None
+    begun_at: datetime | None = None
+    """The handlers of all claims up to this time of the database have been launched; None when that is not known."""
+    unwritten_for: float | None = None
+    """Age in seconds of the oldest result that is not written yet; None when all are."""
+    unclaimed_for: float | None = None
+    """Seconds since the last claim that the database answered; None before the first."""
+    doubts: int = 0
+    """Claims and writes whose outcome is not known."""
+    network_namespace: str | None = None
+    """Where the process has bound its socket (`flowworker.runtime.pulse.presence`); None when it has not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +85,15 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Another process that goes under one of our ids."""
+
+    boot_id: UUID
+    beat: datetime
+    """Changes with every heartbeat of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OwnRow:
     """How one of our own workers stands in the database after a beat."""
 
@@ -69,11 +101,13 @@ class OwnRow:
     deprecated: bool
     """A tool of pgflow has set `deprecated_at`; there is no way back."""
     drain: Drain | None
+    holder: Holder | None = None
+    """The process that the id belongs to; None when it is ours."""
 
     @property
     def lost(self) -> bool:
-        """A peer or the operator has declared the worker dead: it must drop what it holds and take a new id."""
-        return self.state == LOST
+        """Declared dead, or replaced under its id: the worker must drop what it holds and take a new id."""
+        return self.state == LOST or self.holder is not None
 
 
 Served: TypeAlias = tuple[SourceKind, str]
@@ -81,35 +115,68 @@ Served: TypeAlias = tuple[SourceKind, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """Which of the other workers a beat looks at."""
+
+    since: datetime | None = None
+    """The database's time since which a living worker has surely reported; None judges nobody."""
+    after: UUID = FIRST_ID
+    """Random: the sample is who follows this id."""
+    sample: int = SAMPLE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crew:
+    """What a beat saw of the other workers of one flow or queue."""
+
+    silent: Sequence[Peer] = ()
+    looked_at: int = 0
+    """Workers in the sample, ours included."""
+    last_end: datetime | None = None
+    """When one last stopped or was marked lost; None when nobody has, or the database does not know."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Beat:
     """What a beat brought back."""
 
     own: Mapping[UUID, OwnRow]
-    peers: Mapping[Served, Sequence[Peer]]
-    """Other processes' workers that have not ended, by what they serve; every own (kind, slug) is a key."""
+    crews: Mapping[Served, Crew]
+    """Every own (kind, slug) is a key."""
+    at: datetime
+    """The database's clock during the beat."""
+    server: datetime
+    """When the server started: another one answers after a failover or a restart."""
 
 
-async def register(connection: Connection, reports: Sequence[Report]) -> Beat:
-    """The first beat of an incarnation; also takes over an id that was used before.
+async def register(
+    connection: Connection,
+    reports: Sequence[Report],
+    *,
+    health: bool = True,
+    is_gone: Callable[[UUID], bool] = lambda _: False,
+) -> Beat:
+    """The first beat of an incarnation; also takes over an id whose worker has ended.
 
-    Predecessors in the same pod are marked lost first, so that recovery need not wait for their silence.
+    Workers that were here before and whose process is gone are marked lost first: recovery need not wait for their
+    silence. An id that belongs to a process that may live is left alone; `OwnRow.holder` says so.
+
+    Args:
+        connection: to the database.
+        reports: of workers of one process.
+        health: whether the database has `HEALTH_COLUMNS`.
+        is_gone: whether the process of a boot id in our own network namespace has ended.
     """
-    successors = [report for report in reports if report.pod_uid is not None]
-    async with connection.transaction():
-        if successors:
-            await connection.execute(
-                load("workers/replace_predecessors"),
-                [report.boot_id for report in successors],
-                [report.kind for report in successors],
-                [report.slug for report in successors],
-                [report.pod_uid for report in successors],
-            )
-        return await _beat(connection, reports, revive=True)
+    if health:
+        await _mark_gone(connection, reports, is_gone)
+    return await _beat(connection, reports, look=Look(), health=health, revive=True)
 
 
-async def beat(connection: Connection, reports: Sequence[Report]) -> Beat:
+async def beat(
+    connection: Connection, reports: Sequence[Report], *, look: Look | None = None, health: bool = True
+) -> Beat:
     """One heartbeat for all workers of the process; never revives a row that is marked lost or stopped."""
-    return await _beat(connection, reports, revive=False)
+    return await _beat(connection, reports, look=look or Look(), health=health, revive=False)
 
 
 async def mark_stopped(connection: Connection, worker_ids: Collection[UUID], features: Capabilities) -> None:
@@ -127,26 +194,59 @@ async def prune(connection: Connection) -> tuple[int, int]:
     return row["workers"], row["drains"]
 
 
-async def _beat(connection: Connection, reports: Sequence[Report], *, revive: bool) -> Beat:
+async def _mark_gone(connection: Connection, reports: Sequence[Report], is_gone: Callable[[UUID], bool]) -> None:
+    ours = reports[0]
+    if ours.network_namespace is None:
+        return
+    rows = await connection.fetch(
+        load("workers/predecessors"),
+        ours.network_namespace,
+        ours.boot_id,
+        ours.pod_uid,
+        [report.kind for report in reports],
+        [report.slug for report in reports],
+        [report.worker_id for report in reports],
+    )
+    gone = [row for row in rows if is_gone(row["boot_id"])]
+    if gone:
+        ids, boots = [row["worker_id"] for row in gone], [row["boot_id"] for row in gone]
+        await connection.execute(load("workers/mark_gone"), ids, boots)
+
+
+async def _beat(
+    connection: Connection, reports: Sequence[Report], *, look: Look, health: bool, revive: bool
+) -> Beat:  # fmt: skip
     with_pgflow = any(report.kind is SourceKind.FLOW for report in reports)
     payload = orjson.dumps([_as_json(report) for report in reports])
-    rows = await connection.fetch(_statement(with_pgflow, revive), payload)
-    peers: dict[Served, list[Peer]] = {(report.kind, report.slug): [] for report in reports}
-    own: dict[UUID, OwnRow] = {}
-    for row in rows:
-        if row["own"]:
-            own[row["worker_id"]] = _own_row(row)
-        else:
-            peers[SourceKind(row["kind"]), row["slug"]].append(_peer(row))
-    return Beat(own=own, peers=peers)
+    statement = beat_statement(with_pgflow=with_pgflow, health=health, revive=revive)
+    rows = await connection.fetch(statement, payload, look.since, look.after, look.sample)
+    boots = {report.worker_id: report.boot_id for report in reports}
+    own = [row for row in rows if row["what"] == "own"]
+    return Beat(
+        own={row["worker_id"]: _own_row(row, boots[row["worker_id"]]) for row in own},
+        crews={(SourceKind(row["kind"]), row["slug"]): _crew(row, rows) for row in rows if row["what"] == "served"},
+        at=own[0]["now"],
+        server=own[0]["server"],
+    )
 
 
 @cache
-def _statement(with_pgflow: bool, revive: bool) -> str:
+def beat_statement(*, with_pgflow: bool, health: bool, revive: bool) -> str:
+    """The text of a heartbeat; it takes reports as JSON, and the fields of a `Look`.
+
+    Args:
+        with_pgflow: whether it writes pgflow's own table too.
+        health: whether the database has `HEALTH_COLUMNS`.
+        revive: whether it may begin a new incarnation under an id that has ended.
+    """
+    ended, same_process = "w.state IN ('lost', 'stopped')", "w.boot_id = excluded.boot_id"
     return fill(
         "workers/beat",
         registered=load("workers/registered_in_pgflow" if with_pgflow else "workers/registered_nowhere"),
-        may_write="true" if revive else "w.state NOT IN ('lost', 'stopped')",
+        may_write=f"{ended} OR {same_process}" if revive else f"NOT {ended} AND {same_process}",
+        health_columns=load("workers/health_columns" if health else "workers/nothing"),
+        health_updates=load("workers/health_updates" if health else "workers/nothing"),
+        last_end=load("workers/last_end" if health else "workers/last_end_unknown"),
     )
 
 
@@ -155,10 +255,18 @@ def _as_json(report: Report) -> dict[str, object]:
     return {**asdict(report), "last_error": error}
 
 
-def _own_row(row: asyncpg.Record) -> OwnRow:
+def _own_row(row: asyncpg.Record, boot_id: UUID) -> OwnRow:
     until = row["drain_until"]
     drain = None if until is None else Drain(until=until, reason=row["drain_reason"])
-    return OwnRow(state=row["state"], deprecated=row["deprecated"], drain=drain)
+    foreign = not row["written"] and row["boot_id"] not in {None, boot_id}
+    holder = Holder(boot_id=row["boot_id"], beat=row["reported_at"]) if foreign else None
+    return OwnRow(state=row["state"], deprecated=row["deprecated"], drain=drain, holder=holder)
+
+
+def _crew(served: asyncpg.Record, rows: Sequence[asyncpg.Record]) -> Crew:
+    work = served["kind"], served["slug"]
+    silent = [_peer(row) for row in rows if row["what"] == "silent" and (row["kind"], row["slug"]) == work]
+    return Crew(silent=silent, looked_at=served["looked_at"], last_end=served["reported_at"])
 
 
 def _peer(row: asyncpg.Record) -> Peer:
@@ -167,5 +275,5 @@ def _peer(row: asyncpg.Record) -> Peer:
         boot_id=row["boot_id"],
         pod_uid=row["pod_uid"],
         state=row["state"],
-        beat=row["beat"],
+        beat=row["reported_at"],
     )

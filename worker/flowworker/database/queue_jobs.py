@@ -7,6 +7,7 @@ the message again, what we know about it is out of date.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from uuid import UUID
 
 import asyncpg
@@ -188,6 +189,35 @@ async def extend(connection: Connection, queue_name: str, fences: Sequence[JobFe
         float(LEASE),
     )
     return [row["msg_id"] for row in rows]
+
+
+async def extend_all(connection: Connection, jobs: Sequence[tuple[str, JobFence]]) -> list[int]:
+    """Prolong leases in any number of queues, given as (queue's name, fence), in one statement.
+
+    Returns:
+        The positions of those whose fence was lost.
+    """
+    queues = sorted({queue_name for queue_name, _ in jobs})
+    places = {queue_name: place for place, queue_name in enumerate(queues)}
+    rows = await connection.fetch(
+        extend_statement(tuple(queues)),
+        [places[queue_name] for queue_name, _ in jobs],
+        [fence.msg_id for _, fence in jobs],
+        [fence.read_count for _, fence in jobs],
+        float(LEASE),
+    )
+    return [row["number"] - 1 for row in rows]
+
+
+@cache
+def extend_statement(queues: tuple[str, ...]) -> str:
+    """The statement for a set of queues: its text is the same whenever the set is, so that the server plans it once."""
+    parts = [
+        fill("queue/extend_part", queue_table=queue_table(queue_name), place=str(place))
+        for place, queue_name in enumerate(queues)
+    ]
+    kept = [fill("queue/extend_kept", place=str(place)) for place in range(len(queues))]
+    return fill("queue/extend_all", parts=",\n".join(parts), kept=" UNION ALL ".join(kept))
 
 
 async def exists(connection: Connection, queue_name: str) -> bool:

@@ -205,7 +205,12 @@ class Career:
             shift,
             channel=channel,
             report=lambda: make_report(
-                shift, host=self._host, options=self._options, tally=self._tally, lifecycle=self.lifecycle
+                shift,
+                host=self._host,
+                options=self._options,
+                tally=self._tally,
+                lifecycle=self.lifecycle,
+                now=time.monotonic(),
             ),
             on_beat=self._on_beat,
             on_listening=lambda: self._spawn(listening.check(), f"listening check of {self._options.worker_name}"),

@@ -57,13 +57,14 @@ class Host:
         self.boot_id: UUID = uuid4()
         self._dsn = dsn
         self._direct_dsn = direct_dsn or dsn
+        self._pulse_is_direct = statement_cache or direct_dsn is not None
         self._statement_cache = statement_cache
         self._down_since: dict[str, float] = {}
         self._watchers: dict[object, ConnectionWatcher] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._users = 0
         self._links: Links | None = None
-        self.pulse = Pulse(lambda: DatabaseHeart(self.links.pulse), boot_id=self.boot_id, pod_uid=self.identity.pod_uid)
+        self.pulse = Pulse(self._make_heart, boot_id=self.boot_id)
 
     @property
     def links(self) -> Links:
@@ -73,8 +74,8 @@ class Host:
                 claim=self._link("claim", self._dsn, FAST),
                 finish=self._link("finish", self._dsn, FAST),
                 aside=self._link("aside", self._dsn, ASIDE, idle_timeout=ASIDE_IDLE),
-                beat=self._link("beat", self._direct_dsn, BEAT),
-                pulse=self._link("pulse", self._direct_dsn, LEASES),
+                beat=self._link("beat", self._direct_dsn, BEAT, pooled=not self._pulse_is_direct),
+                pulse=self._link("pulse", self._direct_dsn, LEASES, pooled=not self._pulse_is_direct),
             )
         return self._links
 
@@ -101,11 +102,16 @@ class Host:
         self._watchers[place] = watcher
         return lambda: self._watchers.pop(place, None) and None
 
-    def _link(self, name: str, dsn: Dsn, limits: Limits, *, idle_timeout: float | None = None) -> Link:
+    def _make_heart(self) -> DatabaseHeart:
+        return DatabaseHeart(beat=self.links.beat, other=self.links.pulse, lends=self._pulse_is_direct)
+
+    def _link(
+        self, name: str, dsn: Dsn, limits: Limits, *, pooled: bool | None = None, idle_timeout: float | None = None
+    ) -> Link:
         return Link(
             dsn,
             application_name=f"flowworker {name}",
-            statement_cache=self._statement_cache,
+            statement_cache=self._statement_cache if pooled is None else not pooled,
             limits=limits,
             idle_timeout=idle_timeout,
             on_state=lambda up, error: self._on_state(name, up, error),

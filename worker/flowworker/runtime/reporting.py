@@ -24,8 +24,10 @@ def package_version() -> str:
     return version("flowworker")
 
 
-def make_report(shift: Shift, *, host: Host, options: WorkerOptions, tally: Tally, lifecycle: Lifecycle) -> Report:
-    """The row of one worker; made in the pulse's thread."""
+def make_report(
+    shift: Shift, *, host: Host, options: WorkerOptions, tally: Tally, lifecycle: Lifecycle, now: float
+) -> Report:
+    """The row of one worker at monotonic `now`; made in the pulse's thread."""
     identity, source, error = host.identity, shift.source, tally.last_error
     return Report(
         worker_id=shift.worker_id,
@@ -47,6 +49,11 @@ def make_report(shift: Shift, *, host: Host, options: WorkerOptions, tally: Tall
         pod_name=identity.pod_name,
         pod_uid=identity.pod_uid,
         revision=identity.revision,
+        begun_at=shift.begun_at,
+        unwritten_for=_age(shift.completer.oldest_unwritten, now),
+        unclaimed_for=_age(shift.poller.last_claim, now),
+        doubts=shift.doubts,
+        network_namespace=host.pulse.network_namespace,
     )
 
 
@@ -75,6 +82,10 @@ def make_state(
         free_slots=holdings.free,
         unwritten_results=shift.completer.unwritten,
         counters=replace(tally),
+        unwritten_for=_age(shift.completer.oldest_unwritten, now),
+        unclaimed_for=_age(shift.poller.last_claim, now),
+        wanting_for=_age(shift.poller.wanting_since, now),
+        doubts=shift.doubts,
         beat_age=host.pulse.beat_age,
         loop_blocked_for=host.pulse.blocked_for,
     )
@@ -89,3 +100,7 @@ def reported_state(lifecycle: Lifecycle, unsettled: int) -> str:
             return "drained"
         case _:
             return lifecycle.value
+
+
+def _age(moment: float | None, now: float) -> float | None:
+    return None if moment is None else max(0.0, now - moment)

@@ -56,6 +56,14 @@ class WorkerState:
     free_slots: int
     unwritten_results: int
     counters: Tally
+    unwritten_for: float | None
+    """Age in seconds of the oldest result that is not written yet; None when all are."""
+    unclaimed_for: float | None
+    """Seconds since the last claim that the database answered; None before the first."""
+    wanting_for: float | None
+    """Seconds since when the worker has wanted to claim and no claim was answered; None while it wants none."""
+    doubts: int
+    """Claims and writes whose outcome is not known."""
     beat_age: float
     """Seconds since the last successful heartbeat."""
     loop_blocked_for: float

@@ -93,7 +93,7 @@ LOOP_BLOCKED_SECONDS = CounterSpec(
 )
 DATABASE_UP = GaugeSpec(
     name="flowworker_database_up",
-    help="1 while a connection of this process works, 0 while it does not. `connection`: claim, finish or pulse.",
+    help="1 while a connection of this process works, 0 while it does not. `connection`: claim, finish, beat or pulse.",
     labels=("connection",),
 )
 DATABASE_LOST = CounterSpec(
@@ -118,6 +118,21 @@ HEARTBEAT_AGE = GaugeSpec(
     name="flowworker_heartbeat_age_seconds",
     help="Time since the last heartbeat the database took; the oldest of the process's workers.",
     labels=WORK,
+)
+UNWRITTEN_AGE = GaugeSpec(
+    name="flowworker_unwritten_age_seconds",
+    help="Time for which the oldest result of the process's workers has waited to be written; 0 when none waits. A "
+    "pod above 60 s is not ready.",
+    labels=WORK,
+)
+CLAIM_AGE = GaugeSpec(
+    name="flowworker_claim_age_seconds",
+    help="Time since the last claim the database answered; the oldest of the process's workers. It grows while every "
+    "slot is taken.",
+    labels=WORK,
+)
+DOUBTS = GaugeSpec(
+    name="flowworker_doubts", help="Claims and writes of the process whose outcome is not known.", labels=WORK
 )
 BUILD_INFO = GaugeSpec(name="flowworker_build_info", help="Always 1; the label tells the version.", labels=("version",))
 
@@ -145,5 +160,8 @@ METRICS: tuple[MetricSpec, ...] = (
     SLOTS,
     WORKERS,
     HEARTBEAT_AGE,
+    UNWRITTEN_AGE,
+    CLAIM_AGE,
+    DOUBTS,
     BUILD_INFO,
 )

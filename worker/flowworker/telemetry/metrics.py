@@ -19,7 +19,7 @@ from flowworker.telemetry import metric_list as listed
 from flowworker.telemetry.events import Event, WorkerInfo
 from flowworker.telemetry.worker_gauges import WorkerGauges, WorkersCollector
 
-CONNECTIONS = ("claim", "finish", "pulse")
+CONNECTIONS = ("claim", "finish", "beat", "pulse")
 
 Step: TypeAlias = tuple[str, str, str]
 Work: TypeAlias = tuple[str, str]

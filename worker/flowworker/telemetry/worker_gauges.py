@@ -12,6 +12,16 @@ from flowworker.telemetry import metric_list as listed
 
 Work: TypeAlias = tuple[str, str]
 
+SPECS = (
+    listed.IN_FLIGHT,
+    listed.SLOTS,
+    listed.WORKERS,
+    listed.HEARTBEAT_AGE,
+    listed.UNWRITTEN_AGE,
+    listed.CLAIM_AGE,
+    listed.DOUBTS,
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerGauges:
@@ -24,6 +34,12 @@ class WorkerGauges:
     slots: int
     heartbeat_age: float | None
     """Seconds since the last heartbeat the database took; None before the first."""
+    unwritten_age: float | None = None
+    """Seconds for which the oldest result waits to be written; None when none does."""
+    claim_age: float | None = None
+    """Seconds since the last claim that the database answered; None before the first."""
+    doubts: int = 0
+    """Claims and writes whose outcome is not known."""
 
 
 class WorkersCollector(Collector):
@@ -34,23 +50,31 @@ class WorkersCollector(Collector):
         self._workers = workers
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
-        yield from map(_family, (listed.IN_FLIGHT, listed.SLOTS, listed.WORKERS, listed.HEARTBEAT_AGE))
+        yield from map(_family, SPECS)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         by_work: dict[Work, list[WorkerGauges]] = {}
         for worker in self._workers():
             by_work.setdefault((worker.kind.value, worker.slug), []).append(worker)
-        in_flight, slots, workers, age = self.describe()
+        families = tuple(self.describe())
+        in_flight, slots, workers, beat_age, unwritten_age, claim_age, doubts = families
         for work, group in by_work.items():
             in_flight.add_metric(work, sum(worker.in_flight for worker in group))
             slots.add_metric(work, sum(worker.slots for worker in group))
             states = [worker.state for worker in group]
             for state in sorted(set(states)):
                 workers.add_metric((*work, state), states.count(state))
-            ages = [worker.heartbeat_age for worker in group if worker.heartbeat_age is not None]
-            if ages:
-                age.add_metric(work, max(ages))
-        yield from (in_flight, slots, workers, age)
+            _add_oldest(beat_age, work, [worker.heartbeat_age for worker in group])
+            unwritten_age.add_metric(work, max(worker.unwritten_age or 0.0 for worker in group))
+            _add_oldest(claim_age, work, [worker.claim_age for worker in group])
+            doubts.add_metric(work, sum(worker.doubts for worker in group))
+        yield from families
+
+
+def _add_oldest(family: GaugeMetricFamily, work: Work, ages: Sequence[float | None]) -> None:
+    known = [age for age in ages if age is not None]
+    if known:
+        family.add_metric(work, max(known))
 
 
 def _family(spec: listed.GaugeSpec) -> GaugeMetricFamily:

@@ -7,6 +7,7 @@ A result is kept until the database has written it or has proven it superseded, 
 import asyncio
 import logging
 import random
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -50,6 +51,7 @@ class Completer(Service):
         self._on_error = on_error
         self._randomness = randomness
         self._waiting: deque[tuple[Holding, TaskResult]] = deque()
+        self._waiting_since: deque[float] = deque()
         self._arrived = asyncio.Event()
         self._written = asyncio.Event()
         self._written.set()
@@ -61,9 +63,18 @@ class Completer(Service):
         """Results that no write has settled yet."""
         return len(self._waiting)
 
+    @property
+    def oldest_unwritten(self) -> float | None:
+        """Monotonic seconds since when the oldest result waits; None when none does. Safe in any thread."""
+        try:
+            return self._waiting_since[0]
+        except IndexError:
+            return None
+
     def submit(self, holding: Holding, result: TaskResult) -> None:
         """Take a result; it is written soon."""
         self._waiting.append((holding, result))
+        self._waiting_since.append(time.monotonic())
         self._written.clear()
         self._arrived.set()
 
@@ -71,6 +82,7 @@ class Completer(Service):
         """Drop what is unwritten: this worker was declared lost, and its results would all be refused."""
         dropped = [holding for holding, _ in self._waiting]
         self._waiting.clear()
+        self._waiting_since.clear()
         self._written.set()
         return dropped
 
@@ -105,6 +117,7 @@ class Completer(Service):
         for (holding, _), receipt in zip(batch, finish.receipts, strict=True):
             if self._waiting and self._waiting[0][0] is holding:  # unless forgotten meanwhile
                 self._waiting.popleft()
+                self._waiting_since.popleft()
                 self._on_receipt(holding, receipt)
         for ended in finish.ended_runs:
             self._on_run_end(ended)

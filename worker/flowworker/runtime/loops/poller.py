@@ -78,14 +78,12 @@ class Poller(Service):
         self._randomness = randomness
         self._failures = 0
         self._failing_since: float | None = None
-        self._last_claim = clock()
         self._stopping = False
         self._kicked = asyncio.Event()
-
-    @property
-    def last_claim(self) -> float:
-        """Monotonic seconds of the last claim that the database answered; of the start before there is one."""
-        return self._last_claim
+        self.last_claim: float | None = None
+        """Monotonic seconds of the last claim that was answered; None before the first."""
+        self.wanting_since: float | None = None
+        """Monotonic seconds since when a claim is wanted and none was answered; None while none is wanted."""
 
     def kick(self) -> None:
         """Look again whether claiming is possible: a slot became free, or the gate moved."""
@@ -105,6 +103,7 @@ class Poller(Service):
             await asyncio.sleep(0)  # handlers that end together free their slots together
             limit = min(self._holdings.free, self._batch_size)
             closed = self._gate()
+            self._want(limit)
             if closed > 0 or limit < 1:
                 await self._pause(closed if limit > 0 else math.inf)
                 continue
@@ -119,12 +118,19 @@ class Poller(Service):
         except Exception as error:  # noqa: BLE001 - handlers run, whatever became of a claim
             await self._failed(error)
             return None
-        self._failures, self._failing_since, self._last_claim = 0, None, self._clock()
+        self._failures, self._failing_since = 0, None
+        self.last_claim, self.wanting_since = self._clock(), None
         if claim.fenced:
             self._on_fenced()
             await self._pause(FENCED_PAUSE, until_kicked=False)
             return None
         return claim
+
+    def _want(self, limit: int) -> None:
+        if limit < 1:
+            self.wanting_since = None
+        elif self.wanting_since is None:
+            self.wanting_since = self._clock()
 
     async def _claim_and_launch(self, limit: int) -> Claim:
         self._holdings.expect(limit)

@@ -1,22 +1,37 @@
 """What the pulse needs of the database: a port, so that its timing can be tested without one."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Protocol, TypeVar
 from uuid import UUID
 
-from flowworker.database import heartbeat
-from flowworker.database.capabilities import detect
+from flowworker.database import flow_tasks, heartbeat, queue_jobs
+from flowworker.database.capabilities import Capabilities, detect
 from flowworker.database.connection import Connection
-from flowworker.database.heartbeat import Beat, Report
+from flowworker.database.flow_results import Fence
+from flowworker.database.heartbeat import HEALTH_COLUMNS, Beat, Look, Report
 from flowworker.database.link import Link
+from flowworker.database.queue_jobs import JobFence
+from flowworker.database.records import Peer
+from flowworker.database.statements import load
+from flowworker.database.stranded import mark_lost
+from flowworker.runtime.pulse.extender import Leases
+from flowworker.runtime.pulse.pair import Pair
+from flowworker.runtime.pulse.presence import is_gone
+
+T = TypeVar("T")
 
 
-class Heart(Protocol):
-    """One connection of its own. Every method raises DatabaseUnavailableError when it cannot be used now."""
+class Heart(Leases, Protocol):
+    """Two connections, one for the heartbeat alone. Methods raise DatabaseUnavailableError when neither works."""
 
     async def register(self, reports: Sequence[Report]) -> Beat: ...
 
-    async def beat(self, reports: Sequence[Report]) -> Beat: ...
+    async def beat(self, reports: Sequence[Report], look: Look) -> Beat: ...
+
+    async def mark_lost(self, slug: str, peer: Peer) -> None:
+        """Mark a worker lost whose heartbeat is still this one."""
+        ...
 
     async def mark_stopped(self, worker_ids: Collection[UUID]) -> None: ...
 
@@ -25,7 +40,11 @@ class Heart(Protocol):
         ...
 
     async def listen(self, channels: Mapping[str, Callable[[], None]], on_lost: Callable[[], None]) -> bool:
-        """Listen on these channels; True on a new connection, before which notifications may have been missed."""
+        """Listen on these channels, and see that the connection works.
+
+        Returns:
+            True on a new connection, before which notifications may have been missed.
+        """
         ...
 
     async def close(self) -> None: ...
@@ -34,25 +53,57 @@ class Heart(Protocol):
 class DatabaseHeart:
     """The real one."""
 
-    def __init__(self, link: Link) -> None:
-        """Use this link, which belongs to the pulse's event loop."""
-        self._link = link
+    def __init__(self, *, beat: Link, other: Link, lends: bool) -> None:
+        """Use links that belong to the pulse's event loop.
+
+        Args:
+            beat: for the heartbeat.
+            other: for everything else.
+            lends: whether one may stand in for the other while that is down; see `Pair`.
+        """
+        self._beat = beat
+        self._link = other
+        self._pair = Pair(lends=lends)
+        self._features: Capabilities | None = None
         self._connection: Connection | None = None
         self._listening: set[str] = set()
         self._channels: Mapping[str, Callable[[], None]] = {}
         self._on_lost: Callable[[], None] = _nothing
 
     async def register(self, reports: Sequence[Report]) -> Beat:
-        return await self._link.run(lambda connection: heartbeat.register(connection, reports))
+        self._features = await self._other(detect)
+        health = self._has_health
+        return await self._other(
+            lambda connection: heartbeat.register(connection, reports, health=health, is_gone=is_gone)
+        )
 
-    async def beat(self, reports: Sequence[Report]) -> Beat:
-        return await self._link.run(lambda connection: heartbeat.beat(connection, reports))
+    async def beat(self, reports: Sequence[Report], look: Look) -> Beat:
+        health = self._has_health
+        return await self._pair.run(
+            self._beat,
+            self._link,
+            lambda connection: heartbeat.beat(connection, reports, look=look, health=health),
+        )
+
+    async def mark_lost(self, slug: str, peer: Peer) -> None:
+        await self._other(lambda connection: mark_lost(connection, slug, [peer]))
 
     async def mark_stopped(self, worker_ids: Collection[UUID]) -> None:
-        await self._link.run(lambda connection: _mark_stopped(connection, worker_ids))
+        await self._other(lambda connection: _mark_stopped(connection, worker_ids))
 
     async def prune(self) -> None:
         await self._link.run(heartbeat.prune)
+
+    async def extend_jobs(self, jobs: Sequence[tuple[str, JobFence]]) -> Sequence[int]:
+        return await self._other(lambda connection: queue_jobs.extend_all(connection, jobs))
+
+    async def lost_fences(self, fences: Sequence[Fence]) -> Sequence[int]:
+        return await self._other(lambda connection: flow_tasks.lost_fences(connection, fences))
+
+    async def prolong(self, queue_name: str, msg_ids: Sequence[int], *, seconds: float) -> Mapping[int, datetime]:
+        return await self._other(
+            lambda connection: flow_tasks.prolong(connection, queue_name, msg_ids, seconds=seconds)
+        )
 
     async def listen(self, channels: Mapping[str, Callable[[], None]], on_lost: Callable[[], None]) -> bool:
         self._channels = channels
@@ -63,7 +114,16 @@ class DatabaseHeart:
 
     async def close(self) -> None:
         self._on_lost = _nothing
+        await self._pair.close()
+        await self._beat.close()
         await self._link.close()
+
+    async def _other(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        return await self._pair.run(self._link, self._beat, work)
+
+    @property
+    def _has_health(self) -> bool:
+        return self._features is not None and self._features.own_columns >= HEALTH_COLUMNS
 
     async def _listen(self, connection: Connection) -> bool:
         renewed = connection is not self._connection
@@ -71,6 +131,8 @@ class DatabaseHeart:
             self._connection = connection
             self._listening.clear()
             connection.add_termination_listener(self._lost)
+        else:
+            await connection.execute(load("workers/ping"))
         for channel in set(self._channels) - self._listening:
             await connection.add_listener(channel, self._notified)
             self._listening.add(channel)

@@ -1,88 +1,89 @@
-"""Who is dead. Pure: a fold over what each successful heartbeat of our own has brought.
+"""Who is dead, judged by our own heartbeats. Pure: a fold over them.
 
-A peer is dead when its beat has not changed for `DEATH_AFTER` seconds of our own monotonic clock, all of which our own
-heartbeats succeeded. Beats are compared for equality only, so no clock but our own matters, and only time between two
-successes that came in regular order counts: an outage, a failover, a frozen observer or a whole machine that slept
-start the count anew for everybody. A row that is missing is unknown, never dead.
+A peer is dead that has not reported since a heartbeat of ours that lies `DEATH_AFTER` seconds back on our own monotonic
+clock. The moments are compared by the database's clock alone, the time between them passes on ours. It counts only
+while our own heartbeats succeed: a failure, a frozen observer, a clock of the database that was set, or another server
+start the count anew. Irregular heartbeats make it longer, and latency does not matter. A missing row is unknown, never
+dead.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID
-
-from flowworker.database.records import Peer
 
 DEATH_AFTER = 10.0
-"""Seconds without a change of its beat after which a peer is dead."""
+"""Seconds without a heartbeat after which a peer is dead."""
 
-REGULAR_GAP = 4.5
-"""Longest pause between two of our own heartbeats, in seconds, that still counts as regular order."""
+LEAST_BEATS = 3
+"""Heartbeats of our own that must have succeeded meanwhile."""
 
-SETTLED = frozenset({"stopped"})
-"""States that need no judgement: such a worker gave back everything itself."""
+GAPS = 3
+"""Times our own longest pause that a peer must have been silent: where we are slow, so may others be."""
 
-LOST = "lost"
+FROZEN_AFTER = 15.0
+"""Seconds between two heartbeats after which we take ourselves for frozen."""
+
+CLOCK_TOLERANCE = 1.0
+"""Seconds by which the database's clock may move otherwise than ours between two heartbeats."""
+
+REMEMBERED = 64
+"""Heartbeats kept: more than any judgement needs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sighting:
-    """A beat, and for how long it has not changed."""
+class Success:
+    """A heartbeat of our own that succeeded."""
 
-    beat: datetime
-    unchanged: float
+    sent: float
+    """Monotonic seconds."""
+    received: float
+    at: datetime
+    """The database's clock, somewhere between the two."""
+    server: datetime
+    """When the server started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """Everything an observer remembers."""
+    """Everything an observer remembers: its successes in regular order, oldest first."""
 
-    last_success: float | None = None
-    """Monotonic seconds of our own last successful heartbeat; None after a failure."""
-    sightings: Mapping[UUID, Sighting] = field(default_factory=dict[UUID, Sighting])
+    successes: Sequence[Success] = ()
 
 
 def failed(_: Watch) -> Watch:
-    """Our own heartbeat failed: whatever we saw before proves nothing."""
+    """Our own heartbeat failed: what we saw before proves nothing."""
     return Watch()
 
 
-def succeeded(watch: Watch, now: float, peers: Iterable[Peer]) -> Watch:
-    """Our own heartbeat succeeded at monotonic `now` and brought these peers."""
-    gap = None if watch.last_success is None else now - watch.last_success
-    regular = gap is not None and 0 <= gap <= REGULAR_GAP
-    return Watch(
-        last_success=now,
-        sightings={
-            peer.worker_id: _sight(watch.sightings.get(peer.worker_id) if regular else None, peer, gap or 0.0)
-            for peer in peers
-        },
+def succeeded(watch: Watch, success: Success) -> Watch:
+    """Our own heartbeat succeeded."""
+    if not watch.successes or not _in_order(watch.successes[-1], success):
+        return Watch(successes=(success,))
+    return Watch(successes=(*watch.successes, success)[-REMEMBERED:])
+
+
+def alive_since(watch: Watch, now: float) -> datetime | None:
+    """The database's time since which every living peer has surely reported; None while that is not known.
+
+    Args:
+        watch: what we remember.
+        now: monotonic seconds at which the heartbeat that asks is sent. Its answer counts only if `succeeded` keeps
+            what the watch remembers.
+    """
+    after, longest_gap = now, 0.0
+    for number, success in enumerate(reversed(watch.successes)):
+        longest_gap = max(longest_gap, after - success.sent)
+        after = success.sent
+        if number >= LEAST_BEATS and now - success.received >= max(DEATH_AFTER, GAPS * longest_gap):
+            return success.at
+    return None
+
+
+def _in_order(before: Success, after: Success) -> bool:
+    moved = (after.at - before.at).total_seconds()
+    shortest, longest = after.sent - before.received, after.received - before.sent
+    return (
+        before.server == after.server
+        and 0 <= after.sent - before.sent <= FROZEN_AFTER
+        and shortest - CLOCK_TOLERANCE <= moved <= longest + CLOCK_TOLERANCE
     )
-
-
-def dead_peers(watch: Watch, peers: Iterable[Peer], *, boot_id: UUID, pod_uid: str | None) -> Sequence[Peer]:
-    """Those of the peers that are dead: silent for too long, marked lost, or our own container's predecessor."""
-    return tuple(
-        peer
-        for peer in peers
-        if peer.state not in SETTLED
-        and (
-            peer.state == LOST
-            or _is_predecessor(peer, boot_id=boot_id, pod_uid=pod_uid)
-            or _is_silent(watch.sightings.get(peer.worker_id))
-        )
-    )
-
-
-def _sight(before: Sighting | None, peer: Peer, gap: float) -> Sighting:
-    if before is None or before.beat != peer.beat:
-        return Sighting(beat=peer.beat, unchanged=0.0)
-    return Sighting(beat=peer.beat, unchanged=before.unchanged + gap)
-
-
-def _is_silent(sighting: Sighting | None) -> bool:
-    return sighting is not None and sighting.unchanged >= DEATH_AFTER
-
-
-def _is_predecessor(peer: Peer, *, boot_id: UUID, pod_uid: str | None) -> bool:
-    return pod_uid is not None and peer.pod_uid == pod_uid and peer.boot_id != boot_id

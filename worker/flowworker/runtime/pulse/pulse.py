@@ -1,8 +1,9 @@
-"""The pulse: a thread with its own event loop and connection, one per process.
+"""The pulse: a thread with its own event loop and two connections, one per process.
 
-It beats every 3 s for all workers of the process in one statement: heartbeat and report, drain requests, the beats of
-all peers. It extends leases, listens for inserts and watches the main loop. Nothing a handler does, short of holding
-the interpreter lock, can delay it; whatever it learns goes to the main loop by `call_soon_threadsafe`.
+It beats every 3 s for all workers of the process in one statement: heartbeat and report, drain requests, and a look at
+some of the peers. It extends leases, listens for inserts and watches the main loop. Each of these has a rhythm of its
+own, and the heartbeat has a connection of its own, so none delays another. Nothing a handler does, short of holding the
+interpreter lock, can delay them; whatever they learn goes to the main loop by `call_soon_threadsafe`.
 """
 
 import asyncio
@@ -14,18 +15,23 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
-from flowworker.database.heartbeat import Beat, OwnRow, Report, Served
-from flowworker.database.records import ClaimedTask, Peer, SourceKind
-from flowworker.errors import FlowWorkerError
+from flowworker.database.heartbeat import SAMPLE, Beat, Crew, Holder, Look, OwnRow, Report, Served
+from flowworker.database.records import Peer, SourceKind
+from flowworker.database.server_clock import ServerClock
+from flowworker.errors import FlowWorkerError, UsageError
 from flowworker.runtime.backoff import backoff
 from flowworker.runtime.holdings import Holding
+from flowworker.runtime.pulse.background import Background
+from flowworker.runtime.pulse.extender import Extender
 from flowworker.runtime.pulse.heart import Heart
-from flowworker.runtime.pulse.leases import BEAT_INTERVAL, OUTAGE_AFTER, claim_pause, to_extend
+from flowworker.runtime.pulse.leases import BEAT_INTERVAL, OUTAGE_AFTER, claim_pause
 from flowworker.runtime.pulse.loop_watch import Blockage, LoopWatch
-from flowworker.runtime.pulse.peers import Watch, dead_peers, failed, succeeded
+from flowworker.runtime.pulse.peers import DEATH_AFTER, Success, Watch, alive_since, failed, succeeded
+from flowworker.runtime.pulse.presence import Presence
 from flowworker.runtime.source import Source
 
 logger = logging.getLogger(__name__)
@@ -38,11 +44,20 @@ RETRY_CAP = 2.0
 ALIVE_WITHIN = 10.0
 """The pulse itself is alive when its loop has run within this many seconds."""
 
+TURN_WITHIN = 60.0
+"""Seconds within which each of its tasks must have ended a round, well or not; every round has time limits."""
+
 PRUNE_INTERVAL = (3600.0, 7200.0)
 """Seconds between two clean-ups of what ended a day ago."""
 
 FAREWELL_TIMEOUT = 3.0
 """Seconds for marking workers stopped and for ending the thread."""
+
+WIDE_SAMPLE = 1000
+"""Peers one heartbeat looks at after one in which most were silent: few are left to look."""
+
+CONTEST_INTERVAL = 1.0
+"""Seconds between two looks at a worker id that belongs to another process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +67,7 @@ class News:
     own: OwnRow | None
     dead: Sequence[Peer]
     departed: bool
-    """A peer seen at the last beat has ended or was marked lost: it may have left something behind."""
+    """A peer has ended or was marked lost since the last heartbeat: it may have left something behind."""
 
 
 class Member(Protocol):
@@ -94,30 +109,31 @@ class Pulse:
     """The thread."""
 
     def __init__(
-        self, heart: Callable[[], Heart], *, boot_id: UUID, pod_uid: str | None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:  # fmt: skip
+        self, heart: Callable[[], Heart], *, boot_id: UUID, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """Start nothing yet.
 
         Args:
             heart: makes the connection; called in the pulse's thread.
             boot_id: shared by all workers of this process.
-            pod_uid: the container's pod, if any.
             clock: monotonic seconds.
         """
         self._make_heart = heart
         self._boot_id = boot_id
-        self._pod_uid = pod_uid
         self._clock = clock
         self._thread: threading.Thread | None = None
         self._members: dict[UUID, Member] = {}
-        self._watches: Mapping[Served, Watch] = {}
-        self._peers: Mapping[Served, frozenset[UUID]] = {}
+        self._presence = Presence(boot_id)
+        self._watch = Watch()
+        self._most_silent = False
+        self._last_ends: Mapping[Served, datetime | None] = {}
+        self._server_clock = ServerClock(clock)
         self._failures = 0
         self._last_beat = clock()
         self._resumed_at: float | None = None
         self._prune_at = clock() + random.uniform(0, PRUNE_INTERVAL[1])  # noqa: S311 - spreads a fleet
         self._finished: Future[None] = Future()
+        self._backgrounds: Sequence[Background] = ()
 
     @property
     def trial_channel(self) -> str:
@@ -125,9 +141,18 @@ class Pulse:
         return f"flowworker.{self._boot_id}"
 
     @property
+    def network_namespace(self) -> str | None:
+        """Where the socket is bound that shows that this process lives; None where there is none."""
+        return self._presence.network_namespace
+
+    @property
     def alive(self) -> bool:
-        """Whether its thread runs; the database may be away."""
-        return self._thread is not None and self._clock() - self._loop_watch.looked_at < ALIVE_WITHIN
+        """Whether its thread and every task of it run; the database may be away."""
+        if self._thread is None or self._finished.done():
+            return False
+        now = self._clock()
+        turning = all(now - background.turned_at < TURN_WITHIN for background in self._backgrounds)
+        return turning and now - self._loop_watch.looked_at < ALIVE_WITHIN
 
     @property
     def beat_age(self) -> float:
@@ -151,6 +176,7 @@ class Pulse:
         self._loop_watch = LoopWatch(main, threading.get_ident(), self._blocked, self._clock)
         ready: Future[None] = Future()
         self._finished = Future()
+        self._presence.begin()
         self._thread = threading.Thread(target=self._run, args=(ready,), name="flowworker-pulse", daemon=True)
         self._thread.start()
         await asyncio.wrap_future(ready)
@@ -165,11 +191,13 @@ class Pulse:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FAREWELL_TIMEOUT):
                 await asyncio.shield(asyncio.wrap_future(self._finished))
+        self._presence.end()
 
     async def attach(self, member: Member) -> News:
         """Register a worker and beat for it once.
 
         Raises:
+            UsageError: a living process goes under its id.
             FlowWorkerError: the database is away, or the role may not register.
         """
         return await self._call(self._attach(member))
@@ -181,7 +209,7 @@ class Pulse:
     def beat_soon(self) -> None:
         """Do not wait for the next beat: there is something to report."""
         if self._thread is not None and not self._finished.done():
-            self._loop.call_soon_threadsafe(self._hurry.set)
+            self._loop.call_soon_threadsafe(self._beating.hurry)
 
     async def _call(self, work: Coroutine[Any, Any, T]) -> T:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
@@ -194,86 +222,96 @@ class Pulse:
         except BaseException as error:
             if not ready.done():
                 ready.set_exception(error)
-            logger.exception("the pulse died")
-            raise
+            logger.exception("the pulse died; the process is not alive any more and must be started again")
         finally:
             self._finished.set_result(None)
 
     async def _live(self, ready: "Future[None]") -> None:
         self._loop = asyncio.get_running_loop()
         self._ending = asyncio.Event()
-        self._hurry = asyncio.Event()
         self._heart = self._make_heart()
+        self._extender = Extender(leases=self._heart, server_now=self._server_clock.now, clock=self._clock)
+        self._beating = self._background("the heartbeat", self._beat_once)
+        self._extending = self._background("extending leases", self._extend_once)
+        self._listening = self._background("listening", self._listen_once)
+        pruning = self._background("pruning", self._prune_once)
+        self._backgrounds = (self._beating, self._extending, self._listening)
         watching = asyncio.create_task(self._loop_watch.run(), name="watch of the main loop")
-        beating = asyncio.create_task(self._beat_for_ever(), name="heartbeat")
+        watching.add_done_callback(self._watch_ended)
         if not ready.cancelled():
             ready.set_result(None)
         await self._ending.wait()
-        for task in (watching, beating):
-            task.cancel()
-        await asyncio.wait({watching, beating})
+        for background in (*self._backgrounds, pruning):
+            await background.stop()
+        watching.cancel()
+        await asyncio.wait({watching})
         with contextlib.suppress(TimeoutError, FlowWorkerError):
             async with asyncio.timeout(FAREWELL_TIMEOUT):
                 await self._heart.close()
 
-    async def _beat_for_ever(self) -> None:
-        while True:
-            began = self._clock()
-            delay = BEAT_INTERVAL
-            if self._members:
-                delay = await self._tick()
-            await self._rest(began + delay)
+    def _background(self, name: str, turn: Callable[[], Coroutine[Any, Any, float]]) -> Background:
+        return Background(name, turn, clock=self._clock)
 
-    async def _rest(self, until: float) -> None:
-        """Sleep until the next beat is due, or somebody is in a hurry."""
-        try:
-            async with asyncio.timeout(max(0.0, until - self._clock())):
-                await self._hurry.wait()
-        except TimeoutError:
-            return
-        self._hurry.clear()
+    def _watch_ended(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("the watch of the main loop ended; the pulse counts as dead", exc_info=error)
 
-    async def _tick(self) -> float:
-        """Beat once; seconds from its start until the next one."""
+    async def _beat_once(self) -> float:
+        """Beat; returns when the next one is due, counted from the start of this one."""
+        began, wide = self._clock(), self._most_silent
         members = tuple(self._members.values())
+        if not members:
+            return began + BEAT_INTERVAL
         try:
             await self._beat(members)
-            await self._listen()
-            await self._extend(members)
-            await self._prune()
-        except Exception as error:  # noqa: BLE001 - whatever it was, the pulse goes on
-            return self._failed(error)
-        return BEAT_INTERVAL
+        except BaseException as error:
+            self._watch = failed(self._watch)
+            if not isinstance(error, Exception):
+                raise
+            return began + self._failed(error)
+        return began if self._most_silent and not wide else began + BEAT_INTERVAL
 
     async def _beat(self, members: Sequence[Member]) -> None:
-        beat = await self._heart.beat([member.report() for member in members])
+        sent = self._clock()
+        since = alive_since(self._watch, sent)
+        sample = WIDE_SAMPLE if self._most_silent else SAMPLE
+        look = Look(since=since, after=UUID(int=random.getrandbits(128)), sample=sample)
+        beat = await self._heart.beat([member.report() for member in members], look)
         now = self._clock()
+        self._watch = succeeded(self._watch, Success(sent=sent, received=now, at=beat.at, server=beat.server))
+        in_order = len(self._watch.successes) > 1
+        self._server_clock.set(beat.at)
         if now - self._last_beat > OUTAGE_AFTER:
             self._resumed_at = now
+            self._extending.hurry()
         self._last_beat = now
         self._failures = 0
-        self._watches = {
-            key: succeeded(self._watches.get(key, Watch()), now, peers) for key, peers in beat.peers.items()
-        }
+        self._most_silent = in_order and any(
+            crew.looked_at >= sample and 2 * len(crew.silent) > crew.looked_at for crew in beat.crews.values()
+        )
         for member in members:
             if member.worker_id in self._members:
-                member.on_beat(self._news(member, beat))
+                member.on_beat(self._news(member, beat, judged=in_order))
+        self._last_ends = {**self._last_ends, **{key: crew.last_end for key, crew in beat.crews.items()}}
 
-    def _news(self, member: Member, beat: Beat) -> News:
+    def _news(self, member: Member, beat: Beat, *, judged: bool) -> News:
         key = (member.source.kind, member.source.slug)
-        peers = [peer for peer in beat.peers.get(key, ()) if peer.worker_id not in self._members]
-        dead = dead_peers(self._watches.get(key, Watch()), peers, boot_id=self._boot_id, pod_uid=self._pod_uid)
-        known = {peer.worker_id for peer in peers}
-        departed = not known.issuperset(self._peers.get(key, ()))
-        self._peers = {**self._peers, key: frozenset(known)}
-        return News(own=beat.own.get(member.worker_id), dead=dead, departed=departed)
+        crew = beat.crews.get(key, Crew())
+        silent = [peer for peer in crew.silent if peer.worker_id not in self._members]
+        departed = key in self._last_ends and crew.last_end != self._last_ends[key]
+        return News(own=beat.own.get(member.worker_id), dead=silent if judged else (), departed=departed)
+
+    async def _listen_once(self) -> float:
+        began = self._clock()
+        await self._listen()
+        return began + BEAT_INTERVAL
 
     async def _listen(self) -> None:
         channels = {member.channel for member in self._members.values() if member.channel is not None}
         callbacks = {channel: self._announcer(channel) for channel in channels}
         if callbacks:
             callbacks[self.trial_channel] = self._on_trial
-        renewed = await self._heart.listen(callbacks, self._hurry.set)
+        renewed = await self._heart.listen(callbacks, self._listening.hurry)
         if renewed:
             for member in self._members.values():
                 member.on_listening()
@@ -290,38 +328,52 @@ class Pulse:
         for member in self._members.values():
             member.on_trial()
 
-    async def _extend(self, members: Sequence[Member]) -> None:
-        for member in members:
-            holdings = to_extend(member.owned(), now=self._clock())
-            if holdings:
-                await self._extend_for(member, holdings)
+    async def _extend_once(self) -> float:
+        began = self._clock()
+        await self._extender.round(tuple(self._members.values()))
+        return began + BEAT_INTERVAL
 
-    async def _extend_for(self, member: Member, holdings: Sequence[Holding]) -> None:
-        tasks: Sequence[ClaimedTask] = [holding.task for holding in holdings]
-        lost = await member.source.extend(tasks)
-        if lost:
-            member.on_lost_leases([holding for holding in holdings if holding.task.msg_id in lost])
-
-    async def _prune(self) -> None:
+    async def _prune_once(self) -> float:
         if self._clock() >= self._prune_at:
             self._prune_at = self._clock() + random.uniform(*PRUNE_INTERVAL)  # noqa: S311 - spreads a fleet
             await self._heart.prune()
+        return self._prune_at
 
     def _failed(self, error: Exception) -> float:
         self._failures += 1
-        self._watches = {key: failed(watch) for key, watch in self._watches.items()}
         expected = isinstance(error, FlowWorkerError)
         level = logging.WARNING if self._failures == 1 else logging.DEBUG
         logger.log(level, "the heartbeat failed: %s", error, exc_info=None if expected else error)
         return backoff(self._failures, random.random, cap=RETRY_CAP)
 
     async def _attach(self, member: Member) -> News:
-        beat = await self._heart.register([member.report()])
+        beat = await self._register(member)
         self._members[member.worker_id] = member
         self._last_beat = self._clock()
         await self._listen()
         member.on_listening()
-        return self._news(member, beat)
+        return self._news(member, beat, judged=False)
+
+    async def _register(self, member: Member) -> Beat:
+        """Register; where the id belongs to another process, wait until that is proven to be dead or alive."""
+        first: Holder | None = None
+        began = self._clock()
+        while True:
+            beat = await self._heart.register([member.report()])
+            own = beat.own.get(member.worker_id)
+            if own is None or own.holder is None:
+                return beat
+            if first is None:
+                first, began = own.holder, self._clock()
+                logger.warning("worker id %s belongs to another process; is that alive?", member.worker_id)
+            elif own.holder != first:
+                raise UsageError(
+                    f"worker id {member.worker_id} belongs to a process that is alive. Two processes cannot share one: "
+                    "leave --worker-id out, or give each its own"
+                )
+            elif self._clock() - began > DEATH_AFTER + BEAT_INTERVAL:
+                await self._heart.mark_lost(member.source.slug, _as_peer(member, first))
+            await asyncio.sleep(CONTEST_INTERVAL)
 
     async def _detach(self, worker_id: UUID, mark_stopped: bool) -> None:
         if self._members.pop(worker_id, None) is None or not mark_stopped:
@@ -335,3 +387,9 @@ class Pulse:
     def _blocked(self, blockage: Blockage) -> None:
         for member in tuple(self._members.values()):
             member.on_blocked(blockage)
+
+
+def _as_peer(member: Member, holder: Holder) -> Peer:
+    return Peer(
+        worker_id=member.worker_id, boot_id=holder.boot_id, pod_uid=None, state="running", beat=holder.beat
+    )  # fmt: skip

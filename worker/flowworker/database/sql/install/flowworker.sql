@@ -27,11 +27,36 @@ COMMENT ON COLUMN flowworker.workers.boot_id IS 'Shared by all workers of one pr
 
 ALTER TABLE flowworker.workers ADD COLUMN IF NOT EXISTS longest_timeout integer;
 COMMENT ON COLUMN flowworker.workers.longest_timeout IS 'Seconds that a task may take, where no table of pgflow tells it.';
-ALTER TABLE flowworker.workers ADD COLUMN IF NOT EXISTS begun_at timestamptz;
-COMMENT ON COLUMN flowworker.workers.begun_at IS 'All claims up to this database time have been answered, and their handlers have begun.';
 
-CREATE INDEX IF NOT EXISTS workers_alive ON flowworker.workers (kind, slug) WHERE state NOT IN ('stopped', 'lost');
--- Columns that a heartbeat never changes, so that it stays cheap.
+-- What a worker says about its health, beyond that it lives.
+ALTER TABLE flowworker.workers ADD COLUMN IF NOT EXISTS begun_at timestamptz;
+ALTER TABLE flowworker.workers ADD COLUMN IF NOT EXISTS unwritten_for double precision;
+ALTER TABLE flowworker.workers ADD COLUMN IF NOT EXISTS unclaimed_for double precision;
+ALTER TABLE flowworker.workers ADD COLUMN IF NOT EXISTS doubts integer;
+ALTER TABLE flowworker.workers ADD COLUMN IF NOT EXISTS network_namespace text;
+ALTER TABLE flowworker.workers ADD COLUMN IF NOT EXISTS ended_at timestamptz;
+COMMENT ON COLUMN flowworker.workers.begun_at IS 'All claims up to this time of the database have been answered and their handlers launched.';
+COMMENT ON COLUMN flowworker.workers.unwritten_for IS 'Age in seconds of the oldest result that is not written yet; NULL when all are.';
+COMMENT ON COLUMN flowworker.workers.unclaimed_for IS 'Seconds since the last claim that the database answered; NULL before the first.';
+COMMENT ON COLUMN flowworker.workers.doubts IS 'Claims and writes whose outcome is not known.';
+COMMENT ON COLUMN flowworker.workers.network_namespace IS 'Kernel and network namespace in which the process has bound the socket that shows that it runs; NULL when it has not.';
+COMMENT ON COLUMN flowworker.workers.ended_at IS 'When the worker stopped or was marked lost; NULL while it lives.';
+
+-- Workers, peers, the operator and people end workers, each by changing the state: this notes when.
+CREATE OR REPLACE FUNCTION flowworker.note_end() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.ended_at := CASE WHEN NEW.state IN ('stopped', 'lost') THEN clock_timestamp() END;
+    RETURN NEW;
+END
+$$;
+CREATE OR REPLACE TRIGGER note_end BEFORE UPDATE OF state ON flowworker.workers
+    FOR EACH ROW WHEN (OLD.state IS DISTINCT FROM NEW.state) EXECUTE FUNCTION flowworker.note_end();
+
+-- Columns that a heartbeat never changes, so that it stays cheap; and room on each page for its next version.
+ALTER TABLE flowworker.workers SET (fillfactor = 50);
+DROP INDEX IF EXISTS flowworker.workers_alive;
+CREATE INDEX IF NOT EXISTS workers_living ON flowworker.workers (kind, slug, worker_id) WHERE state NOT IN ('stopped', 'lost');
+CREATE INDEX IF NOT EXISTS workers_ended ON flowworker.workers (kind, slug, ended_at) WHERE ended_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS workers_served ON flowworker.workers (kind, slug, started_at);
 CREATE INDEX IF NOT EXISTS workers_owned ON flowworker.workers (namespace, flowworker, started_at);
 

@@ -1,0 +1,83 @@
+"""One of the pulse's two connections is cut off, and the other one stands in for it."""
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from uuid import uuid4
+
+import pytest
+from tests.conftest import Database
+from tests.integration.runtime.conftest import World, until, until_true
+from tests.integration.sources.world import report
+from tests.support.proxy import Proxy, Weather
+
+from flowworker.database.heartbeat import Look
+from flowworker.database.link import Link
+from flowworker.database.queue_jobs import JobFence
+from flowworker.database.records import SourceKind
+from flowworker.definition.queue import Queue
+from flowworker.errors import DatabaseUnavailableError
+from flowworker.runtime.pulse.heart import DatabaseHeart
+
+MINE = report(uuid4(), kind=SourceKind.QUEUE, slug="lent")
+TIMEOUT = 1.0
+
+
+@dataclass
+class Both:
+    """Two connections, each through a proxy of its own."""
+
+    beat: Proxy
+    other: Proxy
+    heart: DatabaseHeart
+
+
+@pytest.fixture
+async def both(database: Database) -> AsyncIterator[Both]:
+    async with Proxy(database.server.port) as first, Proxy(database.server.port) as second:
+        beat, other = (
+            Link(proxy.dsn(database.worker_dsn), application_name="test", timeout=TIMEOUT) for proxy in (first, second)
+        )
+        heart = DatabaseHeart(beat=beat, other=other, lends=True)
+        await heart.register([MINE])
+        await heart.beat([MINE], Look())
+        yield Both(first, second, heart)
+        await heart.close()
+
+
+@pytest.mark.parametrize("weather", [Weather.SWALLOWED, Weather.REFUSED])
+async def test_the_heart_beats_though_its_connection_is_cut_off(both: Both, weather: Weather) -> None:
+    both.beat.weather = weather
+    await both.heart.beat([MINE], Look())
+    began = time.monotonic()
+    for _ in range(5):  # nobody waits for the broken one any more
+        await both.heart.beat([MINE], Look())
+    assert time.monotonic() - began < TIMEOUT
+    begun = both.beat.begun
+    both.beat.weather = Weather.CLEAR
+    await until_true(lambda: both.beat.begun > begun)
+    seen = both.beat.begun
+
+    async def beaten() -> bool:
+        await both.heart.beat([MINE], Look())
+        return both.beat.begun > seen + 1
+
+    await until(beaten)
+
+
+async def test_leases_are_extended_though_their_connection_is_cut_off(world: World, both: Both) -> None:
+    queue = Queue("lent")
+    await world.create(queue)
+    msg_id = await world.send(queue, 1)
+    await world.owner.execute("SELECT pgmq.read('lent', 1, 1)")
+    both.other.weather = Weather.SWALLOWED
+    assert await both.heart.extend_jobs([("lent", JobFence(msg_id=msg_id, read_count=1))]) == []
+    left = await world.owner.fetchval("SELECT extract(epoch FROM vt - clock_timestamp())::float8 FROM pgmq.q_lent")
+    assert left > 10
+
+
+async def test_without_both_it_is_an_outage(both: Both) -> None:
+    both.beat.weather = both.other.weather = Weather.REFUSED
+    for _ in range(2):
+        with pytest.raises(DatabaseUnavailableError):
+            await both.heart.beat([MINE], Look())

@@ -1,0 +1,2 @@
+-- One queue's share of the jobs that are still ours.
+SELECT number FROM kept_{place}

@@ -1,0 +1,2 @@
+-- In an installation from before nothing says when a worker ended.
+SELECT NULL::timestamptz

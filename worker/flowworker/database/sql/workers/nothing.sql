@@ -1,0 +1,1 @@
+-- In place of columns that this installation does not have.

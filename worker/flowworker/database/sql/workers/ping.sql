@@ -1,0 +1,2 @@
+-- Shows that a connection that only listens still works.
+SELECT 1
