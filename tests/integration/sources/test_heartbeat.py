@@ -200,7 +200,7 @@ async def test_a_predecessor_in_the_same_pod_is_dead_at_once_when_its_process_is
 ) -> None:
     gone, alive, elsewhere = (uuid4() for _ in range(3))
     boot = uuid4()
-    plain = {"kind": FLOW, "slug": "a", "pod_uid": "pod", "network_namespace": "here"}
+    plain: dict[str, Any] = {"kind": FLOW, "slug": "a", "pod_uid": "pod", "network_namespace": "here"}
     cases: list[tuple[str, dict[str, Any]]] = [
         ("lost", {"boot_id": gone}),
         ("running", {"boot_id": alive}),
@@ -219,7 +219,7 @@ async def test_a_predecessor_in_the_same_pod_is_dead_at_once_when_its_process_is
 
 async def test_an_id_is_taken_over_at_once_from_a_process_that_is_proven_gone(world: World, pulse: Connection) -> None:
     worker_id, boot = uuid4(), uuid4()
-    plain = {"kind": QUEUE, "slug": "a", "network_namespace": "here"}
+    plain: dict[str, Any] = {"kind": QUEUE, "slug": "a", "network_namespace": "here"}
     await register(pulse, [report(worker_id, **plain)])
     found = await register(pulse, [report(worker_id, **plain, boot_id=boot)], is_gone=lambda _: True)
     assert found.own[worker_id].holder is None

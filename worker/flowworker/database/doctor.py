@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from flowworker.database.capabilities import Capabilities
+from flowworker.database.heartbeat import HEALTH_COLUMNS
 from flowworker.database.notify_setup import NotifyState, NotifyStatus
 
 STALE_AFTER = 30.0
@@ -126,6 +127,8 @@ def check_schema(examination: Examination) -> Iterable[Finding]:
         yield _error("schema", "realtime.send is missing: every change of a run fails", install)
     if not found.own_schema:
         yield _error("schema", "schema flowworker is missing", f"{install}, or only ours with --only flowworker")
+    elif lacking := sorted(HEALTH_COLUMNS - found.own_columns):
+        yield _warning("schema", f"schema flowworker is older than this worker, it lacks {', '.join(lacking)}", install)
 
 
 def check_rights(examination: Examination) -> Iterable[Finding]:
