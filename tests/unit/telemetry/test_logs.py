@@ -25,8 +25,10 @@ from tests.unit.telemetry.samples import (
 )
 
 from flowworker.telemetry.events import Event, LifecycleChanged, TaskReleased, TaskStarted
+from flowworker.telemetry.json_lines import EVENT_LOGGER
 from flowworker.telemetry.log_lines import fields_of, level_of, message_of
-from flowworker.telemetry.logs import EVENT_LOGGER, LogSubscriber, configure_logging
+from flowworker.telemetry.logs import LogSubscriber, configure_logging
+from flowworker.telemetry.steady import NAMES
 
 Lines = Callable[[], list[dict[str, Any]]]
 
@@ -35,10 +37,14 @@ Lines = Callable[[], list[dict[str, Any]]]
 def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What `configure_logging` changes is as before after the test."""
     root = logging.getLogger()
-    level = root.level
     monkeypatch.setattr(root, "handlers", [])
+    kept = {one: (one.level, one.propagate) for one in (root, *map(logging.getLogger, NAMES))}
     yield
-    root.setLevel(level)
+    for one, (level, propagate) in kept.items():
+        one.setLevel(level)
+        one.propagate = propagate
+        if one is not root:
+            one.handlers.clear()
     logging.captureWarnings(capture=False)
     structlog.reset_defaults()
 
@@ -140,6 +146,17 @@ def test_lines_of_libraries_and_of_structlog_come_out_the_same_way(json_lines: L
     assert library["event"] == "pool of 5 is full"
     assert library["size"] == app["size"] == 5
     assert library.keys() == app.keys()
+
+
+def test_text_in_any_field_and_at_any_depth_is_without_its_passwords(json_lines: Lines) -> None:
+    deep: list[object] = ["postgres://app:hunter2@db/main"]
+    for _ in range(20):
+        deep = [deep]
+    extra = {"dsn": "postgres://app:hunter2@db/main", "given": [{"text": "password=hunter2"}], "deep": deep}
+    logging.getLogger("app").warning("connecting", extra=extra)
+    (line,) = json_lines()
+    assert "hunter2" not in json.dumps(line)
+    assert line["dsn"] == "postgres://app:***@db/main"
 
 
 async def test_lines_written_by_a_handler_carry_the_ids_of_its_task(json_lines: Lines) -> None:

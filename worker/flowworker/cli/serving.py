@@ -2,16 +2,18 @@
 
 import logging
 import os
+import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry
 
+from flowworker.cli.leaving import end_in_time, ignore_stop_signals
 from flowworker.cli.looping import run_to_end
 from flowworker.definition.loading import Workload
 from flowworker.errors import UsageError
 from flowworker.probes import Health, ProbeServer
-from flowworker.runtime.exits import Exit
+from flowworker.runtime.exits import Exit, caused_by
 from flowworker.runtime.host import Host
 from flowworker.runtime.lifecycle import Lifecycle
 from flowworker.runtime.options import Identity
@@ -25,6 +27,9 @@ from flowworker.telemetry.metrics import MetricsSubscriber, WorkerGauges
 from flowworker.telemetry.stream import EventStream
 
 logger = logging.getLogger(__name__)
+
+TRACES_TIMEOUT = 1.0
+"""Seconds that the last traces get at the end of the process."""
 
 READY = frozenset({Lifecycle.RUNNING, Lifecycle.DRAINING})
 
@@ -58,8 +63,22 @@ async def serve(workloads: Sequence[Workload], settings: Settings) -> Exit:
     registry = CollectorRegistry()
     events.subscribe(LogSubscriber())
     events.subscribe(MetricsSubscriber(registry, lambda: [gauges(state) for state in pool.states()]))
-    with _traces(settings, events), _probes(settings, pool, registry), stop_on_signals(pool):
-        return await pool.run()
+    try:
+        with stop_on_signals(pool), _traces(settings, events), _probes(settings, pool, registry):
+            return await _run(pool)
+    finally:
+        ignore_stop_signals()
+
+
+async def _run(pool: WorkerPool) -> Exit:
+    """Run workers until they have stopped; the process then has little time left."""
+    try:
+        end = await pool.run()
+    except Exception as error:
+        end_in_time(caused_by(error).code)
+        raise
+    end_in_time(end.code)
+    return end
 
 
 def make_pool(workloads: Sequence[Workload], settings: Settings, events: EventStream) -> WorkerPool:
@@ -161,7 +180,10 @@ def _traces(settings: Settings, events: EventStream) -> Generator[None]:
     try:
         yield
     finally:
-        provider.shutdown()
+        # Sends what is left; a collector that does not answer would keep it for half a minute.
+        last = threading.Thread(target=provider.shutdown, name="last traces", daemon=True)
+        last.start()
+        last.join(TRACES_TIMEOUT)
 
 
 def _identity(settings: Settings) -> Identity:

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: the first asks for a graceful stop, the second for one at once."""
+"""SIGTERM, SIGINT and SIGHUP: the first asks for a graceful stop, the second for one at once."""
 
 import asyncio
 import logging
@@ -7,9 +7,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Protocol
 
-logger = logging.getLogger(__name__)
+from flowworker.first_process import STOP_SIGNALS, copies_begin_afresh
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+logger = logging.getLogger(__name__)
 
 
 class Stoppable(Protocol):
@@ -20,7 +20,11 @@ class Stoppable(Protocol):
 
 @contextmanager
 def stop_on_signals(target: Stoppable) -> Generator[None]:
-    """Within this block, signals stop a worker or pool. To be used on the main thread's event loop."""
+    """Within this block, signals stop a worker or pool. To be used on the main thread's event loop.
+
+    A signal that is ignored stays so: `nohup` and shells without job control ignore some on purpose. What handlers fork
+    meanwhile has the signals that a program begins with.
+    """
     loop = asyncio.get_running_loop()
     stops: list[asyncio.Task[None]] = []
 
@@ -29,10 +33,22 @@ def stop_on_signals(target: Stoppable) -> Generator[None]:
         logger.info("%s: %s", number.name, "stopping at once" if immediately else "stopping, a second one hurries")
         stops.append(loop.create_task(target.stop(immediately=immediately), name=f"stop by {number.name}"))
 
-    for number in SIGNALS:
+    handled = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in handled:
         loop.add_signal_handler(number, received, number)
+    _Blocks.open += 1
     try:
         yield
     finally:
-        for number in SIGNALS:
+        _Blocks.open -= 1
+        for number in handled:
             loop.remove_signal_handler(number)
+
+
+class _Blocks:
+    """How many blocks hold handlers that a forked copy must not inherit."""
+
+    open = 0
+
+
+copies_begin_afresh(lambda: _Blocks.open > 0)

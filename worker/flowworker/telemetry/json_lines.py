@@ -1,7 +1,11 @@
-"""Log records as JSON lines. Direct, because a worker writes a line for every task it completes."""
+"""Log records as JSON lines. Direct, because a worker writes a line for every task it completes.
+
+Whatever a record holds, it becomes a line: arguments that do not fit the message, values that JSON cannot carry, text
+that is no Unicode. A line that could not be made would be replaced by a traceback with all the arguments in it.
+"""
 
 import logging
-from collections.abc import MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -15,8 +19,16 @@ from flowworker.telemetry.log_lines import task_fields
 running: ContextVar[TaskStarted | None] = ContextVar("flowworker_running_task", default=None)
 """The task whose handler runs in this context; gives the log lines of handlers and libraries their ids."""
 
-_TEXTS = ("event", "error", "reason", "exception", "stack")
-"""Fields that carry text from elsewhere, and so perhaps a password."""
+EVENT_LOGGER = "flowworker.events"
+"""The logger of the lines that the worker's events make; one for each task, so they must be cheap."""
+
+_TEXTS = ("error", "reason", "exception", "stack")
+"""Fields of those lines that carry text from elsewhere, and so perhaps a password; the others are ids and figures."""
+
+OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z
+
+DEPTH = 8
+"""Levels of a nested value that are looked through for secrets; what lies deeper is shown as text."""
 
 _NOT_EXTRA = frozenset(
     {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName", "event", "logger", "level", "timestamp"}
@@ -30,7 +42,7 @@ class JsonFormatter(logging.Formatter):
         if isinstance(cast("object", record.msg), dict):  # structlog has made the line already
             return to_json(record.msg)
         line: dict[str, Any] = {
-            "event": record.getMessage(),
+            "event": message_of_record(record),
             "logger": record.name,
             "level": record.levelname.lower(),
             "timestamp": datetime.fromtimestamp(record.created, UTC),
@@ -42,18 +54,65 @@ class JsonFormatter(logging.Formatter):
             line["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             line["stack"] = record.stack_info
-        hide_secrets(line)
+        hide_secrets(line, _TEXTS if record.name == EVENT_LOGGER else None)
         return to_json(line)
 
 
-def hide_secrets(line: MutableMapping[str, Any]) -> None:
-    """Redact the fields of a line that carry text from elsewhere."""
-    for name in _TEXTS:
-        text = line.get(name)
-        if isinstance(text, str):
-            line[name] = redact(text)
+def message_of_record(record: logging.LogRecord) -> str:
+    """A record's message; its plain text where the arguments do not fit it."""
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001 - a user's __str__, too, may raise anything
+        return f"{shown(record.msg)} (its arguments do not fit it)"
+
+
+def hide_secrets(line: MutableMapping[str, Any], names: Iterable[str] | None = None) -> None:
+    """Redact all text in a line, however deep; or only in fields of these names."""
+    for name in line if names is None else names:
+        value = line.get(name)
+        if isinstance(value, str):
+            line[name] = redact(value)
+        elif isinstance(value, dict | list | tuple):
+            line[name] = _without_secrets(cast("object", value), DEPTH)
+
+
+def _without_secrets(value: object, depth: int) -> object:
+    match value:
+        case str():
+            return redact(value)
+        case dict() | list() | tuple() if depth == 0:
+            return f"<{type(cast('object', value)).__name__} that is nested too deeply>"
+        case dict():
+            return {
+                key: _without_secrets(one, depth - 1) for key, one in cast("Mapping[object, object]", value).items()
+            }
+        case list() | tuple():
+            return [_without_secrets(one, depth - 1) for one in cast("list[object]", value)]
+        case _:
+            return value
 
 
 def to_json(fields: Any, **_: object) -> str:
     """A line as JSON; what JSON does not know becomes text."""
-    return orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z).decode()
+    try:
+        return orjson.dumps(fields, default=shown, option=OPTIONS).decode()
+    except orjson.JSONEncodeError:
+        plain = {shown(name): _plain(value) for name, value in fields.items()}
+        return orjson.dumps(plain, option=OPTIONS).decode()
+
+
+def _plain(value: object) -> object:
+    """A field that is sure to fit: as it is where JSON can carry it, else as text."""
+    try:
+        return orjson.Fragment(orjson.dumps(value, default=shown, option=OPTIONS))
+    except orjson.JSONEncodeError:
+        return shown(value)
+
+
+def shown(value: object) -> str:
+    """Any object as text that is safe to write."""
+    try:
+        text = str(value)
+    except Exception:  # noqa: BLE001 - see message_of_record
+        return f"<{type(value).__name__} that cannot be shown>"
+    return redact(text.encode("utf-8", "backslashreplace").decode())

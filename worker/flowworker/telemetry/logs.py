@@ -7,14 +7,19 @@ renders these lines, those of libraries and those of handlers alike, as JSON or 
 
 import logging
 import sys
+from dataclasses import dataclass
 from typing import Literal, TextIO
 
 from flowworker.telemetry import events
 from flowworker.telemetry.events import Event
-from flowworker.telemetry.json_lines import JsonFormatter, running
+from flowworker.telemetry.json_lines import EVENT_LOGGER, JsonFormatter, message_of_record, running, to_json
+from flowworker.telemetry.last_words import log_what_python_prints
+from flowworker.telemetry.late_structlog import forget, when_structlog_is_imported
+from flowworker.telemetry.line_writer import LineWriter, descriptor_of
 from flowworker.telemetry.log_lines import fields_of, level_of, message_of
+from flowworker.telemetry.steady import steady
 
-EVENT_LOGGER = "flowworker.events"
+event_logger = logging.getLogger(EVENT_LOGGER)
 
 
 class LogSubscriber:
@@ -22,7 +27,7 @@ class LogSubscriber:
 
     def __init__(self, logger: logging.Logger | None = None) -> None:
         """Write to the logger given, else to `flowworker.events`."""
-        self._logger = logger if logger is not None else logging.getLogger(EVENT_LOGGER)
+        self._logger = logger if logger is not None else event_logger
 
     def __call__(self, event: Event) -> None:
         """Log one event."""
@@ -36,13 +41,51 @@ class LogSubscriber:
             self._logger.handle(record)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogForm:
+    """How the lines of a process look; its child processes follow it."""
+
+    level: str
+    console: bool
+
+
+class LineHandler(logging.Handler):
+    """Writes each record as one line, and something in its place when it cannot be made into one."""
+
+    def __init__(self, out: TextIO, formatter: logging.Formatter) -> None:
+        """Write to a stream."""
+        super().__init__()
+        self.setFormatter(formatter)
+        self._out = out
+        descriptor = descriptor_of(out)
+        self._writer = None if descriptor is None else LineWriter(descriptor, lost=_lost)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self._line(record)
+        if self._writer is not None:
+            self._writer.write(line)
+        else:
+            self._out.write(line + "\n")
+
+    def flush(self) -> None:
+        if self._writer is not None:
+            self._writer.flush()
+
+    def _line(self, record: logging.LogRecord) -> str:
+        try:
+            return self.format(record)
+        except Exception as error:  # noqa: BLE001 - logging would print the record's arguments, secrets included
+            fields = {"event": message_of_record(record), "logger": record.name, "level": record.levelname.lower()}
+            return to_json(fields | {"incomplete": f"{type(error).__name__} while this line was made"})
+
+
 def configure_logging(
     *, level: str = "info", log_format: Literal["auto", "json", "console"] = "auto", stream: TextIO | None = None
 ) -> None:
     """Send all log lines of this process, whoever writes them, to one stream in one form.
 
-    Replaces the handlers of the root logger, and the configuration of structlog where the program has imported it.
-    May be called again.
+    Replaces the handlers of the root logger, and the configuration of structlog, now or when it is imported. From here
+    on our own lines survive whatever a module does to the configuration of logging. May be called again.
 
     Args:
         level: least severe level that is written: debug, info, warning or error.
@@ -51,17 +94,43 @@ def configure_logging(
     """
     out = stream if stream is not None else sys.stderr
     console = log_format == "console" or (log_format == "auto" and out.isatty())
-    handler = logging.StreamHandler(out)
-    handler.setFormatter(_terminal_formatter(out) if console else JsonFormatter())
-    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    logging.captureWarnings(capture=True)
-    if "structlog" in sys.modules:
-        from flowworker.telemetry.structured import configure_structlog
+    apply_form(LogForm(level=level.upper(), console=console), out)
 
-        configure_structlog(console=console)
+
+def apply_form(form: LogForm, stream: TextIO | None = None) -> None:
+    """Do what `configure_logging` does, with its choices made."""
+    global _form  # logging is one for the process, and so is its form
+    _form = form
+    forget()  # the formatter below imports structlog itself
+    out = stream if stream is not None else sys.stderr
+    handler = LineHandler(out, _terminal_formatter(out) if form.console else JsonFormatter())
+    logging.basicConfig(handlers=[handler], level=form.level, force=True)
+    steady(handler, form.level)
+    logging.captureWarnings(capture=True)
+    log_what_python_prints()
+    when_structlog_is_imported(lambda: _configure_structlog(console=form.console))
+
+
+def current_form() -> LogForm | None:
+    """What `configure_logging` was called with last; None where logging is the program's own affair."""
+    return _form
+
+
+_form: LogForm | None = None
+
+
+def _configure_structlog(*, console: bool) -> None:
+    from flowworker.telemetry.structured import configure_structlog
+
+    configure_structlog(console=console)
 
 
 def _terminal_formatter(out: TextIO) -> logging.Formatter:
     from flowworker.telemetry.structured import terminal_formatter
 
     return terminal_formatter(out)
+
+
+def _lost(count: int) -> str:
+    text = f"{count} log lines were dropped: whoever reads them did not keep up"
+    return to_json({"event": text, "logger": __name__, "level": "warning"})

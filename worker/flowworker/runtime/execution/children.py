@@ -1,6 +1,7 @@
 """Child processes for handlers that want one: a timeout can kill them, and they may use a core of their own.
 
-A child runs one handler at a time and is kept for the next one. It dies with its worker: it watches the pipe.
+A child runs one handler at a time and is kept for the next one. It dies with its worker: it watches the pipe. It leads
+a session of its own, and whatever its handlers started ends with it.
 """
 
 import asyncio
@@ -14,11 +15,21 @@ from types import FrameType
 
 from flowworker.database.records import Failed, FailureKind
 from flowworker.definition.reference import HandlerReference
+from flowworker.first_process import STOP_SIGNALS
 from flowworker.runtime.execution.executions import Broken, Clock, Ending, Raised, Returned
+from flowworker.runtime.execution.families import kill_family
 from flowworker.runtime.execution.frames import LENGTH, Answer, Frame, Greeting, Prepare, Request, pack, unpack
+from flowworker.telemetry.logs import current_form
 
 START_TIMEOUT = 120.0
 """Seconds for a child to start and to import its handler."""
+
+STARTS = 3
+"""Children tried for one attempt when a stop signal ends them before they can ignore it."""
+
+DEATH_CHECK = 0.5
+"""Seconds between two looks whether a child that does not answer has died. The pipe says so at once, unless something
+that the handler forked without Python's knowledge holds its other end open."""
 
 CHILD_MODULE = "flowworker.runtime.execution.child_main"
 
@@ -30,6 +41,11 @@ class ChildDiedError(Exception):
         """Take the exit code as asyncio gives it: negative for a signal."""
         self.exit_code = exit_code
         super().__init__(f"the handler's process {in_words(exit_code)}")
+
+    @property
+    def by_stop_signal(self) -> bool:
+        """Whether a signal did it that was meant for the worker."""
+        return -self.exit_code in STOP_SIGNALS
 
 
 class Child:
@@ -85,22 +101,32 @@ class Child:
         Raises:
             ChildDiedError: it ended instead.
         """
+        reading = asyncio.ensure_future(self._read())
         try:
-            (length,) = LENGTH.unpack(await self._stdout.readexactly(LENGTH.size))
-            return unpack(await self._stdout.readexactly(length))
+            while not reading.done():
+                await asyncio.wait({reading}, timeout=DEATH_CHECK)
+                if not self.alive:
+                    self.kill()
+            return reading.result()
         except (asyncio.IncompleteReadError, ConnectionError):
+            self.kill()
             raise ChildDiedError(await self._process.wait()) from None
+        finally:
+            reading.cancel()
 
     def kill(self) -> None:
-        """End it at once."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        """End it at once, with everything it started."""
+        kill_family(self.pid)
 
     async def reap(self) -> None:
         """Kill it and collect its exit code."""
         self.kill()
         await self._process.wait()
         self._stdin.close()
+
+    async def _read(self) -> Answer:
+        (length,) = LENGTH.unpack(await self._stdout.readexactly(LENGTH.size))
+        return unpack(await self._stdout.readexactly(length))
 
 
 class Children:
@@ -116,11 +142,12 @@ class Children:
             if child.alive:
                 return child
             await child.reap()
+        # -P: a user's queue.py or signal.py in the current folder is not what the child's own imports mean.
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", CHILD_MODULE, stdin=PIPE, stdout=PIPE, start_new_session=True
+            sys.executable, "-P", "-m", CHILD_MODULE, stdin=PIPE, stdout=PIPE, start_new_session=True
         )
         child = Child(process)
-        await child.send(Greeting(sys_path=tuple(sys.path)))
+        await child.send(Greeting(sys_path=tuple(sys.path), log_form=current_form()))
         return child
 
     def give_back(self, child: Child) -> None:
@@ -186,8 +213,7 @@ class ChildExecution:
         began = self._clock()
         try:
             async with asyncio.timeout(START_TIMEOUT):
-                self._child = child = await self._children.take()
-                answer = await child.prepare(self._reference)
+                child, answer = await self._prepared_child()
             if answer is None:
                 began = self._clock()
                 ready.set_result(None)
@@ -201,6 +227,17 @@ class ChildExecution:
         self._children.give_back(child)
         return _ending(answer, self._clock())
 
+    async def _prepared_child(self) -> tuple[Child, Answer | None]:
+        """A child that has imported the handler, or its answer why it could not."""
+        for left in reversed(range(STARTS)):
+            self._child = child = await self._children.take()
+            try:
+                return child, await child.prepare(self._reference)
+            except ChildDiedError as death:
+                if left == 0 or not death.by_stop_signal:
+                    raise
+        raise AssertionError("the last start gives a child or raises")
+
 
 def in_words(exit_code: int) -> str:
     """How a process ended."""
@@ -210,7 +247,8 @@ def in_words(exit_code: int) -> str:
         name = signal.Signals(-exit_code).name
     except ValueError:
         name = "an unknown signal"
-    return f"was killed by {name} (signal {-exit_code})"
+    hint = ", as the kernel does when memory runs out" if -exit_code == signal.SIGKILL else ""
+    return f"was killed by {name} (signal {-exit_code}){hint}"
 
 
 def _died(death: ChildDiedError, duration: float) -> Failed:

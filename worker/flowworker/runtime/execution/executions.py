@@ -6,14 +6,19 @@ raised. It completes when the handler has really ended, however long after its d
 
 import asyncio
 import contextvars
+import logging
+import os
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import Protocol, TypeAlias
 
 from flowworker.database.records import Failed
 from flowworker.runtime.execution.stacks import awaiting_frames, thread_frames
+
+logger = logging.getLogger(__name__)
 
 Clock = Callable[[], float]
 
@@ -123,7 +128,8 @@ class ThreadExecution:
 
     def _run(self) -> None:
         try:
-            ending: Ending = Returned(output=self._work(), at=self._clock())
+            with no_copy_returns():
+                ending: Ending = Returned(output=self._work(), at=self._clock())
         except BaseException as error:  # noqa: BLE001 - SystemExit and the like end the attempt, nothing else
             ending = Raised(error=error, at=self._clock())
         try:
@@ -139,6 +145,24 @@ class ThreadExecution:
 async def _guard(work: Callable[[], Awaitable[bytes]], clock: Clock) -> Ending:
     """Turn whatever happens into a value; asyncio would let SystemExit and KeyboardInterrupt end the whole loop."""
     try:
-        return Returned(output=await work(), at=clock())
+        with no_copy_returns():
+            return Returned(output=await work(), at=clock())
     except BaseException as error:  # noqa: BLE001 - see above; also GeneratorExit, which a handler may raise, too
         return Raised(error=error, at=clock())
+
+
+@contextmanager
+def no_copy_returns() -> Generator[None]:
+    """End a process that the block forked and that would go on as a second worker on the same connections."""
+    owner = os.getpid()
+    error: BaseException | None = None
+    try:
+        yield
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        if os.getpid() != owner:
+            if error is not None:
+                logger.error("a process forked by a handler ends with an exception", exc_info=error)
+            os._exit(0 if error is None else 1)

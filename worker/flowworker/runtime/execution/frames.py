@@ -11,15 +11,19 @@ from typing import Any, TypeAlias
 from flowworker.database.records import Failed
 from flowworker.definition.child import ChildContext
 from flowworker.definition.reference import HandlerReference
+from flowworker.telemetry.events import TaskStarted
+from flowworker.telemetry.logs import LogForm
 
 LENGTH = struct.Struct("!Q")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Greeting:
-    """The first frame: what the child needs to import what the parent can import."""
+    """The first frame: what the child needs to import what the parent can import, and to log as the parent does."""
 
     sys_path: tuple[str, ...]
+    log_form: LogForm | None = None
+    """None where the parent's logging is its program's own affair."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +41,8 @@ class Request:
     input: bytes
     flow_input: bytes | None
     context: ChildContext
+    started: TaskStarted | None = None
+    """The task, without its payload, for the ids in log lines; None where no log lines of ours are written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
