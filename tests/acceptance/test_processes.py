@@ -170,6 +170,46 @@ async def test_a_stop_signal_that_hits_a_child_at_its_very_beginning_charges_not
         assert (done.result, done.attempts) == ("rested", 1)
 
 
+HELPED = """
+def begun(helper: object) -> None:
+    Path("begun").touch()
+"""
+
+HELPED_BY_PROGRAMS = {
+    "loop": (
+        "@users.job\nasync def work(_: int) -> None:\n"
+        "    helper = await asyncio.create_subprocess_exec('sleep', '600')\n    begun(helper)\n"
+        "    if await helper.wait(): raise RuntimeError('the helper failed')\n"
+    ),
+    "thread": (
+        "@users.job\ndef work(_: int) -> None:\n    helper = subprocess.Popen(['sleep', '600'])\n    begun(helper)\n"
+        "    if helper.wait(): raise RuntimeError('the helper failed')\n"
+    ),
+    "executor": (
+        "@users.job\ndef work(_: int) -> None:\n    with ProcessPoolExecutor(1, mp_context=fork) as processes:\n"
+        "        future = processes.submit(forever)\n        begun(future)\n        future.result()\n"
+    ),
+    "process": (
+        "@users.job(run_in='process')\ndef work(_: int) -> None:\n"
+        "    helper = subprocess.Popen(['sleep', '600'])\n    begun(helper)\n"
+        "    if helper.wait(): raise RuntimeError('the helper failed')\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("mode", HELPED_BY_PROGRAMS)
+async def test_a_stop_signal_that_ends_the_programs_of_a_handler_charges_nothing(
+    stage: Stage, cli: Cli, mode: str
+) -> None:
+    async with serving(stage, cli, HEAD + HELPED + HELPED_BY_PROGRAMS[mode]) as served:
+        job = await served.send(0)
+        await served.until((cli.folder / "begun").exists, "a program that runs")
+        served.signal_all(signal.SIGTERM)
+        assert await served.ended() == 0, served.written
+        back = await stage.client.job("users", job)
+        assert (back.state, back.error) == (JobState.WAITING, None), served.written
+
+
 FAMILY = """
 @users.job(run_in="process")
 def work(_: int) -> None:

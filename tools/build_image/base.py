@@ -16,8 +16,9 @@ from tools.build_image.commands import absent, install, run
 from tools.build_image.engines import Engine, Recipe, build, holds
 from tools.build_image.machine import System, system
 
-# What `python:slim` has beside Python; usr-is-merged keeps out usrmerge, which would bring all of Perl.
-RUNTIME_PACKAGES = ("usr-is-merged", "python3", "ca-certificates", "netbase", "tzdata")
+# What `python:slim` has beside Python, and tini, which the Dockerfiles install where there is apt. usr-is-merged keeps
+# out usrmerge, which would bring all of Perl.
+RUNTIME_PACKAGES = ("usr-is-merged", "python3", "ca-certificates", "netbase", "tini", "tzdata")
 BUILD_PACKAGES = (*RUNTIME_PACKAGES, "python3-pip")
 
 EPOCH = 315532800

@@ -13,7 +13,7 @@ IMAGE = "operator"
 
 def test_it_asks_for_a_numeric_user_that_is_not_root(image: Image) -> None:
     assert image.config["User"] == "65532:65532"
-    assert image.config["Entrypoint"] == ["python", "-m", "flowworker_operator"]
+    assert image.config["Entrypoint"] == ["tini", "--", "python", "-m", "flowworker_operator"]
 
 
 def test_it_holds_kopf_and_the_kubernetes_client_and_no_command_line_or_build_tool(container: Container) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import signal
 import subprocess
 import tomllib
 from collections.abc import Generator, Sequence
@@ -16,6 +17,7 @@ from tests.integration.image.container import USER, Container, run
 
 from flowworker.client import Client
 from flowworker.errors import UnknownFlowError
+from flowworker.runtime.execution.families import family, process_table
 
 pytestmark = [pytest.mark.image, pytest.mark.xdist_group("image"), pytest.mark.timeout(1200)]
 
@@ -126,6 +128,78 @@ async def test_a_mounted_flow_runs_and_sigterm_ends_it_cleanly(
     with running(command, tmp_path / "log") as process:
         output = await first_output(database, process)
     assert (output, process.returncode) == ({"twice": 42}, 0), (tmp_path / "log").read_text()
+
+
+WITNESS = """
+import os, pathlib, time
+from flowworker import Flow
+
+if os.fork() == 0:
+    if os.fork() == 0:
+        time.sleep(0.2)  # an orphan, when it ends
+    os._exit(0)
+os.wait()
+deadline = time.monotonic() + 20
+while len([name for name in os.listdir("/proc") if name.isdigit()]) > 2 and time.monotonic() < deadline:
+    time.sleep(0.05)
+processes = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+commands = [pathlib.Path(f"/proc/{pid}/comm").read_text().strip() for pid in processes]
+print(processes[0], commands)
+double = Flow("image_double")
+
+@double.step
+async def twice(number: int) -> int:
+    return 2 * number
+"""
+
+
+def mounted(folder: Path, program: str) -> Path:
+    """A folder with a module `flows` that any user may read."""
+    app = folder / "app"
+    app.mkdir()
+    (app / "flows.py").write_text(program)
+    for path in (*folder.parents[:2], folder, app):
+        path.chmod(0o755)
+    return app
+
+
+def test_its_first_process_is_an_init_that_collects_orphans(container: Container, tmp_path: Path) -> None:
+    command = container.command("flows", "graph", "flows:double", mounts={mounted(tmp_path, WITNESS): "/app"})
+    first = run(command).splitlines()[0]
+    assert first.startswith("1 ['tini', ")
+    assert first.count("'") == 4  # tini and the program, and no zombie
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_sigterm_in_the_first_moments_of_a_container_ends_it(
+    image: Image, container: Container, tmp_path: Path, attempt: int
+) -> None:
+    """Python as the first process would be deaf to it, and a pod wait for its whole grace."""
+    if image.engine != "buildah":
+        pytest.skip(f"{image.engine} starts the container elsewhere, where its first moment is not seen")
+    app = mounted(tmp_path, "import time\ntime.sleep(600)\n")
+    command = container.command("flows", "graph", "flows:double", mounts={app: "/app"})
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            while not started(process.pid):
+                assert process.poll() is None
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=30) == 128 + signal.SIGTERM
+        finally:
+            process.kill()
+
+
+def started(engine: int) -> bool:
+    """Whether the container's first program runs, whatever it is: runc's own process has given way to it."""
+    return any(b"flowworker" in first_arguments(pid) for pid in family(engine, process_table()) - {engine})
+
+
+def first_arguments(pid: int) -> bytes:
+    """How a process was started: program and first argument; nothing when it has just ended."""
+    try:
+        return b" ".join(Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:2])
+    except OSError:
+        return b""
 
 
 @contextmanager

@@ -3,13 +3,18 @@
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Protocol
 
+from flowworker.database.records import Failed, FailureKind, Outcome, Released
 from flowworker.first_process import STOP_SIGNALS, copies_begin_afresh
 
 logger = logging.getLogger(__name__)
+
+AFTERMATH = 2.0
+"""Seconds after a stop signal in which a handler's failure counts as the signal's work."""
 
 
 class Stoppable(Protocol):
@@ -29,6 +34,7 @@ def stop_on_signals(target: Stoppable) -> Generator[None]:
     stops: list[asyncio.Task[None]] = []
 
     def received(number: signal.Signals) -> None:
+        _Blocks.signalled_at = time.monotonic()
         immediately = bool(stops)
         logger.info("%s: %s", number.name, "stopping at once" if immediately else "stopping, a second one hurries")
         stops.append(loop.create_task(target.stop(immediately=immediately), name=f"stop by {number.name}"))
@@ -45,10 +51,38 @@ def stop_on_signals(target: Stoppable) -> Generator[None]:
             loop.remove_signal_handler(number)
 
 
+def signalled_at() -> float | None:
+    """When this process was last told by a signal to stop, in monotonic seconds; None for never."""
+    return _Blocks.signalled_at
+
+
+def uncharged(outcome: Outcome, *, signalled: float | None, now: float) -> Outcome:
+    """Give back an attempt that failed because of a stop, instead of charging it.
+
+    A signal to a whole unit or terminal also ends the programs that handlers have started, and handlers fail with them.
+    An attempt that fails by itself in that moment runs once more than it would have.
+
+    Args:
+        outcome: what became of the attempt.
+        signalled: when the worker was told to stop, in monotonic seconds; None for never.
+        now: monotonic seconds.
+    """
+    match outcome:
+        case Failed(kind=FailureKind.EXCEPTION | FailureKind.EXIT, final=False) if (
+            signalled is not None and now - signalled < AFTERMATH
+        ):
+            return Released(reason=f"it failed right after the signal to stop: {outcome.message}")
+        case _:
+            return outcome
+
+
 class _Blocks:
-    """How many blocks hold handlers that a forked copy must not inherit."""
+    """The state of the blocks above, of which a process has one at a time, or several after each other."""
 
     open = 0
+    """Blocks whose handlers a forked copy must not inherit."""
+
+    signalled_at: float | None = None
 
 
 copies_begin_afresh(lambda: _Blocks.open > 0)

@@ -18,6 +18,7 @@ from flowworker.runtime.execution.executions import Execution, LoopExecution, Th
 from flowworker.runtime.execution.failures import describe_failure
 from flowworker.runtime.execution.flow_inputs import RunInputs
 from flowworker.runtime.holdings import Holding, Holdings
+from flowworker.runtime.signals import signalled_at, uncharged
 from flowworker.runtime.workload import Router, Runnable
 
 
@@ -125,7 +126,8 @@ class Executor:
         if isinstance(verdict, Superseded):
             self._on_superseded(holding, duration)
         else:
-            self._on_result(holding, TaskResult(task=holding.task, outcome=verdict))
+            outcome = uncharged(verdict, signalled=signalled_at(), now=self._clock())
+            self._on_result(holding, TaskResult(task=holding.task, outcome=outcome))
         if not self._attempts:
             self._idle.set()
 
