@@ -310,7 +310,8 @@ STUCK = {
         "    await asyncio.wait({asyncio.ensure_future(asyncio.to_thread(time.sleep, 600))}, timeout=0.1)\n"
     ),
     "thread": (
-        "@users.job\ndef work(_: int) -> None:\n    threading.Thread(target=forever, name='of a handler').start()\n"
+        "@users.job\ndef work(_: int) -> None:\n"
+        "    print('printed')\n    threading.Thread(target=forever, name='of a handler').start()\n"
     ),
     "hook at exit": ("import atexit\n@users.job\ndef work(_: int) -> None:\n    atexit.register(forever)\n"),
     "tasks": (
@@ -341,6 +342,7 @@ async def test_a_stopped_worker_is_gone_within_5_s_with_its_exit_code(
         assert await served.ended() == 0
         assert time.monotonic() - stopped < 5 + 3  # of a machine with other work
         assert all(line.get("level") != "error" for line in served.lines())
+        assert ("printed" in served.printed) is (kind == "thread")  # what a pipe's buffer held
 
 
 async def test_an_exit_code_of_a_failure_is_kept_with_threads_that_do_not_end(stage: Stage, cli: Cli) -> None:

@@ -3,12 +3,14 @@
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 
 from flowworker.first_process import STOP_SIGNALS
+from flowworker.telemetry.line_writer import FLUSH_TIMEOUT
 
-END_TIMEOUT = 4.0
+END_TIMEOUT = 3.5
 """Seconds from the end of the work to that of the process; five are promised."""
 
 
@@ -29,6 +31,14 @@ def ignore_stop_signals() -> None:
 
 def _end(code: int, timeout: float) -> None:
     time.sleep(timeout)
+    last = threading.Thread(target=_flush, daemon=True)
+    last.start()
+    last.join(FLUSH_TIMEOUT)
+    os._exit(code)
+
+
+def _flush() -> None:
+    """What has been written but not yet handed over; whoever reads it may take nothing."""
     for handler in logging.getLogger("flowworker").handlers:
         handler.flush()
-    os._exit(code)
+    sys.stdout.flush()

@@ -9,6 +9,7 @@ import contextlib
 import contextvars
 import signal
 import sys
+import threading
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Awaitable, Callable, Sequence
 from types import FrameType
@@ -30,6 +31,9 @@ STARTS = 3
 DEATH_CHECK = 0.5
 """Seconds between two looks whether a child that does not answer has died. The pipe says so at once, unless something
 that the handler forked without Python's knowledge holds its other end open."""
+
+EXIT_GRACE = 1.0
+"""Seconds for a child to end by itself, and say how, after it has closed the wire."""
 
 CHILD_MODULE = "flowworker.runtime.execution.child_main"
 
@@ -59,6 +63,7 @@ class Child:
         self._stdin = process.stdin
         self._stdout = process.stdout
         self._prepared: set[HandlerReference] = set()
+        self._ended = False
 
     @property
     def pid(self) -> int:
@@ -106,23 +111,39 @@ class Child:
             while not reading.done():
                 await asyncio.wait({reading}, timeout=DEATH_CHECK)
                 if not self.alive:
-                    self.kill()
+                    self._end_family()
             return reading.result()
         except (asyncio.IncompleteReadError, ConnectionError):
-            self.kill()
-            raise ChildDiedError(await self._process.wait()) from None
+            raise ChildDiedError(await self._exit_code()) from None
         finally:
             reading.cancel()
 
     def kill(self) -> None:
         """End it at once, with everything it started."""
-        kill_family(self.pid)
+        if self.alive:
+            self._end_family()
 
     async def reap(self) -> None:
         """Kill it and collect its exit code."""
         self.kill()
         await self._process.wait()
         self._stdin.close()
+
+    async def _exit_code(self) -> int:
+        """How it ended, after it has closed the wire."""
+        waiting = asyncio.ensure_future(self._process.wait())
+        await asyncio.wait({waiting}, timeout=EXIT_GRACE)
+        self._end_family()
+        return await waiting
+
+    def _end_family(self) -> None:
+        """Kill what there is of it, now: later its number may be another process's.
+
+        In a thread, because a long table of processes takes a while to read.
+        """
+        if not self._ended:
+            self._ended = True
+            threading.Thread(target=kill_family, args=(self.pid,), name="flowworker-kill", daemon=True).start()
 
     async def _read(self) -> Answer:
         (length,) = LENGTH.unpack(await self._stdout.readexactly(LENGTH.size))
