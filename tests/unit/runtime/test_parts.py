@@ -186,7 +186,8 @@ def test_an_exit_knows_its_code_and_whether_starting_again_helps() -> None:
     ("code", "words"),
     [
         (3, "exited with code 3 before it answered"),
-        (-9, "was killed by SIGKILL (signal 9)"),
+        (-9, "was killed by SIGKILL (signal 9), as the kernel does when memory runs out"),
+        (-11, "was killed by SIGSEGV (signal 11)"),
         (-99, "was killed by an unknown signal (signal 99)"),
     ],
 )
