@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from flowworker.definition.context import TaskContext
     from flowworker.definition.flow import Flow
     from flowworker.definition.job import Job
+    from flowworker.definition.json_text import JsonText
     from flowworker.definition.outcomes import Fail, Retry
     from flowworker.definition.queue import Queue
     from flowworker.definition.step import Step
@@ -31,6 +32,7 @@ __all__ = [
     "InputError",
     "Job",
     "JobRun",
+    "JsonText",
     "OutputError",
     "Queue",
     "Restart",
@@ -51,6 +53,7 @@ _HOMES = {
     "InputError": "flowworker.definition.codec",
     "Job": "flowworker.definition.job",
     "JobRun": "flowworker.runtime.workload",
+    "JsonText": "flowworker.definition.json_text",
     "OutputError": "flowworker.definition.codec",
     "Queue": "flowworker.definition.queue",
     "Restart": "flowworker.runtime.pool",

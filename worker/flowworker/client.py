@@ -26,7 +26,8 @@ from flowworker.database.refusals import AnyConnection, translated
 from flowworker.database.run_events import RunEvents
 from flowworker.database.runs import Run, RunDetails, RunSummary
 from flowworker.database.workers_admin import WorkerReport
-from flowworker.definition.codec import ANYTHING, OutputError, Writer
+from flowworker.definition import run_input
+from flowworker.definition.codec import OutputError
 from flowworker.errors import DatabaseUnavailableError, DataError
 from flowworker.telemetry.events import RunStarted
 from flowworker.telemetry.stream import EventStream
@@ -106,7 +107,7 @@ class Client:
 
         Args:
             flow: a flow, whose input type then checks `input`, or the slug of one with any JSON value as input.
-            input: what the root steps get.
+            input: what the root steps get; `JsonText` is stored as it is, with every digit of its numbers.
             run_id: makes the call idempotent: a second start under the same id gives the run that exists.
             connection: an asyncpg connection of yours; the run then starts when your transaction commits.
 
@@ -218,7 +219,7 @@ class Client:
 
         Args:
             queue: a queue, whose handlers' types then check `payload`, or the name of one with any JSON value.
-            payload: what the handler gets.
+            payload: what the handler gets; `JsonText` is stored as it is, with every digit of its numbers.
             delay: seconds before a worker may take it.
             headers: an object kept beside the payload.
             connection: an asyncpg connection of yours; the job then exists when your transaction commits.
@@ -329,13 +330,13 @@ class Client:
 
 
 def encode(value: Any) -> bytes:
-    """JSON of any value that has one: plain data, dataclasses, pydantic models, dates, UUIDs.
+    """JSON of any value that has one: plain data, dataclasses, pydantic models, dates, UUIDs, `JsonText`.
 
     Raises:
         DataError: it has none, or jsonb cannot hold it; says where in the value.
     """
     try:
-        return Writer(subject="the value", adapter=ANYTHING).write(value)
+        return run_input.encode(value, subject="the value")
     except OutputError as error:
         raise DataError(str(error)) from error
 

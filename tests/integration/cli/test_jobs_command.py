@@ -43,3 +43,21 @@ async def test_an_unknown_job_is_an_error(cli: Cli, mail: str) -> None:
     answer = await cli("jobs", "show", mail, "7")
     assert answer.code == 65
     assert answer.err == "error: queue 'mail' has no job 7; list them with `flowworker jobs list mail`\n"
+
+
+async def test_a_payload_is_stored_as_it_was_given(cli: Cli, worker: Connection, mail: str) -> None:
+    payload = '{"price": 12345678901234567890.123456789, "rate": 1.50}'
+    sent = await cli("jobs", "send", mail, "--payload", payload)
+    assert (sent.code, sent.err) == (0, "")
+    stored = await worker.fetchval("SELECT message::text FROM pgmq.q_mail")
+    assert stored == '{"rate": 1.50, "price": 12345678901234567890.123456789}'
+    assert "12345678901234567890.123456789" in (await cli("jobs", "show", mail, sent.out.strip())).out
+    assert "12345678901234567890.123456789" in (await cli("jobs", "show", mail, sent.out.strip(), "-o", "json")).out
+
+
+async def test_a_payload_that_the_database_would_not_keep_is_refused(cli: Cli, mail: str) -> None:
+    for payload, problem in (('{"a": 1, "a": 2}', "the key 'a' twice"), ("[NaN]", "NaN"), (r'"\u0000"', "U+0000")):
+        refused = await cli("jobs", "send", mail, "--payload", payload)
+        assert refused.code == 64, refused
+        assert problem in refused.err
+    assert (await cli("jobs", "list", mail, "-o", "json")).json == []

@@ -120,3 +120,13 @@ async def test_list_filters(cli: Cli, client: Client, worker: Connection, shop: 
     assert await count("--status", "failed") == 1
     assert await count("--flow", "other") == 0
     assert await count("--hours", "1", "--limit", "1") == 1
+
+
+async def test_an_input_is_stored_as_it_was_given(cli: Cli, client: Client, shop: str) -> None:
+    text = '{"items": ["a"], "budget": 12345678901234567890.120}'
+    for target in (shop, "shop_flows:shop"):
+        started = await cli("runs", "start", target, "--input", text)
+        assert (started.code, started.err) == (0, "")
+        async with client:
+            assert (await client.run(UUID(started.out.strip()))).run.input_json.decode() == text
+        assert "12345678901234567890.120" in (await cli("runs", "show", started.out.strip(), "-o", "json")).out

@@ -12,10 +12,11 @@ from flowworker.cli.draining import chosen
 from flowworker.cli.reloading import farewell
 from flowworker.cli.run import termination_log
 from flowworker.cli.termination import leave_reason
-from flowworker.cli.values import headers, json_value
+from flowworker.cli.values import headers, json_text
 from flowworker.database.records import SourceKind
 from flowworker.database.workers_admin import WorkerReport
 from flowworker.definition.codec import InputError
+from flowworker.definition.json_text import JsonText
 from flowworker.errors import DataError, MissingRightsError, UsageError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -97,17 +98,17 @@ def test_every_error_has_its_exit_code(error: BaseException, message: str, code:
     assert explain(error) == (message, code)
 
 
-def test_json_values_come_from_everywhere(tmp_path: Path) -> None:
+def test_json_comes_from_everywhere_and_stays_as_it_is_written(tmp_path: Path) -> None:
     (tmp_path / "value.json").write_text("[1]")
-    assert json_value(None, "--input") is None
-    assert json_value('{"a": 123456789012345678901234567890}', "--input") == {"a": 123456789012345678901234567890}
-    assert json_value(f"@{tmp_path}/value.json", "--input") == [1]
+    assert json_text(None, "--input") is None
+    assert json_text('{"a": 12345678901234567890.10}', "--input") == JsonText('{"a": 12345678901234567890.10}')
+    assert json_text(f"@{tmp_path}/value.json", "--input") == JsonText("[1]")
 
 
-@pytest.mark.parametrize("text", ["{", "word", "@/does/not/exist", "@"])
+@pytest.mark.parametrize("text", ["{", "word", "@/does/not/exist", "@", '{"a": 1, "a": 2}', "NaN"])
 def test_what_is_no_json_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError, match="--payload"):
-        json_value(text, "--payload")
+        json_text(text, "--payload")
 
 
 def test_headers_are_pairs() -> None:

@@ -9,7 +9,7 @@ from flowworker.cli.jobs_view import job_columns, job_text
 from flowworker.cli.options import Dsn, DsnFile, Limit, OutputOption, with_client
 from flowworker.cli.output import Output, as_json, say, show
 from flowworker.cli.references import queue_or_name
-from flowworker.cli.values import headers, json_value
+from flowworker.cli.values import headers, json_text
 from flowworker.client import Client
 from flowworker.database.jobs_admin import JobState
 
@@ -47,7 +47,7 @@ def send(
 ) -> None:
     """Send one job to QUEUE and print its id."""
     target = queue_or_name(queue)
-    value = json_value(payload, "--payload")
+    value = json_text(payload, "--payload")
     extra = headers(header or [])
 
     async def work(client: Client) -> None:

@@ -11,7 +11,7 @@ from flowworker.cli.options import Dsn, DsnFile, Limit, OutputOption, run_uuid, 
 from flowworker.cli.output import Output, as_json, note, say, show
 from flowworker.cli.references import flow_or_slug
 from flowworker.cli.runs_view import run_columns, run_text
-from flowworker.cli.values import json_value
+from flowworker.cli.values import json_text
 from flowworker.cli.watching import watch as watch_run
 from flowworker.client import Client
 from flowworker.database.records import RunStatus
@@ -47,7 +47,7 @@ def start(
 ) -> int:
     """Start a run of FLOW and print its id."""
     target = flow_or_slug(flow)
-    value = json_value(run_input, "--input")
+    value = json_text(run_input, "--input")
     chosen = None if run_id is None else run_uuid(run_id)
 
     async def work(client: Client) -> int:

@@ -3,23 +3,25 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
+from flowworker.definition.json_text import JsonText
 from flowworker.errors import UsageError
 
 
-def json_value(text: str | None, option: str) -> Any:
-    """The value of an option: JSON, `@FILE`, or `-` for standard input; None, when not given, is null.
+def json_text(text: str | None, option: str) -> JsonText | None:
+    """An option as it is written: JSON, `@FILE`, or `-` for standard input; None, which is null, when not given.
 
     Raises:
-        UsageError: the file cannot be read, or it is no JSON.
+        UsageError: the file cannot be read, it is no JSON, or the database would not keep all of it.
     """
     if text is None:
         return None
     try:
-        return json.loads(_content(text, option))
+        return JsonText.parse(_content(text, option))
     except json.JSONDecodeError as error:
         raise UsageError(f"{option} is no JSON: {error}; text needs its own quotes, as in '\"text\"'") from None
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from None
 
 
 def headers(pairs: list[str]) -> dict[str, str] | None:

@@ -1,26 +1,40 @@
 """JSON in and out of a handler, by the types of its signature.
 
-Encoding is faithful or it fails: what jsonb cannot hold (NaN, infinities, U+0000, lone surrogates, unknown objects) is
-an error that says where in the output it is. pydantic by itself writes null for NaN, so every null is looked at twice;
-outputs without null, NaN and escapes, which is nearly all, pay for three substring searches only.
+Encoding is faithful or it fails: what JSON or jsonb would lose (NaN, infinities, U+0000, lone surrogates, unknown
+objects, keys that become one, masked secrets) is an error that says where in the output it is. What pydantic loses in
+silence is looked for only where the type or the text gives reason to; nearly all outputs pay for a few substring
+searches.
 """
 
-import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
-from pydantic_core import ErrorDetails, PydanticSerializationError
+from pydantic_core import ErrorDetails, PydanticSerializationError, SchemaSerializer
 
-Path: TypeAlias = tuple[str | int, ...]
+from flowworker.definition.exact_numbers import SHORT, ExactReader
+from flowworker.definition.losses import (
+    MASK,
+    Finding,
+    Path,
+    doubled_keys,
+    has_unbounded_decimals,
+    is_iterator,
+    iterators,
+    lost_numbers,
+    masked_secrets,
+    merged_keys,
+    parsed,
+    shortened,
+    survey,
+    unencodable,
+    zero_characters,
+)
+from flowworker.definition.schemas import keeping_extras, keeping_subclasses, traits_of
 
 ERRORS_SHOWN = 3
-VALUE_SHOWN = 80
-"""Characters of an offending value that a message repeats."""
-
 _NOT_FINITE = (b"null", b"NaN", b"Infinity")
 
 
@@ -39,17 +53,41 @@ class Reader:
     subject: str
     """What is read, for messages: `parameter 'site' of step 'urls' of flow 'report'`."""
     adapter: TypeAdapter[Any]
+    _exact: ExactReader = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_exact", ExactReader(self.adapter.core_schema))
 
     def read(self, text: bytes) -> Any:
-        """The value.
+        """The value; digits that a 64-bit float has no room for are kept where the type does.
 
         Raises:
-            InputError: the JSON does not fit the type.
+            InputError: the JSON does not fit the type, or it could not be read without a loss.
         """
         try:
-            return self.adapter.validate_json(text)
+            value = self.adapter.validator.validate_json(text)
         except ValidationError as error:
             raise InputError(explain(error, self.subject)) from error
+        if len(text) > SHORT and self._exact.wanted(text):
+            return read_exactly(self._exact, text, self.subject)
+        return value
+
+
+def read_exactly(reader: ExactReader, text: bytes, subject: str) -> Any:
+    """Read a text whose numbers have more digits than floats.
+
+    Raises:
+        InputError: digits would be lost.
+    """
+    try:
+        value, overflowing = reader.read(text)
+        if overflowing:
+            Writer(subject=subject, adapter=ANYTHING).write(value)
+    except ValidationError as error:
+        raise InputError(explain(error, subject)) from error
+    except OutputError as error:
+        raise InputError(f"{error}; the number sent has more than 308 digits") from error
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,25 +96,41 @@ class Writer:
 
     subject: str
     adapter: TypeAdapter[Any]
+    _serializer: SchemaSerializer = field(init=False, repr=False, compare=False)
+    _dataclasses: tuple[type, ...] = field(init=False, repr=False, compare=False)
+    _is_open: bool = field(init=False, repr=False, compare=False)
+    _allows_extras: bool = field(init=False, repr=False, compare=False)
+    _plain_type: type | None = field(init=False, repr=False, compare=False)
+    """What a value must be to be written by orjson when all in it is plain JSON; None: nothing is."""
+
+    def __post_init__(self) -> None:
+        schema = self.adapter.core_schema
+        traits = traits_of(schema)
+        serializer = keeping_extras(schema) if traits.typed_dicts else self.adapter.serializer
+        object.__setattr__(self, "_serializer", serializer)
+        object.__setattr__(self, "_dataclasses", traits.dataclasses)
+        object.__setattr__(self, "_is_open", traits.open)
+        object.__setattr__(self, "_allows_extras", traits.allows_extras)
+        object.__setattr__(self, "_plain_type", _plain_type(schema))
 
     def write(self, value: object) -> bytes:
         """The JSON.
 
-        A value that is not of the declared type is converted to it where pydantic can (a dict to a model), as for
-        inputs.
+        An iterator is written as the list of its items. A subclass keeps all its fields. A value that is not of the
+        declared type is converted to it where pydantic can without leaving anything out (a dict to a model).
 
         Raises:
-            OutputError: the value does not fit the type, or JSON or jsonb cannot hold it.
+            OutputError: the value does not fit the type, or something of it would be lost.
         """
-        try:
-            text = self.adapter.dump_json(value, by_alias=True, warnings="error")
-        except (PydanticSerializationError, RecursionError) as error:
-            value = self._converted(value, error)
-            text = self._dumped(value)
+        if is_iterator(value):
+            value = list(cast("Iterable[object]", value))
+        text, plain = self._surveyed(value) if self._is_open else (self._dumped(value), False)
         if value is not None and any(token in text for token in _NOT_FINITE):
-            self._refuse_lost_numbers(value, text)
+            self._refuse_lost_numbers(value, text, plain)
         if b"\\u0000" in text:
-            self._refuse_zero_characters(text)
+            self._refuse(zero_characters(parsed(text)))
+        if b"*" in text and MASK in text:
+            self._refuse(masked_secrets(self._python(value), parsed(text)))
         return text
 
     def may_write_array(self) -> bool:
@@ -87,37 +141,70 @@ class Writer:
             return True
         return _is_array(schema, schema.get("$defs", {}))
 
-    def _converted(self, value: object, cause: Exception) -> object:
-        try:
-            return self.adapter.validate_python(value)
-        except ValidationError as error:
-            self._refuse_unencodable(value, cause)
-            raise OutputError(explain(error, self.subject)) from error
+    def _surveyed(self, value: object) -> tuple[bytes, bool]:
+        """The text, and whether all of the value is plain JSON; for types that do not describe all of it."""
+        text, is_plain = survey(value)
+        if text is not None and is_plain and self._plain_type and isinstance(value, self._plain_type):
+            return text, True
+        if text is None:
+            self._refuse(iterators(value))
+        written = self._dumped(value)
+        if text is None:
+            self._refuse(doubled_keys(written))
+        return written, False
+
+    def _writing(self) -> SchemaSerializer:
+        if self._dataclasses and any(kind.__subclasses__() for kind in self._dataclasses):
+            return keeping_subclasses(self.adapter)
+        return self._serializer
 
     def _dumped(self, value: object) -> bytes:
         try:
-            return self.adapter.dump_json(value, by_alias=True, warnings=False)
+            return self._writing().to_json(value, by_alias=True, warnings="error", polymorphic_serialization=True)
         except (PydanticSerializationError, RecursionError) as error:
-            self._refuse_unencodable(value, error)
+            return self._dumped_as_converted(value, error)
+
+    def _dumped_as_converted(self, value: object, cause: Exception) -> bytes:
+        self._refuse(iterators(value))
+        converted = self._converted(value, cause)
+        try:
+            return self._writing().to_json(converted, by_alias=True, warnings=False, polymorphic_serialization=True)
+        except (PydanticSerializationError, RecursionError) as error:
+            self._refuse(unencodable(converted, ()), error)
             raise OutputError(f"{self.subject} cannot be written as JSON: {error}") from error
 
-    def _refuse_unencodable(self, value: object, cause: Exception) -> None:
+    def _converted(self, value: object, cause: Exception) -> object:
         try:
-            problem = next(_unencodable(value, ()), None)
+            converted = self.adapter.validate_python(value, extra=None if self._allows_extras else "forbid")
+        except ValidationError as error:
+            self._refuse(unencodable(value, ()), cause)
+            raise OutputError(explain(error, self.subject)) from error
+        self._refuse(merged_keys(value, converted))
+        return converted
+
+    def _python(self, value: object) -> object:
+        return self._writing().to_python(value, by_alias=True, warnings=False, polymorphic_serialization=True)
+
+    def _refuse_lost_numbers(self, value: object, text: bytes, plain: bool) -> None:
+        before = value if plain else self._python(value)
+        self._refuse(lost_numbers(before, parsed(text)))
+        if has_unbounded_decimals(before):
+            self._read_back(text)
+
+    def _read_back(self, text: bytes) -> None:
+        try:
+            self.adapter.validator.validate_json(text)
+        except ValidationError as error:
+            raise OutputError(explain(error, self.subject)) from error
+
+    def _refuse(self, findings: Iterator[Finding], cause: Exception | None = None) -> None:
+        try:
+            found = next(findings, None)
         except RecursionError:
-            problem = None
-        if problem is not None:
-            path, reason = problem
-            raise OutputError(f"{place_in(self.subject, path)} {reason}") from cause
-
-    def _refuse_lost_numbers(self, value: object, text: bytes) -> None:
-        plain = self.adapter.dump_python(value, by_alias=True, warnings=False)
-        for path, number in _lost_numbers(plain, _parsed(text), ()):
-            raise OutputError(f"{place_in(self.subject, path)} is {number}, which JSON does not have")
-
-    def _refuse_zero_characters(self, text: bytes) -> None:
-        for path in _zero_characters(_parsed(text), ()):
-            raise OutputError(f"{place_in(self.subject, path)} contains U+0000, which PostgreSQL's jsonb does not take")
+            return
+        if found is not None:
+            path, problem = found
+            raise OutputError(f"{place_in(self.subject, path)} {problem}") from cause
 
 
 def explain(error: ValidationError, subject: str) -> str:
@@ -131,12 +218,6 @@ def explain(error: ValidationError, subject: str) -> str:
 def place_in(subject: str, path: Path) -> str:
     """A place inside a value: `output of step 'total' at .urls[3]`."""
     return f"{subject} at {_dotted(path)}" if path else subject
-
-
-def shortened(value: object) -> str:
-    """A value for a message, cut when it is long."""
-    text = repr(value)
-    return text if len(text) <= VALUE_SHOWN else f"{text[: VALUE_SHOWN - 1]}…"
 
 
 def _is_array(schema: Mapping[str, Any], definitions: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -157,63 +238,23 @@ def _dotted(path: Path) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
 
 
-def _parsed(text: bytes) -> object:
-    """JSON as Python values, except that whole numbers stay text: Python refuses to convert very long ones."""
-    return json.loads(text, parse_int=str)
+def _plain_type(schema: Mapping[str, Any]) -> type | None:
+    """What every value of a type is an instance of, if the type says nothing more about it."""
+    if "serialization" in schema:
+        return None
+    match schema["type"]:
+        case "any":
+            return object
+        case "dict" if _says(schema, "keys_schema") in {"any", "str"} and _says(schema, "values_schema") == "any":
+            return dict
+        case "list" if _says(schema, "items_schema") == "any":
+            return list
+        case _:
+            return None
 
 
-def _children(value: object) -> Iterator[tuple[str | int, object]]:
-    if isinstance(value, Mapping):
-        for key, child in cast("Mapping[object, object]", value).items():
-            yield str(key), child
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        yield from enumerate(cast("Sequence[object]", value))
-
-
-def _lost_numbers(plain: object, written: object, path: Path) -> Iterator[tuple[Path, float]]:
-    """Numbers that are not finite and became null (or a token that is no JSON) on the way.
-
-    A model configured to write such numbers as strings has chosen so, and is left alone.
-    """
-    if isinstance(plain, float):
-        if not math.isfinite(plain) and not isinstance(written, str):
-            yield path, plain
-        return
-    before, after = list(_children(plain)), list(_children(written))
-    if len(before) == len(after):
-        for (_, child), (key, kept) in zip(before, after, strict=True):
-            yield from _lost_numbers(child, kept, (*path, key))
-
-
-def _zero_characters(value: object, path: Path) -> Iterator[Path]:
-    if isinstance(value, str) and "\0" in value:
-        yield path
-    for key, child in _children(value):
-        if isinstance(key, str) and "\0" in key:
-            yield (*path, key.replace("\0", "\\u0000"))
-        yield from _zero_characters(child, (*path, key))
-
-
-def _unencodable(value: object, path: Path) -> Iterator[tuple[Path, str]]:
-    """Where a value holds something JSON has no word for."""
-    if isinstance(value, str):
-        if _has_lone_surrogate(value):
-            yield path, f"contains half of a surrogate pair: {shortened(value)}"
-        return
-    children = list(_children(value))
-    for key, child in children:
-        if isinstance(key, str) and _has_lone_surrogate(key):
-            yield path, f"has a key with half of a surrogate pair: {shortened(key)}"
-        yield from _unencodable(child, (*path, key))
-    if not children:
-        try:
-            ANYTHING.dump_json(value)
-        except (PydanticSerializationError, RecursionError) as error:
-            yield path, f"is a {type(value).__qualname__}, which cannot be written as JSON: {error}"
-
-
-def _has_lone_surrogate(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)
+def _says(schema: Mapping[str, Any], part: str) -> str:
+    return schema.get(part, {"type": "any"})["type"]
 
 
 ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)

@@ -1,14 +1,15 @@
 """A user's function with everything needed to run it: read its arguments, call it, write its output."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from flowworker.definition.codec import InputError, OutputError, Reader, Writer, explain
+from flowworker.definition.codec import InputError, OutputError, Reader, Writer, explain, read_exactly
 from flowworker.definition.context import TaskContext
+from flowworker.definition.exact_numbers import SHORT, ExactReader
 from flowworker.definition.reference import HandlerReference
 
 
@@ -37,6 +38,10 @@ class Dependencies:
     model: type[BaseModel]
     """One field per parameter, `p0` for the first…, aliased to the step's slug: any slug is a legal alias."""
     names: tuple[str, ...]
+    _exact: ExactReader = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_exact", ExactReader(self.model.__pydantic_core_schema__))
 
     def read(self, text: bytes) -> dict[str, Any]:
         """Values by parameter name.
@@ -49,6 +54,8 @@ class Dependencies:
             found = self.model.__pydantic_validator__.validate_json(text)
         except ValidationError as error:
             raise InputError(self._explained(error)) from error
+        if len(text) > SHORT and self._exact.wanted(text):
+            found = read_exactly(self._exact, text, f"input of {self.subject}")
         return {name: getattr(found, f"p{number}") for number, name in enumerate(self.names)}
 
     def _explained(self, error: ValidationError) -> str:

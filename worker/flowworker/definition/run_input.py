@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from flowworker.definition.codec import ANYTHING, Reader, Writer
+from flowworker.definition.json_text import JsonText
 from flowworker.definition.step import AnyStep, StepKind
 
 
@@ -25,14 +26,25 @@ def input_reader(step: AnyStep) -> Reader | None:
     return None
 
 
+def encode(value: object, *, subject: str) -> bytes:
+    """Write a value as JSON, text of JSON as it is.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    if isinstance(value, JsonText):
+        return value.text.encode()
+    return Writer(subject=subject, adapter=ANYTHING).write(value)
+
+
 def encode_checked(value: object, *, subject: str, readers: Iterable[Reader]) -> bytes:
-    """Write a value as JSON and make sure that everyone who will read it can.
+    """Write a value as JSON, text of JSON as it is, and make sure that all who will read it can.
 
     Raises:
         OutputError: it cannot be written.
         InputError: a reader would refuse it.
     """
-    text = Writer(subject=subject, adapter=ANYTHING).write(value)
+    text = encode(value, subject=subject)
     for reader in readers:
         reader.read(text)
     return text

@@ -4,10 +4,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, assert_never
 
-import orjson
-
 from flowworker.database.records import ClaimedTask
-from flowworker.definition.codec import ANYTHING, InputError, Writer
+from flowworker.definition.codec import ANYTHING, Reader, Writer
 from flowworker.definition.context import TaskContext
 from flowworker.definition.flow import Flow
 from flowworker.definition.handler import Arguments, RunMode
@@ -60,17 +58,17 @@ class HookHandler:
     queue_name: str
     mode: RunMode = RunMode.ASYNC
     needs_flow_input: bool = False
+    reader: Reader = field(init=False)
     writer: Writer = field(init=False)
 
     def __post_init__(self) -> None:
         writer = Writer(subject=f"result of perform_work for queue {self.queue_name!r}", adapter=ANYTHING)
         object.__setattr__(self, "writer", writer)
+        reader = Reader(subject=f"payload of queue {self.queue_name!r}", adapter=ANYTHING)
+        object.__setattr__(self, "reader", reader)
 
     def decode(self, input: bytes, flow_input: bytes | None) -> Arguments:  # noqa: A002 - pgflow's word
-        try:
-            return Arguments(values={"payload": orjson.loads(input)})
-        except orjson.JSONDecodeError as error:
-            raise InputError(f"payload of queue {self.queue_name!r} is no JSON: {error}") from error
+        return Arguments(values={"payload": self.reader.read(input)})
 
     @property
     def wants_context(self) -> bool:

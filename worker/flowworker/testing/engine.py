@@ -12,8 +12,6 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
-import orjson
-
 from flowworker.database.records import ClaimedTask, Receipt, Released, TaskResult, Verdict
 from flowworker.definition.flow import Flow
 from flowworker.errors import InternalError
@@ -23,6 +21,7 @@ from flowworker.runtime.execution.flow_inputs import RunInputs
 from flowworker.runtime.holdings import Holding, Holdings
 from flowworker.runtime.source import Source
 from flowworker.runtime.workload import Workload, router_of
+from flowworker.testing import memory_json
 from flowworker.testing.results import Attempt, attempt_of
 
 
@@ -152,7 +151,7 @@ class Engine:
 
 
 def _decoder(workload: Workload) -> Callable[[bytes], Any]:
-    return workload.decode_input if isinstance(workload, Flow) else orjson.loads
+    return workload.decode_input if isinstance(workload, Flow) else memory_json.loads
 
 
 def _nothing(*_arguments: object) -> None:

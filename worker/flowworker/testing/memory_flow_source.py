@@ -1,6 +1,5 @@
 """The source of a flow in memory."""
 
-import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import assert_never
@@ -29,10 +28,10 @@ from flowworker.database.verdicts import receipt_of_row
 from flowworker.definition.flow import Flow
 from flowworker.runtime.source import Claim, Finish, Recovery
 from flowworker.runtime.sources.flow_source import EXTENSION_MARGIN, GRACE
-from flowworker.testing import memory_runs
+from flowworker.testing import memory_json, memory_runs
 from flowworker.testing.memory_queue import Message, MessageQueue
 from flowworker.testing.memory_runs import Run, State, Task
-from flowworker.testing.memory_store import MemoryStore, as_json
+from flowworker.testing.memory_store import MemoryStore
 
 READ_VISIBILITY = 5.0
 
@@ -137,7 +136,7 @@ class MemoryFlowSource:
         Raises:
             UnknownRunError: there is no such run.
         """
-        return as_json(self._store.run(run_id).input)
+        return memory_json.dumps(self._store.run(run_id).input)
 
     async def recover(self, dead: Collection[Peer], held: Callable[[], Collection[int]] | None = None) -> Recovery:
         """Give back what the dead and no worker hold, and what this worker holds only here. See `Source.recover`."""
@@ -207,8 +206,8 @@ class MemoryFlowSource:
             enqueued_at=self._store.timestamp(message.enqueued_at),
             visible_at=self._store.timestamp(message.visible_at),
             started_at=self._store.timestamp(at.stamp),
-            input=as_json(memory_runs.input_of(task)),
-            flow_input=None if task.step.is_map else as_json(task.run.input),
+            input=memory_json.dumps(memory_runs.input_of(task)),
+            flow_input=None if task.step.is_map else memory_json.dumps(task.run.input),
             headers=message.headers,
         )
 
@@ -280,7 +279,7 @@ class MemoryFlowSource:
         match outcome:
             case Completed(output=output):
                 try:
-                    value = json.loads(output, parse_constant=_refuse)
+                    value = memory_json.loads(output)
                 except ValueError as error:
                     message = f"the database refused the output: {error}"
                     lower = Failed(kind=FailureKind.OUTPUT, message=message, stacktrace=None, duration=0.0)
@@ -329,7 +328,3 @@ def _is_running(task: Task) -> bool:
 def _run_end(run: Run) -> RunEnd:
     duration = (run.ended_at or run.started_at) - run.started_at
     return RunEnd(run_id=run.run_id, status=run.status, duration=duration, error=run.error)
-
-
-def _refuse(constant: str) -> object:
-    raise ValueError(f"{constant} is no JSON")

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-import orjson
-
 from flowworker.database.headers import KEY, our_headers
+from flowworker.testing import memory_json
 
 ROUNDING = 1e-6
 """Seconds by which a clock that was moved to the very moment of visibility may fall short of it."""
@@ -29,9 +28,9 @@ class Message:
 
     def note(self, ours: dict[str, object]) -> None:
         """Add to our corner of the headers, and leave the rest alone."""
-        found: Any = None if self.headers is None else orjson.loads(self.headers)
+        found: Any = None if self.headers is None else memory_json.loads(self.headers)
         rest: dict[str, Any] = found if isinstance(found, dict) else {}  # pyright: ignore[reportUnknownVariableType]
-        self.headers = orjson.dumps({**rest, KEY: {**our_headers(self.headers), **ours}})
+        self.headers = memory_json.dumps({**rest, KEY: {**our_headers(self.headers), **ours}})
 
 
 @dataclass(slots=True, kw_only=True)

@@ -4,8 +4,6 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
-import orjson
-
 from flowworker.database.headers import count_of, our_headers
 from flowworker.database.job_outcomes import plan_for, verdict_of_row, verdict_on
 from flowworker.database.queue_jobs import HOLDER_PATIENCE, LEASE, Ending, JobNow, ReadJob
@@ -16,6 +14,7 @@ from flowworker.errors import UnknownRunError
 from flowworker.runtime.source import Claim, Finish, Recovery
 from flowworker.runtime.sources.queue_source import burial_of, claimed_task
 from flowworker.runtime.sources.writing import Entry, write_all
+from flowworker.testing import memory_json
 from flowworker.testing.memory_queue import ROUNDING, Message, MessageQueue
 from flowworker.testing.memory_store import MemoryStore
 
@@ -146,7 +145,7 @@ class MemoryQueueSource:
         if message is None:
             verdict = verdict_of_row(plan, entry.outcome, self._archived(plan.fence.msg_id), self._worker_id)
             return Receipt(result=entry.result, verdict=verdict)
-        message.note(orjson.loads(plan.ours))
+        message.note(memory_json.loads(plan.ours))
         verdict = verdict_on(plan, entry.outcome)
         if isinstance(plan, Ending):
             self._queue.move_to_archive([message.msg_id])

@@ -15,6 +15,7 @@ from flowworker.database.records import RunStatus
 from flowworker.definition.flow import Flow
 from flowworker.definition.step import AnyStep, StepKind
 from flowworker.errors import DataError
+from flowworker.testing import memory_json
 from flowworker.testing.memory_queue import MessageQueue
 
 
@@ -212,7 +213,7 @@ def _violate(task: Task, output: Any, hungry: StepRun, *, at: Instant) -> None:
 
 def _json_type(value: Any) -> str:
     names = {"{": "object", "[": "array", '"': "string", "t": "boolean", "f": "boolean", "n": "null"}
-    return names.get(json.dumps(value)[0], "number")
+    return names.get(memory_json.dumps(value)[:1].decode(), "number")
 
 
 def _feed_dependants(run: Run, done: StepRun) -> None:

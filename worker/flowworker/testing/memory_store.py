@@ -1,17 +1,16 @@
 """A database in memory: flows with their runs, queues with their jobs, and the workers that serve them."""
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID, uuid4
 
 from flowworker.database.records import Peer
 from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue
 from flowworker.errors import UnknownFlowError, UnknownQueueError, UnknownRunError
+from flowworker.testing import memory_json
 from flowworker.testing.memory_queue import Message, MessageQueue
 from flowworker.testing.memory_runs import Instant, Run, start_run
 
@@ -53,12 +52,20 @@ class MemoryStore:
         return Instant(seconds=seconds, stamp=self._latest)
 
     def add(self, workload: Flow | Queue) -> None:
-        """Create a flow, or a queue of jobs; does nothing when it exists."""
+        """Create a flow, or a queue of jobs; does nothing when it exists.
+
+        Raises:
+            UnknownQueueError: it would be the queue of another.
+        """
         match workload:
             case Flow():
+                if workload.slug in self.queues and workload.slug not in self.flows:
+                    raise UnknownQueueError(f"flow {workload.slug!r} would share its messages with a queue of jobs")
                 self.flows.setdefault(workload.slug, workload)
                 self.queues.setdefault(workload.slug, MessageQueue())
             case Queue():
+                if workload.name in self.flows:
+                    raise UnknownQueueError(f"queue {workload.name!r} is the queue of a flow")
                 self.queues.setdefault(workload.name, MessageQueue())
 
     def start(self, flow_slug: str, value: bytes, run_id: UUID | None = None) -> UUID:
@@ -73,7 +80,7 @@ class MemoryStore:
         run_id = run_id or self.new_id()
         if run_id not in self.runs:
             flow, queue = self.flows[flow_slug], self.queues[flow_slug]
-            self.runs[run_id] = start_run(flow, queue, run_id, json.loads(value), at=self.now())
+            self.runs[run_id] = start_run(flow, queue, run_id, memory_json.loads(value), at=self.now())
         return run_id
 
     def send(self, queue_name: str, payload: bytes, *, delay: float = 0.0, headers: bytes | None = None) -> int:
@@ -82,7 +89,9 @@ class MemoryStore:
         Raises:
             UnknownQueueError: no such queue was added.
         """
-        return self.queue(queue_name).send(payload, now=self.now().seconds, delay=delay, headers=headers)
+        return self.queue(queue_name).send(
+            memory_json.dumps(memory_json.loads(payload)), now=self.now().seconds, delay=delay, headers=headers
+        )
 
     def queue(self, name: str) -> MessageQueue:
         """Messages and archive of a queue.
@@ -158,8 +167,3 @@ class MemoryStore:
     def timestamp(self, seconds: float) -> datetime:
         """The clock's seconds as a point in time."""
         return EPOCH + timedelta(seconds=seconds)
-
-
-def as_json(value: Any) -> bytes:
-    """JSON the way jsonb prints it."""
-    return json.dumps(value, ensure_ascii=False).encode()

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from flowworker.database.jobs_admin import JobState
 from flowworker.database.records import Completed, Failed, Receipt, Released, RunStatus, Verdict
 from flowworker.definition.step import AnyStep
+from flowworker.testing import memory_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +79,7 @@ def attempt_of(receipt: Receipt, started_at: float) -> Attempt:
     output, error, stacktrace = None, receipt.error, None
     match outcome:
         case Completed():
-            output = orjson.loads(outcome.output)
+            output = memory_json.loads(outcome.output)
         case Failed():
             error, stacktrace = error or outcome.message, outcome.stacktrace
         case Released():
