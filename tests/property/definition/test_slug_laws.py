@@ -2,11 +2,17 @@
 
 import random
 import string
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import asyncpg
+import pytest
 
 from flowworker.database.connection import Connection
+from flowworker.database.identifiers import queue_table
+from flowworker.definition.queue import Queue
 from flowworker.definition.slugs import flow_slug_problem, queue_name_problem, step_slug_problem
+from flowworker.errors import DefinitionError
 
 ALPHABET = string.ascii_letters + string.digits + "_-$;' .\n\t\u00e9\u540d\u017f\uff21"
 EDGES = [
@@ -26,6 +32,9 @@ EDGES = [
     "x" * 129,
     "\u00e9" * 3,
 ]
+
+
+TROUBLE = ["\u00e9t\u00e9", "\u00fcber", "\u00dcBER", "\u540d" * 15, "\u540d" * 16, "\u00e9" * 32, "Mail", "a b", 'a"b']
 
 
 def names(number: int) -> list[str]:
@@ -52,9 +61,47 @@ async def test_a_flow_can_be_created_exactly_when_its_slug_is_accepted(owner: Co
         assert await is_possible(owner, "SELECT pgflow.create_flow($1)", slug) is (flow_slug_problem(slug) is None)
 
 
-async def test_a_queue_can_be_created_exactly_when_its_name_is_accepted(owner: Connection) -> None:
-    for name in filter(None, names(60)):  # pgmq itself takes the empty name; we do not
-        assert await is_possible(owner, "SELECT pgmq.create($1)", name) is (queue_name_problem(name) is None)
+async def test_a_queue_whose_name_is_accepted_is_found_under_it(owner: Connection) -> None:
+    """Of what pgmq takes we refuse the empty name, and outside of ASCII long names and capital letters."""
+    accepted = 0
+    for name in filter(None, [*names(120), *TROUBLE]):
+        possible = await is_possible(owner, "SELECT pgmq.create($1)", name)
+        if queue_name_problem(name) is None:
+            accepted += 1
+            assert possible, name
+            async with rolled_back(owner):
+                await owner.execute("SELECT pgmq.create($1)", name)
+                assert await owner.fetchval("SELECT to_regclass($1)", queue_table(name)) is not None, name
+        else:
+            assert not possible or not name.isascii(), name
+    assert accepted > 10
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("\u540d" * 32, "96 bytes"),
+        ("\u00e9" * 32, "64 bytes"),
+        ("\u00dcBER", "capital letter"),
+        ("\uff21", "capital letter"),
+        ("\ud800", "surrogate"),
+    ],
+)
+def test_a_name_that_databases_would_cut_or_fold_in_their_own_way_is_refused(name: str, problem: str) -> None:
+    assert problem in str(queue_name_problem(name))
+    with pytest.raises(DefinitionError, match=problem):
+        Queue(name)
+
+
+@asynccontextmanager
+async def rolled_back(connection: Connection) -> AsyncIterator[None]:
+    """What happens inside leaves nothing behind."""
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        yield
+    finally:
+        await transaction.rollback()
 
 
 async def is_possible(connection: Connection, statement: str, name: str) -> bool:

@@ -18,7 +18,7 @@ from flowworker.definition.codec import OutputError, Reader, Writer
 from flowworker.definition.handler import Dependencies, Handler, NamedReader, RunMode
 from flowworker.definition.place import Caller
 from flowworker.definition.reference import HandlerReference
-from flowworker.definition.signature import Parameter, Signature, adapter_for, read_signature
+from flowworker.definition.signature import Parameter, Signature, adapter_for, read_signature, underlying
 from flowworker.errors import DefinitionError
 
 RunIn: TypeAlias = Literal["thread", "process"]
@@ -109,10 +109,18 @@ def bind_job(subject: Subject) -> Handler:
 def _signature(subject: Subject) -> Signature:
     if not callable(subject.function):
         raise subject.error(f"the handler must be a function, got {subject.function!r}")
-    plain = inspect.unwrap(subject.function)
+    if inspect.isclass(subject.function):
+        raise subject.error(f"the handler must be a function, {subject.function.__qualname__} is a class")
+    plain = underlying(subject.function)
     if inspect.isgeneratorfunction(plain) or inspect.isasyncgenfunction(plain):
         raise subject.error("the handler is a generator; it must return its output, not yield it")
-    return read_signature(subject.function, caller=subject.caller, subject=subject.title)
+    signature = read_signature(subject.function, caller=subject.caller, subject=subject.title)
+    if signature.parameters and signature.parameters[0].is_receiver:
+        raise subject.error(
+            f"parameter {signature.parameters[0].name!r} shows a method that belongs to no object; "
+            "define a function, or pass the method of an object"
+        )
+    return signature
 
 
 def _roles(subject: Subject, signature: Signature, steps: Collection[str]) -> _Roles:
@@ -149,12 +157,13 @@ def _handler(
     needs_flow_input: bool = False,
 ) -> Handler:
     place = subject.caller.place
+    mode = _mode(subject, signature)
     output = adapter_for(signature.output, caller=subject.caller, subject=subject.title, what="the output")
     return Handler(
         location=HandlerReference(module=place.module, file=place.file, owner=subject.owner, name=subject.name),
         subject=subject.title,
-        function=subject.function,
-        mode=_mode(subject),
+        function=_callable(subject, mode),
+        mode=mode,
         positional=tuple(parameter.name for parameter in signature.parameters if not parameter.keyword_only),
         keywords=tuple(parameter.name for parameter in signature.parameters if parameter.keyword_only),
         context=context.name if context else None,
@@ -167,11 +176,14 @@ def _handler(
     )
 
 
-def _mode(subject: Subject) -> RunMode:
+def _mode(subject: Subject, signature: Signature) -> RunMode:
     is_async = inspect.iscoroutinefunction(subject.function)
+    gives_coroutine = is_async or signature.is_awaitable or inspect.iscoroutinefunction(underlying(subject.function))
+    if gives_coroutine and _is_cached(subject.function):
+        raise subject.error("functools.cache would give the same coroutine twice, but it can be awaited only once")
     match subject.run_in:
         case None:
-            return RunMode.ASYNC if is_async else RunMode.THREAD
+            return RunMode.ASYNC if gives_coroutine else RunMode.THREAD
         case _ if is_async:
             raise subject.error(f"run_in={subject.run_in!r} is for `def` handlers; this one is `async def`")
         case "thread":
@@ -180,6 +192,30 @@ def _mode(subject: Subject) -> RunMode:
             return _process_mode(subject)
         case other:
             raise subject.error(f"run_in must be 'thread' or 'process', got {other!r}")
+
+
+def _callable(subject: Subject, mode: RunMode) -> Callable[..., Any]:
+    """What a worker calls: for `RunMode.ASYNC` always something to await.
+
+    A plain function around a coroutine function (a decorator's, say) gives the coroutine, or has run it already.
+    """
+    function = subject.function
+    if mode is not RunMode.ASYNC or inspect.iscoroutinefunction(function):
+        return function
+
+    async def call(*arguments: Any, **keywords: Any) -> Any:
+        result = function(*arguments, **keywords)
+        return await result if inspect.isawaitable(result) else result
+
+    return call
+
+
+def _is_cached(function: Any) -> bool:
+    while function is not None:
+        if hasattr(function, "cache_info"):
+            return True
+        function = getattr(function, "__wrapped__", None)
+    return False
 
 
 def _process_mode(subject: Subject) -> RunMode:

@@ -1,6 +1,6 @@
 """Flows: what a user writes to describe a pgflow flow."""
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Concatenate, ParamSpec, TypedDict, TypeVar, Unpack, cast, overload
@@ -191,6 +191,8 @@ class Flow:
 
     def _add_single(self, function: Callable[..., Any], *, after: Sequence[AnyStep], settings: StepSettings) -> AnyStep:
         subject = self._subject(function, settings)
+        if not isinstance(after, Iterable) or isinstance(after, Step):
+            raise subject.error(f"after= takes a list of steps, got {after!r}")
         explicit = tuple(self._own_step(subject, step, "after").slug for step in after)
         handler = bind_single(subject, steps=self._steps.keys(), after=explicit)
         taken = handler.dependencies.names if handler.dependencies else ()
@@ -214,6 +216,7 @@ class Flow:
     def _subject(self, function: Callable[..., Any], settings: StepSettings) -> Subject:
         slug = settings.get("slug")
         slug = getattr(function, "__name__", "") if slug is None else slug
+        nameless = settings.get("slug") is None and not slug.isidentifier()
         subject = Subject(
             function=function,
             title=f"flow {self._slug!r}, step {slug!r}",
@@ -224,6 +227,10 @@ class Flow:
         )
         if unknown := settings.keys() - StepSettings.__annotations__.keys():
             raise subject.error(f"unknown option {', '.join(sorted(unknown))}")
+        if not callable(function):
+            raise subject.error(f"the handler must be a function, got {function!r}")
+        if nameless:
+            raise subject.error(f"{function!r} has no name that could be the step's; name it with slug=…")
         if problem := step_slug_problem(slug):
             raise subject.error(f"the slug {problem}")
         if slug in self._steps:

@@ -1,5 +1,6 @@
 """A user's function with everything needed to run it: read its arguments, call it, write its output."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from flowworker.definition.codec import InputError, OutputError, Reader, Writer, explain, read_exactly
 from flowworker.definition.context import TaskContext
 from flowworker.definition.exact_numbers import SHORT, ExactReader
+from flowworker.definition.outcomes import wish_in
 from flowworker.definition.reference import HandlerReference
 
 
@@ -144,9 +146,12 @@ class Handler:
     def call(self, arguments: Arguments, context: TaskContext | None) -> Any:
         """Call the function; a coroutine for `RunMode.ASYNC`. Only a function that `wants_context` needs one."""
         values = {**arguments.values, self.context: context} if self.context else arguments.values
-        return self.function(
-            *(values[name] for name in self.positional), **{name: values[name] for name in self.keywords}
-        )
+        try:
+            return self.function(
+                *(values[name] for name in self.positional), **{name: values[name] for name in self.keywords}
+            )
+        except ExceptionGroup as group:
+            raise wish_in(group) from group
 
     def encode(self, output: object) -> bytes:
         """Write the output as JSON.
@@ -154,7 +159,15 @@ class Handler:
         Raises:
             OutputError: it does not fit the return type, JSON or jsonb cannot hold it, or a map needs an array.
         """
-        text = self.writer.write(output)
+        try:
+            text = self.writer.write(output)
+        except OutputError as error:
+            if not inspect.iscoroutine(output):
+                raise
+            output.close()
+            raise OutputError(
+                f"{self.writer.subject} is a coroutine, which nothing awaits in a `def` handler; make it `async def`"
+            ) from error
         if self.feeds_map is not None and not text.startswith(b"["):
             raise OutputError(
                 f"{self.writer.subject} must be a list, because step {self.feeds_map!r} maps over it; "

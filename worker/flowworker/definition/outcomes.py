@@ -1,9 +1,9 @@
 """What a handler may raise to choose what happens next."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 
 class Retry(Exception):  # noqa: N818 - read as a command: `raise Retry(after=30)`
@@ -32,6 +32,27 @@ class Retry(Exception):  # noqa: N818 - read as a command: `raise Retry(after=30
 class Fail(Exception):  # noqa: N818 - read as a command: `raise Fail("no such account")`
     """Fail the task for good: no further attempt, whatever `max_attempts` says."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str = "the handler failed for good") -> None:
         """Take the text that is stored as the task's error."""
         super().__init__(message)
+
+
+def wish_in(error: BaseException) -> BaseException:
+    """What an exception asks for: a `Fail` or `Retry` in a group, as a TaskGroup raises it; itself where there is none.
+
+    A `Fail` wins over everything else in the group; of several `Retry` the one that waits longest does.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    members = list(_members(cast("BaseExceptionGroup[BaseException]", error)))
+    fails = [member for member in members if isinstance(member, Fail)]
+    retries = [member for member in members if isinstance(member, Retry)]
+    return next(iter(fails), max(retries, key=lambda retry: retry.after, default=error))
+
+
+def _members(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for member in group.exceptions:
+        if isinstance(member, BaseExceptionGroup):
+            yield from _members(cast("BaseExceptionGroup[BaseException]", member))
+        else:
+            yield member

@@ -49,7 +49,8 @@ class Queue:
         """Define a queue.
 
         Args:
-            name: of the pgmq queue; at most 47 characters, none of `$ ; -- '`. Only lower-case queues can notify.
+            name: of the pgmq queue; at most 47 bytes in UTF-8, none of `$ ; -- '`, no capital letters outside of
+                ASCII. Only lower-case queues can notify.
             max_attempts: attempts per job, 1 or more; 5 by default.
             base_delay: seconds; attempt n + 1 starts `base_delay * 2 ** n` after attempt n failed; 5 by default.
             timeout: seconds one attempt may take; 60 by default.
@@ -142,6 +143,10 @@ class Queue:
             run_in=run_in,
             caller=caller(),
         )
+        if type_name is not None and not isinstance(type_name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise subject.error(
+                f"type= takes text, which the field 'type' of a payload is compared with, got {type_name!r}"
+            )
         self._refuse_second(subject)
         job = Job(
             queue_name=self._name,

@@ -4,12 +4,13 @@ Annotations may be strings (`from __future__ import annotations`), name types lo
 definition, or name `TaskContext` although it is imported for type checkers only.
 """
 
+import functools
 import inspect
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, Any, NoReturn, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Never, NoReturn, Union, cast, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticUserError
@@ -18,6 +19,9 @@ from flowworker.definition.context import TaskContext
 from flowworker.definition.place import Caller
 
 _MISSING = inspect.Parameter.empty
+_NEVER_JSON = frozenset({"callable", "is-instance", "is-subclass"})
+"""Kinds of types that pydantic takes, although no JSON fits them."""
+
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -43,6 +47,11 @@ class Parameter:
         return TaskContext in _alternatives(self.type)
 
     @property
+    def is_receiver(self) -> bool:
+        """Whether it is the object of a method, which nothing here could give."""
+        return self.name in {"self", "cls"} and self.type is Any
+
+    @property
     def is_optional(self) -> bool:
         """Whether the annotation says that None is a value."""
         return types.NoneType in _alternatives(self.type)
@@ -54,15 +63,22 @@ class Signature:
 
     parameters: tuple[Parameter, ...]
     output: Any
+    """What a coroutine gives in the end, where the function gives one."""
+    is_awaitable: bool
+    """The annotation says that it must be awaited."""
 
 
 def read_signature(function: Callable[..., Any], *, caller: Caller, subject: str) -> Signature:
     """Read and resolve the signature of a handler.
 
     Raises:
-        DefinitionError: `*args` or `**kwargs`, or an annotation that cannot be resolved.
+        DefinitionError: no signature, `*args` or `**kwargs`, or an annotation that cannot be resolved.
     """
-    plain = inspect.unwrap(function)
+    plain = underlying(function)
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError) as error:
+        raise caller.place.error(subject, f"Python does not know the parameters of {function!r}") from error
     annotations = _Annotations(
         globals=getattr(plain, "__globals__", {}),
         locals={**caller.names, **_closure(plain)},
@@ -70,7 +86,7 @@ def read_signature(function: Callable[..., Any], *, caller: Caller, subject: str
         caller=caller,
     )
     parameters: list[Parameter] = []
-    for parameter in inspect.signature(function).parameters.values():
+    for parameter in signature.parameters.values():
         if parameter.kind in _VARIADIC:
             raise caller.place.error(
                 subject, f"{parameter} is not possible: a handler's parameters are found by their names, list them"
@@ -83,8 +99,27 @@ def read_signature(function: Callable[..., Any], *, caller: Caller, subject: str
                 default=parameter.default,
             )
         )
-    output = annotations.resolve("return", inspect.signature(function).return_annotation)
-    return Signature(parameters=tuple(parameters), output=Any if output is NoReturn else output)
+    output = annotations.resolve("return", signature.return_annotation)
+    is_awaitable = get_origin(output) in {Awaitable, Coroutine}
+    if is_awaitable:
+        output = get_args(output)[-1]
+    output = Any if output in {NoReturn, Never} else output
+    return Signature(parameters=tuple(parameters), output=output, is_awaitable=is_awaitable)
+
+
+def underlying(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with the code: inside of decorators, partials, bound methods and objects with `__call__`."""
+    found: Any = inspect.unwrap(function)
+    while not inspect.isfunction(found):
+        if isinstance(found, functools.partial):
+            found = inspect.unwrap(cast("functools.partial[Any]", found).func)
+        elif inspect.ismethod(found):
+            found = inspect.unwrap(found.__func__)
+        elif inspect.isroutine(found) or inspect.isclass(found):
+            break
+        else:
+            found = inspect.unwrap(type(found).__call__)
+    return found
 
 
 def adapter_for(annotation: Any, *, caller: Caller, subject: str, what: str) -> TypeAdapter[Any]:
@@ -94,10 +129,13 @@ def adapter_for(annotation: Any, *, caller: Caller, subject: str, what: str) -> 
         DefinitionError: pydantic cannot read this type from JSON, or write it.
     """
     try:
-        return TypeAdapter(annotation)
+        adapter: TypeAdapter[Any] = TypeAdapter(annotation)
     except PydanticUserError as error:
         reason = str(error).splitlines()[0]
         raise caller.place.error(subject, f"the type of {what} has no JSON form: {reason}") from error
+    if adapter.core_schema["type"] in _NEVER_JSON:
+        raise caller.place.error(subject, f"the type of {what} has no JSON form: {annotation!r}")
+    return adapter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

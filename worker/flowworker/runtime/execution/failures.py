@@ -7,7 +7,7 @@ from types import TracebackType
 from flowworker.database.records import Failed, FailureKind
 from flowworker.definition.child import ChildError
 from flowworker.definition.codec import InputError, OutputError
-from flowworker.definition.outcomes import Fail, Retry
+from flowworker.definition.outcomes import Fail, Retry, wish_in
 
 MESSAGE_LIMIT = 8_192
 """Most characters of an error message that are stored."""
@@ -18,6 +18,7 @@ STACKTRACE_LIMIT = 32_768
 
 def describe_failure(error: BaseException, *, duration: float) -> Failed:
     """What an exception that ended an attempt means."""
+    error = wish_in(error)
     return Failed(
         kind=_kind(error),
         message=_message(error),
