@@ -172,3 +172,25 @@ async def test_a_queue_that_differs_only_in_case_is_refused(owner: Connection) -
     await ensure_queue(owner, Queue("mail"), await detect(owner))
     with pytest.raises(UnknownQueueError, match="'mail', and both would share one table"):
         await ensure_queue(owner, Queue("Mail"), await detect(owner))
+
+
+async def test_a_queue_that_is_a_flow_s_is_refused(owner: Connection, worker: Connection) -> None:
+    await compile_flow(owner, make_flow("report"))
+    for connection in (owner, worker):
+        for name in ("report", "Report"):
+            for mode in CompileMode:
+                with pytest.raises(UnknownQueueError, match="is the queue of flow 'report'"):
+                    await ensure_queue(connection, Queue(name), await detect(connection), mode=mode)
+
+
+async def test_a_flow_whose_queue_is_one_of_jobs_is_refused(owner: Connection) -> None:
+    await ensure_queue(owner, Queue("Report"), await detect(owner))
+    with pytest.raises(ShapeMismatchError, match="a plain queue 'Report', whose jobs would share its messages"):
+        await compile_flow(owner, make_flow("report"))
+    assert await database_shape(owner, "report") is None
+
+
+async def test_a_role_that_may_not_see_flows_serves_queues(owner: Connection, worker: Connection) -> None:
+    await ensure_queue(owner, Queue("mail"), await detect(owner))
+    await owner.execute("REVOKE SELECT ON pgflow.flows FROM flowworker_worker")
+    assert await ensure_queue(worker, Queue("mail"), await detect(worker)) is Compiled.VERIFIED

@@ -74,7 +74,10 @@ async def test_every_problem_is_found_by_its_check_with_advice(healthy: Examinat
         ],
         "notify": [replace(healthy, notify={"sample": lost})],
         "flows": [replace(healthy, flow_problems={"sample": ["it is not in the database"]})],
-        "workers": [replace(healthy, stale_workers=[StaleWorker(worker_name="w", slug="sample", silence=60.0)])],
+        "workers": [
+            replace(healthy, stale_workers=[StaleWorker(worker_name="w", slug="sample", silence=60.0)]),
+            replace(healthy, shared_queues=[("w", "sample")]),
+        ],
         "leftovers": [replace(healthy, ownerless={"sample": 2}), replace(healthy, foreign_messages={"sample": 1})],
     }
     assert set(sick) == set(CHECKS)
@@ -105,6 +108,18 @@ async def test_leftovers_and_silent_workers_are_counted(healthy: Examination, wo
     assert examination.foreign_messages == {"sample": 1}
     assert [stale.worker_name for stale in examination.stale_workers] == ["gone"]
     assert problems(diagnose(examination)) == {"leftovers", "workers"}
+
+
+async def test_a_worker_that_takes_a_flow_for_a_queue_is_found(healthy: Examination, worker: Connection) -> None:
+    await worker.execute("""
+        INSERT INTO flowworker.workers
+            (worker_id, boot_id, kind, slug, worker_name, version, state, slots, reported_at)
+        SELECT gen_random_uuid(), gen_random_uuid(), 'queue', 'Sample', 'thief', '1', 'running', 1, clock_timestamp();
+    """)
+    findings = diagnose(await examine(worker, now=now))
+    assert [finding.found for finding in findings if finding.level is Level.ERROR] == [
+        "worker 'thief' serves 'Sample' as a queue of jobs, but it is the queue of a flow, whose messages it archives"
+    ]
 
 
 async def test_a_flow_that_is_not_compiled_is_reported(worker: Connection) -> None:

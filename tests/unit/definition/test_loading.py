@@ -149,3 +149,30 @@ def test_a_dot_in_place_of_the_colon_is_suggested(tmp_path: Path) -> None:
     (tmp_path / "dotted_flows.py").write_text("site = 1\n")
     with pytest.raises(HandlerImportError, match="did you mean 'dotted_flows:site'"):
         load("dotted_flows.site:site", directory=tmp_path)
+
+
+SHARED = """
+    from flowworker import Flow, Queue
+
+    first = {first}
+    second = {second}
+    both = [first, second]
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ('Flow("x")', 'Queue("x")'),
+        ('Queue("x")', 'Flow("X")'),
+        ('Queue("x")', 'Queue("X")'),
+        ('Flow("x")', 'Flow("X")'),
+    ],
+)
+@pytest.mark.parametrize("wanted", ["first", "both"])
+def test_a_flow_and_a_queue_that_share_their_messages_are_refused(
+    folder: Path, first: str, second: str, wanted: str
+) -> None:
+    (folder / "shop_shared.py").write_text(dedent(SHARED.format(first=first, second=second)))
+    with pytest.raises(DefinitionError, match=r"shop_shared.py:\d: .*would share the messages of .*shop_shared.py:\d"):
+        load(f"shop_shared:{wanted}", directory=folder)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from flowworker.definition.flow import Flow
-from flowworker.definition.loading import Workload, load
+from flowworker.definition.loading import Workload, load, refuse_shared_queues
 from flowworker.definition.queue import Queue
 from flowworker.errors import UsageError
 from flowworker.runtime.workload import slug_of
@@ -15,9 +15,11 @@ def load_all(references: Sequence[str]) -> list[Workload]:
     Raises:
         HandlerImportError: one does not import, or names neither flow nor queue.
         UsageError: a flow or queue is named twice.
+        DefinitionError: two of them share their messages.
     """
     found = [workload for reference in references for workload in load(reference)]
     names = [(type(workload), slug_of(workload)) for workload in found]
+    refuse_shared_queues(found)
     for kind, name in names:
         if names.count((kind, name)) > 1:
             raise UsageError(f"{kind.__name__.lower()} {name!r} is named twice; one worker per flow or queue is enough")

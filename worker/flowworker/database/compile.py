@@ -5,6 +5,7 @@ is not called even where it exists, because on a database that it takes for a de
 all its runs. The comparison and the creation are ours on every core, under the lock that pgflow's compilation takes.
 """
 
+from contextlib import suppress
 from enum import StrEnum
 
 import asyncpg
@@ -79,7 +80,8 @@ async def ensure_queue(
     """Make sure that a plain pgmq queue exists.
 
     Raises:
-        UnknownQueueError: it does not and the mode is to verify, or another queue would share its table.
+        UnknownQueueError: it does not and the mode is to verify, or another queue would share its table, or it is the
+            queue of a flow.
         MissingRightsError: it does not, and the role may not create it, or may not even look.
         UnsupportedSchemaError: the database has no pgmq.
     """
@@ -87,6 +89,7 @@ async def ensure_queue(
     if not capabilities.pgmq:
         raise UnsupportedSchemaError("the database has no pgmq: run `flowworker db install` as its owner")
     try:
+        await _refuse_queue_of_flow(connection, name, capabilities)
         if await _queue_exists(connection, name):
             return Compiled.VERIFIED
         if mode is CompileMode.VERIFY:
@@ -134,6 +137,13 @@ async def _create(connection: Connection, code: FlowShape) -> None:
         raise ShapeMismatchError(
             code.slug, [f"flow {row['flow_slug']!r} in the database differs only in case and would share its queue"]
         )
+    for row in await connection.fetch(load("compile/queue"), code.slug):
+        name = row["queue_name"]
+        raise ShapeMismatchError(
+            code.slug,
+            [f"the database has a plain queue {name!r}, whose jobs would share its messages; a leftover without jobs "
+             f"goes with SELECT pgmq.drop_queue('{name}')"],
+        )  # fmt: skip
     options = code.options
     await connection.execute(
         load("compile/create_flow"), code.slug, options.max_attempts, options.base_delay, options.timeout
@@ -144,6 +154,18 @@ async def _create(connection: Connection, code: FlowShape) -> None:
             load("compile/add_step"), code.slug, step.slug, step.kind.value, list(step.dependencies),
             options.max_attempts, options.base_delay, options.timeout, options.start_delay,
         )  # fmt: skip
+
+
+async def _refuse_queue_of_flow(connection: Connection, name: str, capabilities: Capabilities) -> None:
+    """A worker for jobs would archive the messages of the flow's tasks, and its runs would wait for ever."""
+    if not capabilities.pgflow:
+        return
+    with suppress(asyncpg.InsufficientPrivilegeError):  # a role for queues alone may not look at flows
+        for row in await connection.fetch(load("compile/flow_of_queue"), name):
+            raise UnknownQueueError(
+                f"queue {name!r} is the queue of flow {row['flow_slug']!r}, whose tasks a queue of jobs would take: "
+                "give the queue another name"
+            )
 
 
 async def _queue_exists(connection: Connection, name: str) -> bool:

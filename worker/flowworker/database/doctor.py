@@ -86,6 +86,8 @@ class Examination:
     flow_problems: Mapping[str, Sequence[str]]
     """Per flow given: how it differs; empty: it agrees."""
     stale_workers: Sequence[StaleWorker] = ()
+    shared_queues: Sequence[tuple[str, str]] = ()
+    """Workers of a plain queue, by name, with the flow whose queue it is."""
     ownerless: Mapping[str, int]
     """Per flow: started tasks whose worker is gone."""
     foreign_messages: Mapping[str, int]
@@ -208,7 +210,10 @@ def check_flows(examination: Examination) -> Iterable[Finding]:
 
 
 def check_workers(examination: Examination) -> Iterable[Finding]:
-    """Whether workers vanished without anybody noticing."""
+    """Whether workers vanished without anybody noticing, or take the messages of a flow for jobs."""
+    for name, slug in examination.shared_queues:
+        yield _error("workers", f"worker {name!r} serves {slug!r} as a queue of jobs, but it is the queue of a flow, "
+                     "whose messages it archives", "stop that worker and give its queue another name")  # fmt: skip
     for worker in examination.stale_workers:
         yield _warning("workers", f"worker {worker.worker_name!r} of {worker.slug!r} is silent for "
                        f"{worker.silence:.0f} s", f"start a worker for {worker.slug!r}: it takes over")  # fmt: skip

@@ -53,6 +53,7 @@ async def examine(connection: Connection, *, now: Callable[[], datetime], flows:
         flow_problems={flow.slug: await _flow_problems(connection, flow, capabilities) for flow in flows},
         stale_workers=await _visible(_stale_workers(connection), []) if capabilities.own_schema else [],
         ownerless=await _visible(_ownerless(connection), {}) if both else {},
+        shared_queues=await _visible(_shared_queues(connection), []) if both else [],
         foreign_messages=await _visible(_foreign_messages(connection), {}) if capabilities.pgflow else {},
     )
 
@@ -104,6 +105,11 @@ async def _flow_problems(connection: Connection, flow: Flow, capabilities: Capab
 
 async def _stale_workers(connection: Connection) -> Sequence[StaleWorker]:
     return [StaleWorker(**row) for row in await connection.fetch(load("doctor/stale_workers"), STALE_AFTER)]
+
+
+async def _shared_queues(connection: Connection) -> Sequence[tuple[str, str]]:
+    rows = await connection.fetch(load("doctor/shared_queues"))
+    return [(row["worker_name"], row["slug"]) for row in rows]
 
 
 async def _ownerless(connection: Connection) -> Mapping[str, int]:

@@ -29,7 +29,7 @@ def load(reference: str, *, directory: Path | None = None) -> list[Workload]:
 
     Raises:
         HandlerImportError: it does not import, has no such object, or the object is something else.
-        DefinitionError: the module defines a flow or queue wrongly.
+        DefinitionError: the module defines a flow or queue wrongly, or two of them share their messages.
     """
     module_name, colon, object_path = reference.partition(":")
     if not module_name:
@@ -37,7 +37,31 @@ def load(reference: str, *, directory: Path | None = None) -> list[Workload]:
     module = import_module_or_file(module_name, directory=directory or Path.cwd())
     if not colon or not object_path:
         raise HandlerImportError(f"{reference!r} names no object; write one of: {_offered(module_name, module)}")
-    return _workloads(reference, _attribute(reference, module, object_path))
+    found = _workloads(reference, _attribute(reference, module, object_path))
+    refuse_shared_queues([*found, *(value for value in vars(module).values() if isinstance(value, (Flow, Queue)))])
+    return found
+
+
+def refuse_shared_queues(workloads: Iterable[Workload]) -> None:
+    """Make sure that every flow and every queue has messages of its own.
+
+    A flow and a queue of one name, in whatever case, are one pgmq queue: the queue's handlers would archive the
+    messages of the flow's tasks.
+
+    Raises:
+        DefinitionError: two are one queue in the database.
+    """
+    seen: dict[str, Workload] = {}
+    for workload in workloads:
+        other = seen.setdefault(_name(workload).lower(), workload)
+        if type(other) is not type(workload) or _name(other) != _name(workload):
+            raise workload.place.error(
+                repr(workload), f"it would share the messages of {other!r}, defined at {other.place.at}; rename one"
+            )
+
+
+def _name(workload: Workload) -> str:
+    return workload.slug if isinstance(workload, Flow) else workload.name
 
 
 def import_module_or_file(name: str, *, directory: Path) -> ModuleType:
