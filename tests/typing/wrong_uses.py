@@ -138,7 +138,7 @@ def wrong_outcomes() -> None:
 
 
 def wrong_failure() -> None:
-    raise Fail()  # pyright: ignore[reportCallIssue]
+    raise Fail(3)  # pyright: ignore[reportArgumentType]
 
 
 Flow(slug=1)  # pyright: ignore[reportArgumentType]

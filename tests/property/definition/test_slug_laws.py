@@ -2,7 +2,7 @@
 
 import random
 import string
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import asyncpg
@@ -94,7 +94,7 @@ def test_a_name_that_databases_would_cut_or_fold_in_their_own_way_is_refused(nam
 
 
 @asynccontextmanager
-async def rolled_back(connection: Connection) -> AsyncIterator[None]:
+async def rolled_back(connection: Connection) -> AsyncGenerator[None]:
     """What happens inside leaves nothing behind."""
     transaction = connection.transaction()
     await transaction.start()

@@ -12,6 +12,8 @@ from flowworker.definition.handler import RunMode
 from flowworker.definition.outcomes import wish_in
 from flowworker.testing import run_flow, run_job
 
+WRONG: Any = 3
+
 
 async def twice(number: int) -> int:
     return 2 * number
@@ -45,6 +47,9 @@ def at_once(function: Callable[..., Any]) -> Callable[..., Any]:
         return 2 * number
 
     return call
+
+
+NAMELESS: Callable[[int], int] = lambda number: 2 * number  # noqa: E731 - a lambda is what is tested
 
 
 class Twice:
@@ -113,7 +118,7 @@ def scaled(factor: int, /, number: int) -> int:
         (coroutine, RunMode.ASYNC),
         (with_defaults, RunMode.THREAD),
         (with_keywords, RunMode.ASYNC),
-        (lambda number: 2 * number, RunMode.THREAD),
+        (NAMELESS, RunMode.THREAD),
     ],
 )
 def test_whatever_can_be_called_is_a_handler(handler: Any, mode: RunMode) -> None:
@@ -204,7 +209,7 @@ def test_a_method_decorated_inside_of_its_class_is_refused() -> None:
             def send(self): ...
 
 
-@pytest.mark.parametrize("handler", [Twice(), functools.partial(twice), lambda number: number])
+@pytest.mark.parametrize("handler", [Twice(), functools.partial(twice), NAMELESS])
 def test_a_step_without_a_name_asks_for_one(handler: Any) -> None:
     with pytest.raises(DefinitionError, match="has no name that could be the step's; name it with slug="):
         Flow("flow").step(handler)
@@ -213,13 +218,12 @@ def test_a_step_without_a_name_asks_for_one(handler: Any) -> None:
 @pytest.mark.parametrize(
     ("define", "message"),
     [
-        (lambda: Flow(3), "the slug must be text, not int"),
-        (lambda: Queue(None), "the name must be text, not NoneType"),
-        (lambda: Flow("flow").step(slug=3)(twice), "the slug must be text, not int"),
-        (lambda: Flow("flow").step(after=None)(twice), "after= takes a list of steps, got None"),
-        (lambda: Flow("flow").step(after=Flow("other").step(twice))(twice), "after= takes a list of steps"),
-        (lambda: Queue("queue").job(type=3)(twice), "type= takes text"),
-        (lambda: Queue("queue").job("welcome"), "must be a function, got 'welcome'"),
+        (lambda: Flow(WRONG), "the slug must be text, not int"),
+        (lambda: Queue(WRONG), "the name must be text, not int"),
+        (lambda: Flow("flow").step(slug=WRONG)(twice), "the slug must be text, not int"),
+        (lambda: Flow("flow").step(after=WRONG)(twice), "after= takes a list of steps, got 3"),
+        (lambda: Queue("queue").job(type=WRONG)(twice), "type= takes text"),
+        (lambda: Queue("queue").job(WRONG), "must be a function, got 3"),
     ],
 )
 def test_an_option_of_another_type_is_a_definition_error(define: Any, message: str) -> None:

@@ -279,7 +279,7 @@ WRONG_STEPS: list[tuple[Any, dict[str, Any], str]] = [
     (coroutine, {"run_in": "thread"}, r"run_in='thread' is for `def` handlers"),
     (module_level, {"run_in": "fiber"}, r"run_in must be 'thread' or 'process', got 'fiber'"),
     (lambda: None, {"run_in": "process", "slug": "f"}, r"needs a function at the top level of a module"),
-    (functools.partial(module_level, 1), {}, r"the slug is empty"),
+    (functools.partial(module_level, 1), {}, r"has no name that could be the step"),
     (run, {}, r"the slug is a reserved word \(run\)"),
     (名, {}, r"the slug must be letters, digits and underscores"),
     (module_level, {"slug": "x" * 129}, r"has 129 characters, at most 128"),

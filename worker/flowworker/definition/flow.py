@@ -1,6 +1,6 @@
 """Flows: what a user writes to describe a pgflow flow."""
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Concatenate, ParamSpec, TypedDict, TypeVar, Unpack, cast, overload
@@ -191,7 +191,7 @@ class Flow:
 
     def _add_single(self, function: Callable[..., Any], *, after: Sequence[AnyStep], settings: StepSettings) -> AnyStep:
         subject = self._subject(function, settings)
-        if not isinstance(after, Iterable) or isinstance(after, Step):
+        if not hasattr(after, "__iter__"):
             raise subject.error(f"after= takes a list of steps, got {after!r}")
         explicit = tuple(self._own_step(subject, step, "after").slug for step in after)
         handler = bind_single(subject, steps=self._steps.keys(), after=explicit)

@@ -44,10 +44,11 @@ def wish_in(error: BaseException) -> BaseException:
     """
     if not isinstance(error, BaseExceptionGroup):
         return error
-    members = list(_members(cast("BaseExceptionGroup[BaseException]", error)))
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    members = list(_members(group))
     fails = [member for member in members if isinstance(member, Fail)]
     retries = [member for member in members if isinstance(member, Retry)]
-    return next(iter(fails), max(retries, key=lambda retry: retry.after, default=error))
+    return next(iter(fails), max(retries, key=lambda retry: retry.after, default=group))
 
 
 def _members(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

@@ -75,5 +75,6 @@ def _text_problem(name: object) -> str | None:
 def _length_problem(name: str) -> str | None:
     size = len(name.encode())
     if size > LONGEST_QUEUE_NAME:
-        return f"has {size} bytes in UTF-8, but a queue's name has at most {LONGEST_QUEUE_NAME}"
+        measure = "characters" if name.isascii() else "bytes in UTF-8"
+        return f"has {size} {measure}, but a queue's name has at most {LONGEST_QUEUE_NAME}"
     return None
