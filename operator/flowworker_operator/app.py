@@ -167,7 +167,7 @@ def _deliver(parts: _Parts, resource: Resource, kind: str | None, item: Object) 
     key = owner_or_self(resource, item)
     if kind == "DELETED":
         if parts.store.remove(resource, item) and resource == PODS:
-            parts.reconciler.pod_gone(key, item["metadata"]["uid"])
+            parts.reconciler.pod_gone(key, item)
     elif not parts.store.put(resource, item):
         return
     parts.queue.add(key)

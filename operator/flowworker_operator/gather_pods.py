@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from flowworker_operator.domain.health import end_words
 from flowworker_operator.domain.naming import DELETION_COST, DELETION_COST_ANNOTATION
 from flowworker_operator.domain.snapshot import ContainerState, Lease, PodState, Report
 from flowworker_operator.render.container import WORKER
@@ -44,6 +45,18 @@ def is_over(pod: Object) -> bool:
     return pod.get("status", _NOTHING).get("phase") in _OVER
 
 
+def has_ended(pod: Object) -> bool:
+    """Whether it is proven that no worker runs in a pod and none will: from the last state that was seen of it.
+
+    A pod whose object is deleted by force may run on for its whole grace period, and a node that is cut off may run a
+    pod that others have called Failed: a worker whose container was last seen running is only in doubt.
+    """
+    state = _worker_status(pod).get("state", _NOTHING)
+    if "running" in state:
+        return False
+    return is_over(pod) or ("terminated" in state and "deletionTimestamp" in pod["metadata"])
+
+
 def is_silent(pod: Object) -> bool:
     """Whether no worker runs in a pod for sure: it is over, or kubelet waits before it starts the container again.
 
@@ -62,7 +75,7 @@ def restarts(pod: Object) -> int:
 def last_end(pod: Object) -> str:
     """How the worker ended before its container was started again: the kubelet's word for it, and the exit code."""
     ended = _worker_status(pod).get("lastState", _NOTHING).get("terminated", _NOTHING)
-    return f"{ended.get('reason', 'Unknown')}, exit code {ended.get('exitCode', 'unknown')}"
+    return end_words(ended.get("reason", ""), ended.get("exitCode"))
 
 
 def _worker_status(pod: Object) -> Object:

@@ -18,10 +18,10 @@ from flowworker_operator.domain.announcements import deed, draining, lost, resta
 from flowworker_operator.domain.plan import Event, Plan
 from flowworker_operator.domain.planner import make_plan
 from flowworker_operator.domain.rejection import rejected
-from flowworker_operator.domain.snapshot import Claim, Fault, Lease, Moment, Report, Snapshot
+from flowworker_operator.domain.snapshot import Claim, Fault, Lease, Loss, Moment, Report, Snapshot
 from flowworker_operator.domain.urgency import urgent
 from flowworker_operator.gather import Design, History, Observed, claim_of, design, gather, status_of
-from flowworker_operator.gather_pods import is_silent, last_end, pod_state, restarts
+from flowworker_operator.gather_pods import has_ended, is_silent, last_end, pod_state, restarts
 from flowworker_operator.metrics import Decided, Metrics
 from flowworker_operator.probe import Key, Probes, Subject
 from flowworker_operator.secrets import Secrets
@@ -31,8 +31,10 @@ TICK = 5.0
 """Seconds between two rounds of a FlowWorker for which nothing happens."""
 SOON = 0.2
 """Seconds to the next round when this one was left half done."""
-BURYING = 12.0
+MARKING = 12.0
 """Seconds for which the database is told that no worker runs in a pod: two rounds at least."""
+DOUBT = 1.0
+"""Seconds to the next round while it is in doubt whether the worker of a deleted pod lives."""
 PATIENCE = 5.0
 """Seconds that a plan waits for the first reading of a database: the grace period of pods and the owner of a flow,
 of which there may be another, are known only with it."""
@@ -83,10 +85,19 @@ class Reconciler:
         self._wall = wall
         self._records: dict[Key, _Record] = {}
         self._gone: dict[Key, set[str]] = {}
+        self._doubted: dict[Key, dict[str, float]] = {}
+        """Since when pods are deleted whose worker may live on, by uid."""
 
-    def pod_gone(self, key: Key, uid: str) -> None:
-        """Remember that a pod was seen deleted; the next round tells the database that its worker is no more."""
-        self._gone.setdefault(key, set()).add(uid)
+    def pod_gone(self, key: Key, pod: Object) -> None:
+        """Remember that a pod was seen deleted; the next round marks its worker lost in the database.
+
+        At once where the pod's last state proves that the worker has ended, otherwise once it misses a heartbeat.
+        """
+        uid = pod["metadata"]["uid"]
+        if has_ended(pod):
+            self._gone.setdefault(key, set()).add(uid)
+        else:
+            self._doubted.setdefault(key, {})[uid] = self._clock()
 
     async def round(self, key: Key) -> float | None:
         """Do what one FlowWorker needs now; answers in how many seconds to look again, None when it is gone.
@@ -114,7 +125,8 @@ class Reconciler:
         if isinstance(record.design, Fault):
             return await self._reject(flowworker, record, record.design)
         fault = await self._connect(key, record, record.design)
-        self._tell(claim_of(flowworker), (*lost(await self._bury(key, record)), *self._restarted(key, record)))
+        losses = await self._mark_lost(key, record)
+        self._tell(claim_of(flowworker), (*self._lost(key, losses), *self._restarted(key, record)))
         if self._must_wait(key, record, fault) or self._store.get(FLOWWORKERS, key) is not flowworker:
             return "waiting", SOON  # in the second case it has changed while we asked others
         return await self._act(Target(flowworker=flowworker, design=record.design), record, fault)
@@ -133,7 +145,7 @@ class Reconciler:
             return "conflict", SOON
         # What we write is in the store already, so that no watch will bring it as news.
         news = outcome.done or outcome.refusal != snapshot.refusal
-        return "done", SOON if news else TICK
+        return "done", SOON if news else DOUBT if target.key in self._doubted else TICK
 
     def _tell(self, claim: Claim, events: Iterable[Event]) -> None:
         for event in events:
@@ -185,21 +197,23 @@ class Reconciler:
             eager=urgent(pods),
         )
 
-    async def _bury(self, key: Key, record: _Record) -> Sequence[str]:
-        """Tell the database which workers are no more, each once, so that their tasks need not wait to be missed.
+    async def _mark_lost(self, key: Key, record: _Record) -> Sequence[Loss]:
+        """Mark workers lost in the database that are no more, so that their tasks need not wait to be missed.
 
-        Gives the names of those that had not said goodbye.
+        Gives those that had not reported their end.
         """
         now, before = self._clock(), record.silent
         silent = {(pod["metadata"]["uid"], restarts(pod)) for pod in self._store.belonging(PODS, key) if is_silent(pod)}
         record.silent = {one: before.get(one, now) for one in silent}
         # Again and again for a while: the database spares a worker that has reported just now.
-        doubtful = {uid for (uid, _), since in record.silent.items() if now - since < BURYING}
+        doubtful = {uid for (uid, _), since in record.silent.items() if now - since < MARKING} | self._doubtful(
+            key, now
+        )
         gone = frozenset(self._gone.get(key, ()))
         if not (gone or doubtful) or self._probes.fault(key) is not None:
             return ()
         try:
-            names = await self._probes.bury(key, sorted(gone), sorted(doubtful))
+            losses = await self._probes.bury(key, sorted(gone), sorted(doubtful))
         except FlowWorkerError as error:
             logger.info(
                 "cannot tell which workers are gone", namespace=key.namespace, flowworker=key.name, error=str(error)
@@ -209,7 +223,19 @@ class Reconciler:
             self._gone[key] = left
         else:
             self._gone.pop(key, None)
-        return names
+        return losses
+
+    def _doubtful(self, key: Key, now: float) -> set[str]:
+        """Deleted pods whose worker may live on, each for a while: after that its silence is noticed like any other."""
+        left = {uid: since for uid, since in self._doubted.pop(key, {}).items() if now - since < MARKING}
+        if left:
+            self._doubted[key] = left
+        return set(left)
+
+    def _lost(self, key: Key, losses: Sequence[Loss]) -> Iterable[Event]:
+        dead = {loss.pod for loss in losses}
+        pods = (pod_state(pod, {}, {}) for pod in self._store.belonging(PODS, key) if losses)
+        return lost(losses, others=any(pod.ready and pod.name not in dead for pod in pods))
 
     def _restarted(self, key: Key, record: _Record) -> Sequence[Event]:
         """What to tell about workers that have ended and were started again since the last round."""
@@ -276,6 +302,7 @@ class Reconciler:
     def _stand_by(self, key: Key) -> None:
         """It is gone, or another operator acts: keep no connection, and nothing that would be old at our turn."""
         self._gone.pop(key, None)
+        self._doubted.pop(key, None)
         if self._records.pop(key, None) is not None:
             self._probes.forget(key)
             self._metrics.forget(key)

@@ -114,6 +114,7 @@ class ProcessKubelet:
         if known is not None:
             await known.stop(float(metadata.get("deletionGracePeriodSeconds", 30)))
             await self._tasks[metadata["uid"]]
+            await known.tell_end()
         options = {"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0,
                    "preconditions": {"uid": metadata["uid"]}}  # fmt: skip
         await self._quietly("DELETE", self._path(f"/{metadata['name']}"), options)

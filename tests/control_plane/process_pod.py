@@ -77,6 +77,13 @@ class ProcessPod:
                 await self._unless_stopped(backoff)
             backoff = max(FIRST_BACKOFF, backoff * 2)
 
+    async def tell_end(self) -> None:
+        """The last status of a pod that was stopped, which kubelet writes before it lets the object go."""
+        ended = self._last.get("terminated")
+        if ended is not None:
+            phase = "Failed" if ended["exitCode"] else "Succeeded"
+            await self._tell({"terminated": ended}, ready=False, phase=phase)
+
     def abandon(self) -> None:
         """Stop at once, without a word to anybody."""
         self._told.set()
@@ -217,7 +224,7 @@ class ProcessPod:
             "finishedAt": _now(),
         }
 
-    async def _tell(self, state: Object, *, ready: bool) -> None:
+    async def _tell(self, state: Object, *, ready: bool, phase: str | None = None) -> None:
         if self.stopping and not ready and "running" in state:
             return
         truth = "True" if ready else "False"
@@ -236,7 +243,7 @@ class ProcessPod:
             "state": state,
             "lastState": self._last if "terminated" not in state else {},
         }
-        phase = "Running" if self._started_at else "Pending"
+        phase = phase or ("Running" if self._started_at else "Pending")
         await self.report({"phase": phase, "conditions": conditions, "containerStatuses": [container]})
 
 

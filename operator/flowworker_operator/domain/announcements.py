@@ -1,8 +1,8 @@
-"""What is told as events: decisions with a plan, deeds once they are done, each once."""
+"""What is sent as events: decisions with a plan, changes once they are made, each once."""
 
 from collections.abc import Iterable, Sequence
 
-from flowworker_operator.api.conditions import ConditionType
+from flowworker_operator.api.conditions import ConditionType, Reason
 from flowworker_operator.api.spec import ScalingMode
 from flowworker_operator.api.status import Condition, FlowWorkerStatus
 from flowworker_operator.domain.plan import (
@@ -18,7 +18,7 @@ from flowworker_operator.domain.plan import (
     SetReplicas,
     Step,
 )
-from flowworker_operator.domain.snapshot import Snapshot
+from flowworker_operator.domain.snapshot import Loss, Snapshot, WorkerState
 
 _TOLD = frozenset(
     {
@@ -27,6 +27,9 @@ _TOLD = frozenset(
     }
 )  # fmt: skip
 _BAD_WHEN_TRUE = frozenset({ConditionType.SCALE_IGNORED})
+_ON_THE_WAY = frozenset({Reason.PROVING, Reason.ROLLING_OUT})
+"""Reasons for which Ready is False without anything being wrong. Progressing has the same reason and its own event."""
+_LEAVING = frozenset({WorkerState.DRAINING, WorkerState.DRAINED, WorkerState.STOPPING})
 
 
 def announcements(snapshot: Snapshot, status: FlowWorkerStatus, before: int) -> tuple[Event, ...]:
@@ -70,11 +73,30 @@ def budget_in_the_way(name: str) -> Event:
     return Event(type="Warning", reason="BudgetInTheWay", message=message)
 
 
-def lost(pods: Sequence[str]) -> Iterable[Event]:
-    """What to tell about workers that have ended without a word."""
-    if pods:
-        message = f"{', '.join(pods)}: ended without a word; others do what they held"
+def lost(workers: Sequence[Loss], *, others: bool) -> Iterable[Event]:
+    """The event about workers that ended without reporting it.
+
+    Args:
+        workers: with their last reports; one that was leaving and held nothing has lost nothing and is left out.
+        others: whether other workers of the FlowWorker are ready.
+    """
+    harmed = [one for one in workers if one.in_flight or one.state not in _LEAVING]
+    if harmed:
+        tasks = sum(one.in_flight for one in harmed)
+        names = ", ".join(sorted({one.pod for one in harmed}))
+        message = f"{names}: ended without reporting it; {_inheritance(tasks, others=others)}"
         yield Event(type="Warning", reason="WorkersLost", message=message)
+
+
+def _inheritance(tasks: int, *, others: bool) -> str:
+    if not tasks:
+        return "no task was held at the last report"
+    held = (
+        "1 task was held at the last report and goes"
+        if tasks == 1
+        else (f"{tasks} tasks were held at the last report and go")
+    )
+    return f"{held} to {'other workers' if others else 'the next worker'}"
 
 
 def restarted(pod: str, end: str) -> Event:
@@ -95,9 +117,13 @@ def _scaled(status: FlowWorkerStatus, before: int) -> Iterable[Event]:
 def _conditions(snapshot: Snapshot, status: FlowWorkerStatus) -> Iterable[Event]:
     before = {condition.type: (condition.status, condition.reason) for condition in snapshot.status.conditions}
     for now in status.conditions:
-        if now.type in _TOLD and _news(now, before.get(now.type)):
+        if now.type in _TOLD and not _is_on_the_way(now) and _news(now, before.get(now.type)):
             kind = "Warning" if _bad(now) else "Normal"
             yield Event(type=kind, reason=now.reason, message=f"{now.type} is {now.status}: {now.message}")
+
+
+def _is_on_the_way(now: Condition) -> bool:
+    return now.type == ConditionType.READY and now.reason in _ON_THE_WAY
 
 
 def _news(now: Condition, before: tuple[str, str] | None) -> bool:

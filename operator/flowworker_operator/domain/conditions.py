@@ -229,10 +229,25 @@ def _at_work(pod: PodState) -> bool:
 
 
 def _replaced(facts: Facts, current: RevisionState) -> str:
-    left = sum(len(item.live) for item in facts.older)
-    message = f"{left} workers of older revisions are still to be replaced by revision {facts.snapshot.target}"
+    message = _left_to_replace(facts)
     fault = _trouble(facts, current)
     return message if fault is None else f"{message}; {fault.message}"
+
+
+def _left_to_replace(facts: Facts) -> str:
+    live = sum(len(item.live) for item in facts.older)
+    stopping = sum(len(item.pods) for item in facts.older) - live
+    if live:
+        workers = "1 worker of an older revision is" if live == 1 else f"{live} workers of older revisions are"
+        return f"{workers} still to be replaced by revision {facts.snapshot.target}"
+    if stopping:
+        workers = (
+            "the last worker of an older revision is"
+            if stopping == 1
+            else (f"the last {stopping} workers of older revisions are")
+        )
+        return f"{workers} stopping; revision {facts.snapshot.target} runs"
+    return f"older revisions are being scaled to zero; revision {facts.snapshot.target} runs"
 
 
 def _stalled(ready: Finding, progressing: Finding) -> Iterable[Finding]:

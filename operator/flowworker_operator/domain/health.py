@@ -17,6 +17,10 @@ _IMAGE_TROUBLE = frozenset(
 )
 _CONFIG_TROUBLE = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 
+OOM_KILLED = "OOMKilled"
+KILLED = 137
+"""Exit code of a process that ended by SIGKILL: 128 + 9."""
+
 _EXIT_REASONS = {
     ExitCode.USAGE: Reason.BAD_SETTINGS,
     ExitCode.HANDLER: Reason.BAD_HANDLER,
@@ -80,11 +84,23 @@ def _ended(pod: str, container: ContainerState) -> Fault | None:
     if container.exit_code in (None, 0):
         return None
     where = f"container {container.name} of pod {pod}"
-    if container.ended_reason == "OOMKilled":
+    if container.exit_code == KILLED and container.ended_reason == OOM_KILLED:
         advice = "raise resources.limits.memory or lower worker.maxConcurrency"
         return _fault(Reason.OUT_OF_MEMORY, f"{where} used more memory than its limit", advice)
-    words = container.ended_message or container.ended_reason
+    words = container.ended_message or end_words(container.ended_reason, container.exit_code)
     return _fault(_exit_reason(container), f"{where} ended with code {container.exit_code}", words)
+
+
+def end_words(reason: str, code: int | None) -> str:
+    """The end of a container in words.
+
+    The container runtime gives the reason OOMKilled once any process of the container was killed for its memory, such
+    as a child of a handler, whatever the container itself ended with later. Only exit code 137 says that it hit the
+    container's first process.
+    """
+    if reason == OOM_KILLED and code != KILLED:
+        return f"exit code {code}; a process that it had started was killed for its memory"
+    return f"{reason or 'Unknown'}, exit code {'unknown' if code is None else code}"
 
 
 def _exit_reason(container: ContainerState) -> Reason:

@@ -22,6 +22,8 @@ OWNER_ANNOTATION = "flowworker.dev/owner-uid"
 """Uid of the FlowWorker: tells Deployments and pods from those of an earlier FlowWorker of the same name."""
 SLUG_ANNOTATIONS = {"flow": "flowworker.dev/flow", "queue": "flowworker.dev/queue"}
 DELETION_COST_ANNOTATION = "controller.kubernetes.io/pod-deletion-cost"
+DEFAULT_CONTAINER_ANNOTATION = "kubectl.kubernetes.io/default-container"
+"""Which container `kubectl logs` and `kubectl exec` take by default."""
 DELETION_COST = "-1000"
 """Far below the default of 0; recognisable as ours."""
 

@@ -54,6 +54,15 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """A worker that ended without reporting it, as its last report described it."""
+
+    pod: str
+    state: WorkerState
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
     """A drain in force that the operator asked for; drains asked for by others are none of its business."""
 

@@ -12,7 +12,7 @@ from flowworker.database.probe import DrainOrder
 from flowworker.database.refusals import translated
 from flowworker.errors import DatabaseUnavailableError, UsageError
 from flowworker_operator.api.conditions import Reason
-from flowworker_operator.domain.snapshot import Fault
+from flowworker_operator.domain.snapshot import Fault, Loss, WorkerState
 from flowworker_operator.probe import faults
 from flowworker_operator.probe.endpoint import Endpoint, parse_endpoint
 from flowworker_operator.probe.interpret import says_the_same
@@ -116,7 +116,7 @@ class Probes:
             await self._order(key, "end drains", lambda link: probe.end_drain(link, by, uids))
             self._prober(key).look_soon()
 
-    async def bury(self, key: Key, gone: Sequence[str], silent: Sequence[str] = ()) -> Sequence[str]:
+    async def bury(self, key: Key, gone: Sequence[str], silent: Sequence[str] = ()) -> Sequence[Loss]:
         """Mark workers lost that cannot run any more, so that their tasks are given back at once.
 
         Args:
@@ -126,7 +126,7 @@ class Probes:
                 have missed a heartbeat are marked. Ask again for those that had not yet.
 
         Returns:
-            Names of the pods whose workers ended without a word.
+            The workers that ended without reporting it.
 
         Raises:
             FlowWorkerError: as `drain` does.
@@ -136,7 +136,7 @@ class Probes:
         lost = await self._order(key, "mark workers lost", lambda link: probe.bury(link, gone, silent))
         if lost:
             self._prober(key).look_soon()
-        return lost
+        return [Loss(pod=one.name, state=WorkerState(one.state), in_flight=one.in_flight) for one in lost]
 
     async def close(self) -> None:
         """Forget everything and close every connection."""

@@ -41,6 +41,8 @@ _FIELDS = {
     "namespace": "metadata.namespace",
     "name": f"metadata.labels['{NAME_LABEL}']",
     "pod_name": "metadata.name",
+    # Logs, metrics and `flowworker workers list` then name a worker as kubectl does.
+    "worker_name": "metadata.name",
     "pod_uid": "metadata.uid",
 }
 

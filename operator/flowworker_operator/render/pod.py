@@ -5,6 +5,7 @@ from typing import Any
 
 from flowworker_operator.api.spec import FlowWorkerSpec
 from flowworker_operator.domain.naming import (
+    DEFAULT_CONTAINER_ANNOTATION,
     DELETION_COST_ANNOTATION,
     OWNER_ANNOTATION,
     SLUG_ANNOTATIONS,
@@ -47,7 +48,11 @@ def _template(name: str, spec: FlowWorkerSpec) -> dict[str, Any]:
     return {
         "metadata": {
             "labels": {**(metadata.labels or {}), **own_labels(name)},
-            "annotations": {**annotations, SLUG_ANNOTATIONS[spec.kind]: spec.slug},
+            "annotations": {
+                DEFAULT_CONTAINER_ANNOTATION: WORKER,
+                **annotations,
+                SLUG_ANNOTATIONS[spec.kind]: spec.slug,
+            },
         },
         "spec": _pod_spec(spec, given),
     }

@@ -2,7 +2,9 @@
 
 from tests.chaos.workloads import TIMEOUT, Plan, jobs, single
 from tests.control_plane.operator.world import FLOWWORKERS, PODS, SHORT, Object, World
+from tests.support.waiting import hold_for
 
+from flowworker.database.probe import SILENCE
 from flowworker_operator.domain.grace import MARGIN, UNKNOWN_TIMEOUT
 from flowworker_operator.domain.naming import DELETION_COST, DELETION_COST_ANNOTATION
 
@@ -96,6 +98,20 @@ async def test_the_tasks_of_a_pod_that_is_gone_are_given_back_at_once(world: Wor
     await world.lose_pod(victim)
     world.ground.open_gate("go")
     await world.ground.conclude()
+
+
+async def test_a_pod_deleted_by_force_whose_worker_lives_keeps_its_tasks(world: World) -> None:
+    await busy_workers(world, 2)
+    victim = (await world.ground.began(4))[0].worker
+    await world.request("DELETE", f"{PODS}/{victim}", {"gracePeriodSeconds": 0})
+    await world.until_replaced(victim)
+    await hold_for(2 * SILENCE)
+    assert await world.ground.owner.fetchval("SELECT state FROM flowworker.workers WHERE pod_name = $1", victim) in {
+        "running", "draining",
+    }  # fmt: skip
+    world.ground.open_gate("go")
+    await world.ground.conclude()
+    assert all(execution.attempt == 1 for execution in world.ground.executions())
 
 
 async def test_a_queue_with_a_long_timeout_gets_its_grace_period_once_no_worker_runs(world: World) -> None:

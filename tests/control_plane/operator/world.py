@@ -182,6 +182,16 @@ class World:
 
         await self._until(met, f"the pods of {name} are {expected or 'gone'}", patience)
 
+    async def until_replaced(self, pod: str) -> None:
+        """Wait until the API server knows a pod no more and another one runs in its place."""
+
+        async def met() -> bool:
+            pods = {one["metadata"]["name"]: one for one in await self.list(PODS)}
+            wanted = sum(one["spec"]["replicas"] for one in await self.list(DEPLOYMENTS))
+            return pod not in pods and sum(map(_is_ready, pods.values())) == wanted
+
+        await self._until(met, f"{pod} is replaced", PATIENCE)
+
     async def until_deleting(self, name: str) -> None:
         """Wait until the pods are being deleted."""
 
@@ -321,6 +331,11 @@ def manifest(name: str, **spec: Any) -> Object:
         "metadata": {"name": name},
         "spec": {field: value for field, value in given.items() if value is not None},
     }
+
+
+def _is_ready(pod: Object) -> bool:
+    conditions = pod.get("status", {}).get("conditions", ())
+    return any((one["type"], one["status"]) == ("Ready", "True") for one in conditions)
 
 
 def _named(name: str, labels: Mapping[str, str]) -> str:

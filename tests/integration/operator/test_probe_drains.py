@@ -1,6 +1,7 @@
 """Drains, which are leases asked for on behalf of one FlowWorker, and the burial of workers whose pods are gone."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from flowworker.database.install import Action, install
 from flowworker.database.packaged import Component
 from flowworker.database.workers_admin import end_drain, request_drain
 from flowworker.errors import DatabaseUnavailableError, MissingRightsError
+from flowworker_operator.domain.snapshot import Loss, WorkerState
 from flowworker_operator.probe import Key
 
 FLOW, MAIL = subject("one_step"), subject("mail", "queue")
@@ -103,11 +105,23 @@ async def test_a_new_drain_is_read_at_once_and_a_renewal_in_its_time(observer: O
     await until(seen, "the drain is read back", patience=4.0)
 
 
+async def lost(watching: Observer, gone: Sequence[str], silent: Sequence[str] = ()) -> list[str]:
+    """Pods of the workers that are marked lost."""
+    return [loss.pod for loss in await watching.probes.bury(FLOW.key, gone, silent)]
+
+
+async def test_a_lost_worker_comes_with_its_last_report(watching: Observer, owner: Connection) -> None:
+    await report(owner, pod_uid="gone", pod_name="pod-gone", state="draining", in_flight=3)
+    assert await watching.probes.bury(FLOW.key, ["gone"]) == [
+        Loss(pod="pod-gone", state=WorkerState.DRAINING, in_flight=3)
+    ]
+
+
 async def test_workers_of_pods_that_are_gone_are_lost_at_once(watching: Observer, owner: Connection) -> None:
     states = {pod: await report(owner, pod_uid=pod, pod_name=f"pod-{pod}") for pod in ("gone", "here")}
     await report(owner, pod_uid="gone", state="stopped")
-    assert await watching.probes.bury(FLOW.key, ["gone", "never seen"]) == ["pod-gone"]
-    assert await watching.probes.bury(FLOW.key, ["gone", "never seen"]) == []
+    assert await lost(watching, ["gone", "never seen"]) == ["pod-gone"]
+    assert await lost(watching, ["gone", "never seen"]) == []
     found = {
         row["worker_id"]: row["state"] for row in await owner.fetch("SELECT worker_id, state FROM flowworker.workers")
     }
@@ -125,17 +139,17 @@ async def test_of_a_silent_pod_only_workers_that_missed_a_heartbeat_are_lost(
     watching: Observer, owner: Connection
 ) -> None:
     dead, anew = await beaten(owner, 5.0), await beaten(owner, -60.0)
-    assert await watching.probes.bury(FLOW.key, [], ["pod"]) == ["pod-name"]
-    assert await watching.probes.bury(FLOW.key, [], ["pod"]) == []
+    assert await lost(watching, [], ["pod"]) == ["pod-name"]
+    assert await lost(watching, [], ["pod"]) == []
     rows = await owner.fetch("SELECT worker_id, state FROM flowworker.workers")
     assert {row["worker_id"]: row["state"] for row in rows} == {dead: "lost", anew: "running"}
     await owner.execute("UPDATE flowworker.workers SET reported_at = clock_timestamp() - interval '5 seconds'")
-    assert await watching.probes.bury(FLOW.key, [], ["pod"]) == ["pod-name"], "asked for again"
+    assert await lost(watching, [], ["pod"]) == ["pod-name"], "asked for again"
 
 
 async def test_of_a_pod_that_is_gone_all_workers_are_lost_however_young(watching: Observer, owner: Connection) -> None:
     await beaten(owner, -60.0)
-    assert await watching.probes.bury(FLOW.key, ["pod"], ["pod"]) == ["pod-name"]
+    assert await lost(watching, ["pod"], ["pod"]) == ["pod-name"]
 
 
 async def test_a_heartbeat_that_comes_in_between_saves_the_worker_of_a_silent_pod(
@@ -175,7 +189,7 @@ async def test_a_drain_that_somebody_holds_keeps_no_worker_from_being_lost(
     await watching.probes.drain(FLOW.key, [("pod", 30.0, "shrink")])
     async with owner.transaction():
         await owner.execute("SELECT FROM flowworker.drains FOR UPDATE")
-        assert await watching.probes.bury(FLOW.key, ["pod"]) == ["pod-name"]
+        assert await lost(watching, ["pod"]) == ["pod-name"]
     assert len(await drains(owner)) == 1
 
 

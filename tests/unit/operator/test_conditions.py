@@ -69,6 +69,22 @@ def test_a_rollout_says_which_pods_are_not_ready_for_no_known_reason() -> None:
 
 
 @pytest.mark.parametrize(
+    ("pods", "words"),
+    [
+        ((pod("o1"), pod("o2", ending=True)), "1 worker of an older revision is still to be replaced"),
+        ((pod("o1", ending=True),), "the last worker of an older revision is stopping"),
+        ((pod("o1", ending=True), pod("o2", ending=True)), "the last 2 workers of older revisions are stopping"),
+        ((), "older revisions are being scaled to zero"),
+    ],
+)
+def test_a_rollout_counts_no_worker_that_is_not_there(pods: tuple[PodState, ...], words: str) -> None:
+    old = revision(*pods, replicas=1, name="report-bbbb", revision="bbbb", created_at=NOW - timedelta(days=1))
+    plan = planned(revision(pod("new")), old, demand=Demand(startable=1))
+    for kind in ("Ready", "Progressing"):
+        assert condition(plan, kind).message.startswith(words)
+
+
+@pytest.mark.parametrize(
     ("waits", "reason"),
     [
         (waiting(DEADLINE + 1, unschedulable=FULL), "Unschedulable"),

@@ -26,7 +26,7 @@ from flowworker_operator.domain.snapshot import (
     WorkerState,
 )
 from flowworker_operator.gather import Design, design, gather, replicas_set, status_of
-from flowworker_operator.gather_pods import last_end
+from flowworker_operator.gather_pods import has_ended, last_end
 from flowworker_operator.render.identity import Owner
 
 EARLIER = Owner(namespace="shop", name="report", uid="0")
@@ -137,6 +137,29 @@ def test_what_kubelet_tells_of_containers_reaches_the_pod() -> None:
     assert (first.name, first.waiting_reason, first.waiting_message) == ("init", "ErrImagePull", "not found")
     assert (second.restarts, second.exit_code, second.ended_message) == (3, 66, "no module app")
     assert last_end(live_pod(containerStatuses=[crashing])) == "Error, exit code 66"
+
+
+RUNNING = {"name": "worker", "state": {"running": {"startedAt": "2026-01-01T11:00:00Z"}}}
+TERMINATED = {"name": "worker", "state": {"terminated": {"exitCode": 0}}}
+
+
+@pytest.mark.parametrize(
+    ("status", "proven"),
+    [
+        ({"phase": "Running", "containerStatuses": [RUNNING]}, False),
+        ({"phase": "Failed", "containerStatuses": [RUNNING]}, False),
+        ({"phase": "Running"}, False),
+        ({"phase": "Pending"}, False),
+        ({"phase": "Running", "containerStatuses": [TERMINATED]}, True),
+        ({"phase": "Failed", "containerStatuses": [TERMINATED]}, True),
+        ({"phase": "Failed"}, True),
+        ({"phase": "Succeeded"}, True),
+    ],
+)
+def test_only_a_container_that_has_ended_proves_that_the_worker_of_a_deleted_pod_has(
+    status: dict[str, Any], proven: bool
+) -> None:
+    assert has_ended(live_pod(metadata={"deletionTimestamp": "2026-01-01T11:00:00Z"}, **status)) is proven
 
 
 def test_a_pod_without_room_is_unschedulable() -> None:

@@ -48,6 +48,10 @@ def fault_of(**state: Any) -> Fault:
         ({"exit_code": int(ExitCode.ACCESS)}, Reason.DATABASE_REFUSED),
         ({"exit_code": int(ExitCode.INTERNAL)}, Reason.CRASH_LOOP),
         ({"exit_code": 1, "ended_message": "Traceback"}, Reason.CRASH_LOOP),
+        ({"exit_code": int(ExitCode.USAGE), "ended_reason": "OOMKilled"}, Reason.BAD_SETTINGS),
+        ({"exit_code": int(ExitCode.INTERNAL), "ended_reason": "OOMKilled"}, Reason.CRASH_LOOP),
+        ({"exit_code": 143, "ended_reason": "OOMKilled"}, Reason.CRASH_LOOP),
+        ({"exit_code": 137, "ended_reason": "Error"}, Reason.CRASH_LOOP),
     ],
 )
 def test_a_container_that_does_not_start_is_explained(state: dict[str, Any], reason: Reason) -> None:
@@ -55,6 +59,12 @@ def test_a_container_that_does_not_start_is_explained(state: dict[str, Any], rea
     assert fault.reason is reason
     assert "pod a" in fault.message
     assert state.get("ended_message", state.get("waiting_message", "")) in fault.message
+
+
+def test_a_child_that_was_killed_for_memory_is_named_and_is_not_the_reason() -> None:
+    fault = fault_of(exit_code=int(ExitCode.HANDLER), ended_reason="OOMKilled")
+    assert fault.reason is Reason.BAD_HANDLER
+    assert fault.message.endswith("exit code 66; a process that it had started was killed for its memory")
 
 
 def test_words_that_hold_a_password_are_redacted() -> None:

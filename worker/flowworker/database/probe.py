@@ -237,8 +237,19 @@ async def end_drain(connection: Connection, by: str, pod_uids: Sequence[str]) ->
     await connection.execute(load("probe/release"), by, list(pod_uids))
 
 
-async def bury(connection: Connection, gone: Sequence[str], silent: Sequence[str]) -> list[str]:
-    """Mark workers lost that cannot run any more; names the pods whose workers had not said goodbye.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LostWorker:
+    """A worker that ended without reporting it, as its last report described it."""
+
+    name: str
+    """Of its pod."""
+    state: str
+    in_flight: int
+    """Tasks it held."""
+
+
+async def bury(connection: Connection, gone: Sequence[str], silent: Sequence[str]) -> list[LostWorker]:
+    """Mark workers lost that cannot run any more; gives those that had not reported their end, by name.
 
     Args:
         connection: to the database.
@@ -246,7 +257,7 @@ async def bury(connection: Connection, gone: Sequence[str], silent: Sequence[str
         silent: uids of pods that may have started anew: of these only workers that have missed a heartbeat are marked.
     """
     rows = await connection.fetch(load("probe/bury"), list(gone), list(silent), SILENCE)
-    return sorted({row["name"] for row in rows})
+    return sorted((LostWorker(**row) for row in rows), key=lambda worker: worker.name)
 
 
 def asker(namespace: str, flowworker: str) -> str:

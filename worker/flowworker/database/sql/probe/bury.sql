@@ -4,7 +4,7 @@
 -- which every probe would read again; one that somebody else holds just now is left to lapse.
 -- $1 uids of pods that are gone, $2 uids of silent pods, $3 seconds without a heartbeat.
 WITH gone AS (
-    SELECT w.worker_id
+    SELECT w.worker_id, w.state
     FROM flowworker.workers AS w
     WHERE
         w.state NOT IN ('stopped', 'lost')
@@ -33,4 +33,4 @@ UPDATE flowworker.workers AS w
 SET state = 'lost'
 FROM gone
 WHERE w.worker_id = gone.worker_id
-RETURNING coalesce(w.pod_name, w.worker_name) AS name
+RETURNING coalesce(w.pod_name, w.worker_name) AS name, gone.state, w.in_flight
