@@ -141,7 +141,9 @@ def _assemble(
             store=store,
             secrets=Secrets(cluster, clock),
             probes=probes,
-            executor=Executor(cluster=cluster, store=store, probes=probes, may_write=lambda: mandate.acting),
+            executor=Executor(
+                cluster=cluster, store=store, probes=probes, may_write=lambda: mandate.acting, clock=clock
+            ),
             recorder=recorder,
             metrics=metrics,
             leads=lambda: mandate.acting,

@@ -1,12 +1,13 @@
 """A plan carried out: one call after another, in the plan's order, each told in the log with its reason.
 
 What goes wrong decides how it goes on. A conflict means that we decided on something old: look again, do nothing more.
-A refusal is about one object: the rest of the plan still holds, and the refusal goes into the next snapshot. Anything
-else, such as an API server that does not answer, ends the round and is for the queue to try again.
+A refusal is about one object: the rest of the plan still holds, the refusal goes into the next snapshot, and the same
+write is tried ever more rarely. Anything else, such as an API server that does not answer, ends the round and is for
+the queue to try again.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
 import structlog
@@ -29,6 +30,7 @@ from flowworker_operator.domain.plan import Event, Plan, Step
 from flowworker_operator.domain.snapshot import Fault
 from flowworker_operator.gather import Design, owned_by, owner_of
 from flowworker_operator.probe import Key, Probes
+from flowworker_operator.refusals import Refusals
 from flowworker_operator.render.budget import disruption_budget
 from flowworker_operator.render.deployment import deployment
 from flowworker_operator.store import Store, key_of
@@ -79,11 +81,20 @@ class Outcome:
 class Executor:
     """Carries plans out while this process is the leader."""
 
-    def __init__(self, *, cluster: Cluster, store: Store, probes: Probes, may_write: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        *,
+        cluster: Cluster,
+        store: Store,
+        probes: Probes,
+        may_write: Callable[[], bool],
+        clock: Callable[[], float],
+    ) -> None:
         self._cluster = cluster
         self._store = store
         self._probes = probes
         self._may_write = may_write
+        self._refusals = Refusals(clock)
         self._settled: Recent[str, tuple[str, int]] = Recent(SETTLED)
         self._in_the_way: Recent[str, str] = Recent(SETTLED)
 
@@ -110,17 +121,31 @@ class Executor:
         if not self._may_write():
             outcome.superseded = True
             return False
+        tried = self._identity(target, step)
+        if (standing := self._refusals.standing(tried)) is not None:
+            outcome.refusal = outcome.refusal or standing
+            return True
         try:
             if await self._step(target, step, outcome):
                 outcome.done.append(step)
+            self._refusals.taken(tried)
         except (AlreadyExists, Conflict, NotFound) as error:
             outcome.conflict = True
             await self._look_again(target, step)
             logger.info("looking again", **_names(target), reason=error.message)
             return False
         except Refused as error:
-            outcome.refusal = outcome.refusal or refusal_fault(f"the API server refuses {_what(step)}", error.message)
+            fault = refusal_fault(f"the API server refuses {_what(step)}", error.message)
+            self._refusals.refused(tried, fault)
+            outcome.refusal = outcome.refusal or fault
         return True
+
+    def _identity(self, target: Target, step: Step) -> Hashable:
+        """What a step writes and what the answer depends on: a change of any of it is tried at once."""
+        resource, key = _about(target, step)
+        live = self._store.get(resource, key)
+        version = None if live is None else (live["metadata"]["uid"], live["metadata"].get("generation"))
+        return target.uid, target.flowworker["metadata"]["generation"], version, replace(step, reason="")
 
     async def _drains(self, target: Target, plan: Plan, outcome: Outcome) -> None:
         """Ask workers to drain, or no longer.
@@ -322,16 +347,7 @@ class Executor:
 
     async def _look_again(self, target: Target, step: Step) -> None:
         """Read what a step was about."""
-        namespace = target.key.namespace
-        match step:
-            case steps.Mark():
-                await self._refresh(PODS, Key(namespace=namespace, name=step.pod))
-            case steps.Budget():
-                await self._refresh(BUDGETS, Key(namespace=namespace, name=base_name(target.key.name)))
-            case steps.SetReplicas():
-                await self._refresh(FLOWWORKERS, target.key)
-            case _:
-                await self._refresh(DEPLOYMENTS, Key(namespace=namespace, name=step.name))
+        await self._refresh(*_about(target, step))
 
     async def _refresh(self, resource: Resource, key: Key) -> None:
         """Read one object, so that the next round does not wait for the watch."""
@@ -372,6 +388,20 @@ def _steps(plan: Plan) -> Iterator[Step]:
         yield plan.budget
     if plan.set_replicas is not None:
         yield plan.set_replicas
+
+
+def _about(target: Target, step: Step) -> tuple[Resource, Key]:
+    """The object that a step changes."""
+    namespace = target.key.namespace
+    match step:
+        case steps.Mark():
+            return PODS, Key(namespace=namespace, name=step.pod)
+        case steps.Budget():
+            return BUDGETS, Key(namespace=namespace, name=base_name(target.key.name))
+        case steps.SetReplicas():
+            return FLOWWORKERS, target.key
+        case _:
+            return DEPLOYMENTS, Key(namespace=namespace, name=step.name)
 
 
 def _what(step: Step) -> str:

@@ -9,6 +9,7 @@ from tests.chaos.workloads import Plan, single
 from tests.conftest import STRANGER_ROLE, Database, create_database, drop_database
 from tests.control_plane.operator.world import World
 from tests.control_plane.process_pod import MISSING_IMAGE
+from tests.support.waiting import hold_for
 
 SOON = 15.0
 """Seconds in which a condition has to name the cause."""
@@ -78,6 +79,21 @@ async def test_faults_of_the_template(world: World) -> None:
         names_the_cause(world, "b", "TemplateRefused", "PodSecurity", flow="b", template=privileged),
         names_the_cause(world, "c", "TemplateRefused", "nonsense", flow="c", template=worker(nonsense=1)),
     )
+
+
+async def test_a_final_refusal_is_tried_rarely_and_any_change_at_once(world: World) -> None:
+    await names_the_cause(world, "report", "TemplateRefused", "nonsense", template=worker(nonsense=1))
+    before = len(_creations(world))
+    await hold_for(25)
+    assert len(_creations(world)) - before <= 3
+    began = time.monotonic()
+    await world.apply("report")
+    await world.until_condition("report", "Progressing", "True", patience=SOON)
+    assert time.monotonic() - began < 5
+
+
+def _creations(world: World) -> list[str]:
+    return [write for write in world.writes(world.operator.user) if write.startswith("create") and "deploy" in write]
 
 
 async def test_a_quota_that_forbids_pods_is_told_and_its_end_needs_no_hand(world: World) -> None:
