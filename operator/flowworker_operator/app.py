@@ -28,6 +28,7 @@ from flowworker_operator.health import HealthServer, Pulse
 from flowworker_operator.mandate import Mandate
 from flowworker_operator.metered import MeteredCluster
 from flowworker_operator.metrics import Metrics
+from flowworker_operator.pod_events import PodEvents
 from flowworker_operator.probe import Key, Probes
 from flowworker_operator.reconcile import Reconciler
 from flowworker_operator.relist import Relister
@@ -141,6 +142,7 @@ def _assemble(
             store=store,
             secrets=Secrets(cluster, clock),
             probes=probes,
+            pod_events=PodEvents(cluster, clock),
             executor=Executor(
                 cluster=cluster, store=store, probes=probes, may_write=lambda: mandate.acting, clock=clock
             ),

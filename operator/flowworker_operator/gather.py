@@ -1,7 +1,7 @@
 """From what was observed to the snapshot that decisions are made from. Pure: everything comes in as an argument."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -25,6 +25,7 @@ from flowworker_operator.domain.snapshot import (
     DatabaseState,
     Fault,
     Moment,
+    Obstacle,
     RevisionState,
     Snapshot,
 )
@@ -34,7 +35,7 @@ from flowworker_operator.render.budget import disruption_budget
 from flowworker_operator.render.deployment import deployment
 from flowworker_operator.render.drift import drifted
 from flowworker_operator.render.identity import Owner
-from flowworker_operator.render.pod import revision_of
+from flowworker_operator.render.pod import revision_of, volume_origins
 
 _NOTHING: Object = {}
 
@@ -46,6 +47,8 @@ class Design:
     spec: FlowWorkerSpec
     target: str
     """Hash of its pod template."""
+    volumes: Mapping[str, str]
+    """Where the content of volumes comes from, by their names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,8 @@ class Observed:
     """Why the database could not be read the last time."""
     rivals: Sequence[Claim]
     history: History
+    obstacles: Mapping[str, Obstacle] = field(default_factory=dict[str, Obstacle])
+    """What events say of pods whose containers are not created, by pod uid."""
 
 
 def design(flowworker: Object) -> Design | Fault:
@@ -81,7 +86,7 @@ def design(flowworker: Object) -> Design | Fault:
         spec = FlowWorkerSpec.model_validate(flowworker["spec"])
     except ValidationError as error:
         return Fault(reason=Reason.INVALID_SPEC, message="; ".join(map(_complaint, error.errors())))
-    return Design(spec=spec, target=revision_of(flowworker["metadata"]["name"], spec))
+    return Design(spec=spec, target=revision_of(flowworker["metadata"]["name"], spec), volumes=volume_origins(spec))
 
 
 def gather(observed: Observed) -> Snapshot:
@@ -217,11 +222,12 @@ def _pods(observed: Observed, owner: Owner, revision: str) -> Iterable[Any]:
     reports = _NOTHING if reading is None else reading.reports
     leases = _NOTHING if reading is None else reading.leases
     for pod in observed.pods:
-        if _revision_of_pod(pod) == revision and annotation(pod, OWNER_ANNOTATION) == owner.uid:
-            yield pod_state(pod, reports, leases)
+        if revision_of_pod(pod) == revision and annotation(pod, OWNER_ANNOTATION) == owner.uid:
+            yield pod_state(pod, reports, leases, observed.obstacles)
 
 
-def _revision_of_pod(pod: Object) -> str | None:
+def revision_of_pod(pod: Object) -> str | None:
+    """The revision that a pod's label names."""
     return pod["metadata"].get("labels", _NOTHING).get(REVISION_LABEL)
 
 

@@ -2,27 +2,35 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from flowworker_operator.domain.health import end_words
 from flowworker_operator.domain.naming import DELETION_COST, DELETION_COST_ANNOTATION
-from flowworker_operator.domain.snapshot import ContainerState, Lease, PodState, Report
+from flowworker_operator.domain.snapshot import ContainerState, Lease, Obstacle, PodState, Report
 from flowworker_operator.render.container import WORKER
 
 Object = Mapping[str, Any]
 
 _NOTHING: Object = {}
 _OVER = ("Succeeded", "Failed")
+_NOT_CREATED = frozenset({"ContainerCreating", "PodInitializing"})
 _BACKING_OFF = "CrashLoopBackOff"
 
 
-def pod_state(pod: Object, reports: Mapping[str, Report], leases: Mapping[str, Lease]) -> PodState:
+def pod_state(
+    pod: Object,
+    reports: Mapping[str, Report],
+    leases: Mapping[str, Lease],
+    obstacles: Mapping[str, Obstacle] = MappingProxyType({}),
+) -> PodState:
     """One pod with what its worker has reported.
 
     Args:
         pod: the object.
         reports: by pod uid.
         leases: drains in force, by pod uid.
+        obstacles: what events say of pods whose containers are not created, by pod uid.
     """
     metadata, status = pod["metadata"], pod.get("status", _NOTHING)
     uid, ending = metadata["uid"], "deletionTimestamp" in metadata or is_over(pod)
@@ -34,6 +42,7 @@ def pod_state(pod: Object, reports: Mapping[str, Report], leases: Mapping[str, L
         ending=ending,
         marked=annotation(pod, DELETION_COST_ANNOTATION) == DELETION_COST,
         unschedulable=_unschedulable(status),
+        obstacle=obstacles.get(uid),
         containers=tuple(_containers(status)),
         report=reports.get(uid),
         lease=leases.get(uid),
@@ -65,6 +74,19 @@ def is_silent(pod: Object) -> bool:
     """
     waiting = _worker_status(pod).get("state", _NOTHING).get("waiting", _NOTHING)
     return is_over(pod) or waiting.get("reason") == _BACKING_OFF
+
+
+def hangs(pod: Object) -> bool:
+    """Whether a pod has a node that has not created its containers, for a reason that its status does not hold.
+
+    Volumes come before the network and that before images, so that a pod whose network is set up has its volumes.
+    """
+    status = pod.get("status", _NOTHING)
+    if is_over(pod) or "deletionTimestamp" in pod["metadata"]:
+        return False
+    scheduled = condition(status, "PodScheduled").get("status") == "True"
+    set_up = condition(status, "PodReadyToStartContainers").get("status") == "True"
+    return scheduled and not set_up and all(one.waiting_reason in _NOT_CREATED for one in _containers(status))
 
 
 def restarts(pod: Object) -> int:

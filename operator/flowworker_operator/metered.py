@@ -33,8 +33,8 @@ class MeteredCluster(Cluster):
     async def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
         return await self._checked("get", resource, super().get(resource, namespace, name))
 
-    async def list(self, resource: Resource, namespace: str | None, *, labels: str = "") -> Objects:
-        return await self._checked("list", resource, super().list(resource, namespace, labels=labels))
+    async def list(self, resource: Resource, namespace: str | None, *, labels: str = "", fields: str = "") -> Objects:
+        return await self._checked("list", resource, super().list(resource, namespace, labels=labels, fields=fields))
 
     async def create(self, resource: Resource, manifest: Object) -> Object:
         return await self._counted("create", resource, super().create(resource, manifest))

@@ -15,14 +15,16 @@ from flowworker_operator.apply import Executor, Outcome, Target
 from flowworker_operator.cluster.events import EventRecorder
 from flowworker_operator.cluster.resources import BUDGETS, DEPLOYMENTS, FLOWWORKERS, PODS, Object
 from flowworker_operator.domain.announcements import deed, draining, lost, restarted
+from flowworker_operator.domain.health import explained
 from flowworker_operator.domain.plan import Event, Plan
 from flowworker_operator.domain.planner import make_plan
 from flowworker_operator.domain.rejection import rejected
-from flowworker_operator.domain.snapshot import Claim, Fault, Lease, Loss, Moment, Report, Snapshot
+from flowworker_operator.domain.snapshot import Claim, Fault, Lease, Loss, Moment, Obstacle, Report, Snapshot
 from flowworker_operator.domain.urgency import urgent
-from flowworker_operator.gather import Design, History, Observed, claim_of, design, gather, status_of
-from flowworker_operator.gather_pods import has_ended, is_silent, last_end, pod_state, restarts
+from flowworker_operator.gather import Design, History, Observed, claim_of, design, gather, revision_of_pod, status_of
+from flowworker_operator.gather_pods import hangs, has_ended, is_silent, last_end, pod_state, restarts, timestamp
 from flowworker_operator.metrics import Decided, Metrics
+from flowworker_operator.pod_events import PodEvents
 from flowworker_operator.probe import Key, Probes, Subject
 from flowworker_operator.secrets import Secrets
 from flowworker_operator.store import Store
@@ -35,6 +37,8 @@ MARKING = 12.0
 """Seconds for which the database is told that no worker runs in a pod: two rounds at least."""
 DOUBT = 1.0
 """Seconds to the next round while it is in doubt whether the worker of a deleted pod lives."""
+HANGING = 3.0
+"""Seconds after which a pod without containers hangs: most mounts take less."""
 PATIENCE = 5.0
 """Seconds that a plan waits for the first reading of a database: the grace period of pods and the owner of a flow,
 of which there may be another, are known only with it."""
@@ -67,6 +71,7 @@ class Reconciler:
         store: Store,
         secrets: Secrets,
         probes: Probes,
+        pod_events: PodEvents,
         executor: Executor,
         recorder: EventRecorder,
         metrics: Metrics,
@@ -77,6 +82,7 @@ class Reconciler:
         self._store = store
         self._secrets = secrets
         self._probes = probes
+        self._pod_events = pod_events
         self._executor = executor
         self._recorder = recorder
         self._metrics = metrics
@@ -132,7 +138,7 @@ class Reconciler:
         return await self._act(Target(flowworker=flowworker, design=record.design), record, fault)
 
     async def _act(self, target: Target, record: _Record, fault: Fault | None) -> tuple[str, float]:
-        snapshot = self._gather(target, record, fault)
+        snapshot = self._gather(target, record, fault, await self._obstacles(target))
         plan = make_plan(snapshot)
         # Kept whatever becomes of the plan: a window must not lose a decision.
         record.history = replace(record.history, memory=plan.memory)
@@ -153,7 +159,24 @@ class Reconciler:
             log = logger.warning if event.type == "Warning" else logger.info
             log(event.message, namespace=claim.namespace, flowworker=claim.name, reason=event.reason)
 
-    def _gather(self, target: Target, record: _Record, fault: Fault | None) -> Snapshot:
+    async def _obstacles(self, target: Target) -> Mapping[str, Obstacle]:
+        """What keeps the newest pod of the revision asked for, where it hangs, from having containers."""
+        now = self._wall()
+        hanging = [
+            (timestamp(pod["metadata"]["creationTimestamp"]), pod)
+            for pod in self._store.belonging(PODS, target.key)
+            if revision_of_pod(pod) == target.design.target and hangs(pod)
+        ]
+        if not hanging:
+            return {}
+        created, pod = max(hanging, key=lambda one: one[0])
+        age = (now - created).total_seconds()
+        found = await self._pod_events.obstacle(pod, age) if age >= HANGING else None
+        return {} if found is None else {pod["metadata"]["uid"]: explained(found, target.design.volumes)}
+
+    def _gather(
+        self, target: Target, record: _Record, fault: Fault | None, obstacles: Mapping[str, Obstacle]
+    ) -> Snapshot:
         key = target.key
         return gather(
             Observed(
@@ -167,6 +190,7 @@ class Reconciler:
                 fault=fault or self._probes.fault(key),
                 rivals=tuple(self._rivals(key, record)),
                 history=record.history,
+                obstacles=obstacles,
             )
         )
 

@@ -102,9 +102,24 @@ class ProcessKubelet:
         async def secret(secret_name: str) -> Object | None:
             return await self._quietly("GET", f"/api/v1/namespaces/{self.namespace}/secrets/{secret_name}")
 
+        async def config_map(map_name: str) -> Object | None:
+            return await self._quietly("GET", f"/api/v1/namespaces/{self.namespace}/configmaps/{map_name}")
+
+        async def warn(reason: str, message: str) -> None:
+            now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            event = {
+                "metadata": {"generateName": f"{name}."}, "involvedObject": {
+                    "apiVersion": "v1", "kind": "Pod", "namespace": self.namespace, "name": name, "uid": uid,
+                },
+                "type": "Warning", "reason": reason, "message": message, "source": {"component": "kubelet"},
+                "firstTimestamp": now, "lastTimestamp": now, "count": 1,
+            }  # fmt: skip
+            await self._quietly("POST", f"/api/v1/namespaces/{self.namespace}/events", event)
+
         self.pods[uid] = made = ProcessPod(
-            pod=pod, folder=self.folder / name, environment=self.environment, secret=secret, report=report
-        )
+            pod=pod, folder=self.folder / name, environment=self.environment,
+            secret=secret, config_map=config_map, report=report, warn=warn,
+        )  # fmt: skip
         self._tasks[uid] = asyncio.create_task(made.run())
 
     async def _end(self, pod: Object) -> None:

@@ -38,14 +38,21 @@ class ProcessPod:
     environment: Mapping[str, str]
     secret: Callable[[str], Awaitable[Object | None]]
     """Reads a Secret of the pod's namespace."""
+    config_map: Callable[[str], Awaitable[Object | None]]
+    """Reads a ConfigMap of it."""
     report: Callable[[Object], Awaitable[None]]
     """Takes a new status of the pod."""
+    warn: Callable[[str, str], Awaitable[None]]
+    """Takes reason and message of a warning event about the pod."""
     restarts: int = 0
     process: asyncio.subprocess.Process | None = None
     _told: asyncio.Event = field(default_factory=asyncio.Event)
     _port: int = 0
     _started_at: str = ""
     _last: Object = field(default_factory=dict[str, Any])
+    _warned: set[str] = field(default_factory=set[str])
+    _variables: dict[str, str] = field(default_factory=dict[str, str])
+    """Those that come from secrets and config maps."""
 
     @property
     def stopping(self) -> bool:
@@ -126,20 +133,68 @@ class ProcessPod:
         if not await self._mounted():
             await self._tell({"waiting": {"reason": "ContainerCreating"}}, ready=False)
             return False
+        if missing := await self._missing_variable():
+            await self._tell({"waiting": {"reason": "CreateContainerConfigError", "message": missing}}, ready=False)
+            return False
         return True
 
     async def _mounted(self) -> bool:
-        """Write the secrets as files; tells whether all of them are there."""
+        """Write secrets and config maps as files; tells whether all of them are there, and says what is missing."""
         for volume in self.pod["spec"].get("volumes", ()):
-            if "secret" not in volume:
-                continue
-            secret = await self.secret(volume["secret"]["secretName"])
-            data: dict[str, str] = {} if secret is None else secret.get("data", {})
-            for item in volume["secret"].get("items", ()):
-                if item["key"] not in data:
-                    return False
-                self._write(volume["name"], item["path"], base64.b64decode(data[item["key"]]))
+            missing = await self._mount(volume)
+            if missing is not None:
+                message = f'MountVolume.SetUp failed for volume "{volume["name"]}" : {missing}'
+                if message not in self._warned:
+                    self._warned.add(message)
+                    await self.warn("FailedMount", message)
+                return False
         return True
+
+    async def _mount(self, volume: Object) -> str | None:
+        """Write one volume; gives what is missing in kubelet's words."""
+        if "secret" in volume:
+            source, name, kind = volume["secret"], volume["secret"]["secretName"], "secret"
+            found = await self.secret(name)
+        elif "configMap" in volume:
+            source, name, kind = volume["configMap"], volume["configMap"]["name"], "configmap"
+            found = await self.config_map(name)
+        else:
+            return None
+        if found is None:
+            return None if source.get("optional") else f'{kind} "{name}" not found'
+        data = _content(found)
+        for item in source.get("items") or [{"key": key, "path": key} for key in data]:
+            if item["key"] not in data:
+                return f"references non-existent {'config' if kind == 'configmap' else kind} key: {item['key']}"
+            self._write(volume["name"], item["path"], data[item["key"]])
+        return None
+
+    async def _missing_variable(self) -> str | None:
+        """Read the variables that come from secrets and config maps; gives what is missing in kubelet's words."""
+        self._variables = {}
+        for source in self.container.get("envFrom", ()):
+            reference, kind, found = await self._referred(source, "Ref")
+            if found is None:
+                return f'{kind.lower()} "{reference["name"]}" not found'
+            self._variables |= {key: value.decode() for key, value in _content(found).items()}
+        for entry in self.container.get("env", ()):
+            if not {"secretKeyRef", "configMapKeyRef"} & set(entry.get("valueFrom", ())):
+                continue
+            reference, kind, found = await self._referred(entry["valueFrom"], "KeyRef")
+            if found is None:
+                return f'{kind.lower()} "{reference["name"]}" not found'
+            if reference["key"] not in _content(found):
+                where = f"{self.pod['metadata']['namespace']}/{reference['name']}"
+                return f"couldn't find key {reference['key']} in {kind} {where}"
+            self._variables[entry["name"]] = _content(found)[reference["key"]].decode()
+        return None
+
+    async def _referred(self, source: Object, suffix: str) -> tuple[Object, str, Object | None]:
+        if f"secret{suffix}" in source:
+            reference = source[f"secret{suffix}"]
+            return reference, "Secret", await self.secret(reference["name"])
+        reference = source[f"configMap{suffix}"]
+        return reference, "ConfigMap", await self.config_map(reference["name"])
 
     def _write(self, volume: str, name: str, content: bytes) -> None:
         path = self.folder / volume / name
@@ -188,7 +243,7 @@ class ProcessPod:
 
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("FLOWWORKER_")}
-        given = {entry["name"]: self._value(entry) for entry in self.container.get("env", ())}
+        given = {entry["name"]: self._value(entry) for entry in self.container.get("env", ())} | self._variables
         ours = {
             journal.NAME_VARIABLE: self.name,
             "FLOWWORKER_PROBE_HOST": "127.0.0.1",
@@ -199,7 +254,7 @@ class ProcessPod:
         return {**kept, **given, **self.environment, **ours}
 
     def _value(self, entry: Object) -> str:
-        if "valueFrom" in entry:
+        if "fieldRef" in entry.get("valueFrom", ()):
             return self._field(entry["valueFrom"]["fieldRef"]["fieldPath"])
         value: str = entry.get("value", "")
         for mount in self.container.get("volumeMounts", ()):
@@ -245,6 +300,13 @@ class ProcessPod:
         }
         phase = phase or ("Running" if self._started_at else "Pending")
         await self.report({"phase": phase, "conditions": conditions, "containerStatuses": [container]})
+
+
+def _content(found: Object) -> dict[str, bytes]:
+    """What a secret or a config map holds."""
+    if found.get("kind") == "ConfigMap":
+        return {key: value.encode() for key, value in found.get("data", {}).items()}
+    return {key: base64.b64decode(value) for key, value in found.get("data", {}).items()}
 
 
 def _is_ready(port: int) -> bool:

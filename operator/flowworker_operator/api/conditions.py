@@ -38,6 +38,9 @@ class Reason(StrEnum):
     # Faults of a pod
     IMAGE_PULL = "ImagePull"
     BAD_SECRET = "BadSecret"  # noqa: S105 (a reason)
+    BAD_CONFIG_MAP = "BadConfigMap"
+    VOLUME_NOT_MOUNTED = "VolumeNotMounted"
+    NO_SANDBOX = "NoSandbox"
     BAD_SETTINGS = "BadSettings"
     BAD_HANDLER = "BadHandler"
     SHAPE_MISMATCH = "ShapeMismatch"
@@ -85,7 +88,10 @@ MEANINGS: Mapping[Reason, str] = {
     Reason.SUSPENDED: "No worker is started, because the mode is Paused or DryRun.",
     Reason.INVALID_SPEC: "The spec is not valid, although the CRD let it through; the message names the field.",
     Reason.IMAGE_PULL: "The image cannot be pulled: check spec.image, the registry and imagePullSecrets.",
-    Reason.BAD_SECRET: "A Secret or a key of it is missing or unusable: check spec.database and envFrom.",
+    Reason.BAD_SECRET: "A Secret or a key of it is missing or unusable: check spec.database and spec.template.",
+    Reason.BAD_CONFIG_MAP: "A ConfigMap or a key of it that spec.template names is missing.",
+    Reason.VOLUME_NOT_MOUNTED: "A volume of spec.template cannot be attached or mounted; the message has the reason.",
+    Reason.NO_SANDBOX: "The node cannot set the pod up, mostly its network; the message is the node's.",
     Reason.BAD_SETTINGS: "The worker refuses its settings: the message names the variable.",
     Reason.BAD_HANDLER: "The handler does not import, or is another flow or queue than the spec says.",
     Reason.SHAPE_MISMATCH: "The flow in the image differs from the one in the database: give it a new slug.",

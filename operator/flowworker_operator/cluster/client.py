@@ -133,9 +133,9 @@ class Cluster:
             if not error.named:
                 raise
 
-    async def list(self, resource: Resource, namespace: str | None, *, labels: str = "") -> Objects:
-        """All objects, of all namespaces if None, that a label selector matches; read page by page."""
-        query = _given(labelSelector=labels or None)
+    async def list(self, resource: Resource, namespace: str | None, *, labels: str = "", fields: str = "") -> Objects:
+        """All objects, of all namespaces if None, that a label and a field selector match; read page by page."""
+        query = _given(labelSelector=labels or None, fieldSelector=fields or None)
         try:
             return await self._pages(resource, namespace, {**query, "limit": str(PAGE)})
         except Refused as error:

@@ -4,13 +4,15 @@ The checks are small functions from a container or a pod to a fault or nothing, 
 hides another: a pod that cannot be scheduled has no image to pull, one without image has no exit code.
 """
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from flowworker.errors import ExitCode
 from flowworker.redaction import redact
 from flowworker_operator.api.conditions import Reason
 from flowworker_operator.api.status import LONGEST_ERROR
-from flowworker_operator.domain.snapshot import ContainerState, Fault, PodState, RevisionState
+from flowworker_operator.domain.snapshot import ContainerState, Fault, Obstacle, PodState, RevisionState
 
 _IMAGE_TROUBLE = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
@@ -20,6 +22,11 @@ _CONFIG_TROUBLE = frozenset({"CreateContainerConfigError", "CreateContainerError
 OOM_KILLED = "OOMKilled"
 KILLED = 137
 """Exit code of a process that ended by SIGKILL: 128 + 9."""
+
+_QUOTA_WORDS = ("exceeded quota", "limitrange", "must specify", " per container is ", " per pod is ")
+"""Of a refusal by a ResourceQuota or a LimitRange; the latter does not name itself."""
+
+_VOLUME = re.compile(r'volume "([^"]+)"')
 
 _EXIT_REASONS = {
     ExitCode.USAGE: Reason.BAD_SETTINGS,
@@ -47,7 +54,7 @@ def pod_fault(pod: PodState, kind: str, slug: str) -> Fault | None:
     if report is not None and (report.kind, report.slug) != (kind, slug):
         what = f"the handler serves {report.kind} {report.slug!r}, but the spec says {kind} {slug!r}"
         return _fault(Reason.BAD_HANDLER, what, "change handler, or flow or queue")
-    return None if pod.ready else _container_fault(pod)
+    return None if pod.ready else _container_fault(pod) or _obstacle_fault(pod)
 
 
 def refusal_fault(what: str, message: str) -> Fault:
@@ -55,7 +62,7 @@ def refusal_fault(what: str, message: str) -> Fault:
     lowered = message.lower()
     if "failed calling webhook" in lowered:
         return _fault(Reason.WEBHOOK_FAILED, what, message)
-    quota = "exceeded quota" in lowered or "limitrange" in lowered or "must specify" in lowered
+    quota = any(words in lowered for words in _QUOTA_WORDS)
     return _fault(Reason.QUOTA if quota else Reason.TEMPLATE_REFUSED, what, message)
 
 
@@ -63,6 +70,36 @@ def _container_fault(pod: PodState) -> Fault | None:
     checks: Iterable[Callable[[str, ContainerState], Fault | None]] = (_image, _configuration, _ended)
     found = (check(pod.name, container) for container in pod.containers for check in checks)
     return next((fault for fault in found if fault), None)
+
+
+def _obstacle_fault(pod: PodState) -> Fault | None:
+    obstacle = pod.obstacle
+    if obstacle is None:
+        return None
+    if "Volume" not in obstacle.reason and "Mount" not in obstacle.reason:
+        return _fault(Reason.NO_SANDBOX, f"the node cannot set up pod {pod.name}", obstacle.message)
+    reason = _missing(obstacle.message) or Reason.VOLUME_NOT_MOUNTED
+    return _fault(reason, f"pod {pod.name} cannot mount a volume", obstacle.message)
+
+
+def explained(obstacle: Obstacle, origins: Mapping[str, str]) -> Obstacle:
+    """The obstacle with what its volume is made from: kubelet names the volume alone.
+
+    Args:
+        obstacle: in the words of an event.
+        origins: of volumes, by name.
+    """
+    named = _VOLUME.search(obstacle.message)
+    origin = None if named is None else origins.get(named[1])
+    return obstacle if origin is None else replace(obstacle, message=f"{obstacle.message} ({origin})")
+
+
+def _missing(message: str) -> Reason | None:
+    """What kubelet says is missing; of a volume with a wrong key it says neither name nor kind but `config key`."""
+    lowered = message.lower()
+    if "configmap" in lowered or "config key" in lowered:
+        return Reason.BAD_CONFIG_MAP
+    return Reason.BAD_SECRET if "secret" in lowered else None
 
 
 def _image(pod: str, container: ContainerState) -> Fault | None:
@@ -75,8 +112,7 @@ def _configuration(pod: str, container: ContainerState) -> Fault | None:
     if container.waiting_reason not in _CONFIG_TROUBLE:
         return None
     message = container.waiting_message
-    missing = "secret" in message.lower() or "key" in message.lower()
-    reason = Reason.BAD_SECRET if missing else Reason.TEMPLATE_REFUSED
+    reason = _missing(message) or Reason.TEMPLATE_REFUSED
     return _fault(reason, f"container {container.name} of pod {pod} cannot be created", message)
 
 

@@ -85,6 +85,15 @@ class ContainerState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Obstacle:
+    """Why the containers of a pod are not created, in the words of an event."""
+
+    reason: str
+    """Of the event, such as FailedMount."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PodState:
     """One pod."""
 
@@ -97,6 +106,7 @@ class PodState:
     marked: bool = False
     """Has the deletion cost that this operator sets."""
     unschedulable: str | None = None
+    obstacle: Obstacle | None = None
     containers: tuple[ContainerState, ...] = ()
     """Init containers first: what they fail at hides the rest."""
     report: Report | None = None

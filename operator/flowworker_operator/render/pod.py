@@ -1,7 +1,7 @@
 """The pod template of a revision, and the hash that names it."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from flowworker_operator.api.spec import FlowWorkerSpec
 from flowworker_operator.domain.naming import (
@@ -39,6 +39,35 @@ def pod_template(owner: Owner, spec: FlowWorkerSpec, *, revision: str, grace: in
     worker = next(one for one in template["spec"]["containers"] if one["name"] == WORKER)
     worker["env"] = [revision_variable(revision), *worker["env"]]
     return {**template, "spec": {**template["spec"], "terminationGracePeriodSeconds": grace}}
+
+
+def volume_origins(spec: FlowWorkerSpec) -> dict[str, str]:
+    """Which Secret or ConfigMap each volume is made from, in words, by the volume's name: kubelet names the volume."""
+    fields = {
+        DATABASE.name: ("spec.database.secretRef", spec.database.secret_ref),
+        DIRECT.name: ("spec.database.directSecretRef", spec.database.direct_secret_ref),
+        OWNER.name: ("spec.database.ownerSecretRef", spec.database.owner_secret_ref),
+    }
+    ours = {
+        name: f"{field}: key {reference.key} of secret {reference.name}"
+        for name, (field, reference) in fields.items()
+        if reference is not None
+    }
+    return {**dict(_origins(spec.template.pod_spec().get("volumes") or ())), **ours}
+
+
+def _origins(volumes: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, str]]:
+    for volume in volumes:
+        for kind, field in (("secret", "secretName"), ("configMap", "name"), ("persistentVolumeClaim", "claimName")):
+            if isinstance(source := volume.get(kind), Mapping):
+                named = cast("Mapping[str, Any]", source)
+                yield str(volume.get("name")), f"{kind.lower()} {named.get(field)}{_keys(named)}"
+
+
+def _keys(source: Mapping[str, Any]) -> str:
+    items: Iterable[Mapping[str, Any]] = source.get("items") or ()
+    keys = ", ".join(str(item.get("key")) for item in items)
+    return f" with the keys {keys}" if keys else ""
 
 
 def _template(name: str, spec: FlowWorkerSpec) -> dict[str, Any]:

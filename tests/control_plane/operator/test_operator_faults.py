@@ -11,6 +11,8 @@ from tests.control_plane.operator.world import World
 from tests.control_plane.process_pod import MISSING_IMAGE
 from tests.support.waiting import hold_for
 
+CONFIG_MAPS = "/api/v1/namespaces/{namespace}/configmaps"
+
 SOON = 15.0
 """Seconds in which a condition has to name the cause."""
 
@@ -118,3 +120,97 @@ async def test_a_secret_that_comes_later_is_noticed(world: World) -> None:
     await names_the_cause(world, "report", "BadSecret", "does not exist", database=database("later"))
     await world.secret(name="later")
     await world.until_condition("report", "Ready", "True")
+
+
+def owner(name: str, key: str = "uri") -> dict[str, Any]:
+    return {"secretRef": {"name": "postgres-app"}, "ownerSecretRef": {"name": name, "key": key}}
+
+
+def volume(**source: Any) -> dict[str, Any]:
+    """A template whose worker mounts one more volume."""
+    mounts = [{"name": "given", "mountPath": "/given"}]
+    containers = [{"name": "worker", "volumeMounts": mounts}]
+    return {"spec": {"containers": containers, "volumes": [{"name": "given", **source}]}}
+
+
+async def test_what_a_pod_cannot_mount_is_named(world: World) -> None:
+    await world.secret(name="owner")
+    keys = [{"key": "banner", "path": "banner"}]
+    await world.request("POST", CONFIG_MAPS, {"metadata": {"name": "texts"}, "data": {"greeting": "hello"}})
+    await asyncio.gather(
+        names_the_cause(world, "a", "BadSecret", 'secret "no-owner" not found', flow="a", database=owner("no-owner")),
+        names_the_cause(
+            world, "b", "BadSecret", "spec.database.ownerSecretRef: key dsn of secret owner", flow="b",
+            database=owner("owner", "dsn"),
+        ),
+        names_the_cause(
+            world, "c", "BadSecret", 'secret "keys" not found', flow="c", template=volume(secret={"secretName": "keys"})
+        ),
+        names_the_cause(
+            world, "d", "BadSecret", "secret owner with the keys banner", flow="d",
+            template=volume(secret={"secretName": "owner", "items": keys}),
+        ),
+        names_the_cause(
+            world, "e", "BadConfigMap", 'configmap "words" not found', flow="e",
+            template=volume(configMap={"name": "words"}),
+        ),
+        names_the_cause(
+            world, "f", "BadConfigMap", "configmap texts with the keys banner", flow="f",
+            template=volume(configMap={"name": "texts", "items": keys}),
+        ),
+    )  # fmt: skip
+
+
+async def test_what_a_variable_comes_from_is_named(world: World) -> None:
+    await world.secret(name="keys")
+    await world.request("POST", CONFIG_MAPS, {"metadata": {"name": "texts"}, "data": {"greeting": "hello"}})
+    await asyncio.gather(
+        names_the_cause(
+            world, "a", "BadSecret", 'secret "nope" not found', flow="a",
+            template=worker(envFrom=[{"secretRef": {"name": "nope"}}]),
+        ),
+        names_the_cause(
+            world, "b", "BadSecret", "couldn't find key token in Secret", flow="b",
+            template=worker(env=[{"name": "T", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "token"}}}]),
+        ),
+        names_the_cause(
+            world, "c", "BadConfigMap", 'configmap "nope" not found', flow="c",
+            template=worker(envFrom=[{"configMapRef": {"name": "nope"}}]),
+        ),
+        names_the_cause(
+            world, "d", "BadConfigMap", "couldn't find key token in ConfigMap", flow="d",
+            template=worker(env=[{"name": "T", "valueFrom": {"configMapKeyRef": {"name": "texts", "key": "token"}}}]),
+        ),
+    )  # fmt: skip
+
+
+async def test_what_was_missing_and_comes_later_ends_the_fault(world: World) -> None:
+    await names_the_cause(
+        world, "report", "BadConfigMap", "not found", template=volume(configMap={"name": "later", "optional": False})
+    )
+    await world.request("POST", CONFIG_MAPS, {"metadata": {"name": "later"}, "data": {"greeting": "hello"}})
+    await world.until_condition("report", "Ready", "True")
+
+
+async def test_pods_that_are_not_made_are_explained(world: World) -> None:
+    limits = {"metadata": {"name": "small"}, "spec": {"limits": [{"type": "Container", "max": {"memory": "64Mi"}}]}}
+    await asyncio.gather(
+        names_the_cause(
+            world, "a", "TemplateRefused", "serviceaccount \"nobody\" not found", flow="a",
+            template={"spec": {"serviceAccountName": "nobody"}},
+        ),
+        names_the_cause(
+            world, "b", "TemplateRefused", "no PriorityClass with name", flow="b",
+            template={"spec": {"priorityClassName": "urgent"}},
+        ),
+    )  # fmt: skip
+    await world.request("POST", "/api/v1/namespaces/{namespace}/limitranges", limits)
+    resources = {"requests": {"memory": "128Mi"}, "limits": {"memory": "128Mi"}}
+    await names_the_cause(
+        world,
+        "c",
+        "Quota",
+        "maximum memory usage per Container is 64Mi",
+        flow="c",
+        template=worker(resources=resources),
+    )

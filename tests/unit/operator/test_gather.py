@@ -26,7 +26,7 @@ from flowworker_operator.domain.snapshot import (
     WorkerState,
 )
 from flowworker_operator.gather import Design, design, gather, replicas_set, status_of
-from flowworker_operator.gather_pods import has_ended, last_end
+from flowworker_operator.gather_pods import hangs, has_ended, last_end
 from flowworker_operator.render.identity import Owner
 
 EARLIER = Owner(namespace="shop", name="report", uid="0")
@@ -160,6 +160,26 @@ def test_only_a_container_that_has_ended_proves_that_the_worker_of_a_deleted_pod
     status: dict[str, Any], proven: bool
 ) -> None:
     assert has_ended(live_pod(metadata={"deletionTimestamp": "2026-01-01T11:00:00Z"}, **status)) is proven
+
+
+SCHEDULED = {"type": "PodScheduled", "status": "True"}
+CREATING = {"name": "worker", "state": {"waiting": {"reason": "ContainerCreating"}}}
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ({"conditions": [SCHEDULED]}, True),
+        ({"conditions": [SCHEDULED], "containerStatuses": [CREATING]}, True),
+        ({"conditions": [SCHEDULED, {"type": "PodReadyToStartContainers", "status": "False"}]}, True),
+        ({"conditions": []}, False),
+        ({"conditions": [SCHEDULED, {"type": "PodReadyToStartContainers", "status": "True"}]}, False),
+        ({"conditions": [SCHEDULED], "containerStatuses": [RUNNING]}, False),
+        ({"conditions": [SCHEDULED], "phase": "Failed"}, False),
+    ],
+)
+def test_a_pod_hangs_while_it_has_a_node_and_no_containers(status: dict[str, Any], expected: bool) -> None:
+    assert hangs(live_pod(**{"phase": "Pending", **status})) is expected
 
 
 def test_a_pod_without_room_is_unschedulable() -> None:

@@ -7,8 +7,8 @@ from tests.unit.operator.samples import condition, planned, pod, report, revisio
 
 from flowworker.errors import ExitCode, ShapeMismatchError
 from flowworker_operator.api.conditions import MEANINGS, Reason
-from flowworker_operator.domain.health import pod_fault, revision_fault
-from flowworker_operator.domain.snapshot import ContainerState, Fault
+from flowworker_operator.domain.health import explained, pod_fault, revision_fault
+from flowworker_operator.domain.snapshot import ContainerState, Fault, Obstacle
 
 MISMATCH = str(ShapeMismatchError("report", ["step total is missing"]))
 
@@ -84,6 +84,46 @@ def test_a_pod_without_a_node_is_explained() -> None:
     assert (fault.reason, "insufficient memory" in fault.message) == (Reason.UNSCHEDULABLE, True)
 
 
+MOUNT = 'MountVolume.SetUp failed for volume "keys" : '
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "reason"),
+    [
+        (Obstacle(reason="FailedMount", message=f'{MOUNT}secret "api" not found'), Reason.BAD_SECRET),
+        (Obstacle(reason="FailedMount", message=f"{MOUNT}references non-existent secret key: a"), Reason.BAD_SECRET),
+        (Obstacle(reason="FailedMount", message=f'{MOUNT}configmap "api" not found'), Reason.BAD_CONFIG_MAP),
+        (
+            Obstacle(reason="FailedMount", message=f"{MOUNT}references non-existent config key: a"),
+            Reason.BAD_CONFIG_MAP,
+        ),
+        (Obstacle(reason="FailedMount", message=f"{MOUNT}mount failed: exit status 32"), Reason.VOLUME_NOT_MOUNTED),
+        (Obstacle(reason="FailedAttachVolume", message="Multi-Attach error for volume"), Reason.VOLUME_NOT_MOUNTED),
+        (Obstacle(reason="FailedCreatePodSandBox", message="cni plugin not initialized"), Reason.NO_SANDBOX),
+    ],
+)
+def test_a_pod_whose_containers_are_not_created_is_explained(obstacle: Obstacle, reason: Reason) -> None:
+    container = ContainerState(name="worker", waiting_reason="ContainerCreating")
+    hanging = pod("a", ready=False, report=None, containers=(container,), obstacle=obstacle)
+    fault = pod_fault(hanging, "flow", "report")
+    assert fault is not None
+    assert (fault.reason, obstacle.message in fault.message) == (reason, True)
+
+
+def test_an_image_that_cannot_be_pulled_hides_an_older_obstacle() -> None:
+    container = ContainerState(name="worker", waiting_reason="ErrImagePull", waiting_message="not found")
+    obstacle = Obstacle(reason="FailedMount", message="was there before")
+    fault = pod_fault(pod("a", ready=False, containers=(container,), obstacle=obstacle), "flow", "report")
+    assert fault is not None
+    assert fault.reason is Reason.IMAGE_PULL
+
+
+def test_a_volume_is_explained_by_what_it_is_made_from() -> None:
+    obstacle = Obstacle(reason="FailedMount", message=f"{MOUNT}references non-existent secret key: a")
+    assert explained(obstacle, {"keys": "secret api"}).message == f"{obstacle.message} (secret api)"
+    assert explained(obstacle, {"other": "secret api"}) == obstacle
+
+
 def test_a_handler_that_serves_another_flow_is_explained() -> None:
     fault = pod_fault(pod("a", report=report(slug="other")), "flow", "report")
     assert fault is not None
@@ -100,6 +140,9 @@ def test_a_past_crash_of_a_pod_that_is_ready_is_forgotten() -> None:
     ("words", "reason"),
     [
         ('pods "x" is forbidden: exceeded quota: small', Reason.QUOTA),
+        ('pods "x" is forbidden: failed quota: small: must specify limits.cpu', Reason.QUOTA),
+        ('pods "x" is forbidden: maximum memory usage per Container is 64Mi, but limit is 128Mi', Reason.QUOTA),
+        ('pods "x" is forbidden: cpu max limit to request ratio per Pod is 2, but provided ratio is 4', Reason.QUOTA),
         ('pods "x" is forbidden: violates PodSecurity "restricted"', Reason.TEMPLATE_REFUSED),
     ],
 )
