@@ -127,7 +127,8 @@ class Client:
     async def retry(self, run_id: UUID, *, new_run_id: UUID | None = None) -> Run:
         """Start a new run of the same flow with the same input as a run that has ended.
 
-        pgflow cannot revive a run: the old one stays as it is, and what it had completed is done again.
+        pgflow cannot revive a run: the old one stays as it is, and what it had completed is done again. Repeating the
+        call gives the same new run, unless `new_run_id` says otherwise; `run` shows both how they belong together.
 
         Raises:
             UnknownRunError: the database has no such run.
@@ -137,7 +138,7 @@ class Client:
             run = await runs.read_run(connection, run_id)
         if not run.has_ended:
             raise DataError(f"run {run_id} is still under way; only a run that has ended can be tried again")
-        return await self._start(run.flow_slug, run.input_json, new_run_id, None)
+        return await self._start(run.flow_slug, run.input_json, new_run_id or runs.retry_id(run_id), None)
 
     async def wait(self, run_id: UUID, *, timeout: float | None = None) -> Run:
         """Wait until a run has ended, well or badly.

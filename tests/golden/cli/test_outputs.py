@@ -154,6 +154,7 @@ def test_runs_list(snapshot: SnapshotAssertion) -> None:
             started_at=run.started_at,
             completed_at=run.completed_at,
             failed_at=run.failed_at,
+            error=run.error,
         )
         for run in (RUN, COMPLETED, FAILED)
     ]

@@ -21,7 +21,7 @@ async def test_start_prints_the_id_and_list_shows_it(cli: Cli, shop: str) -> Non
     listed = await cli("runs", "list")
     assert (listed.code, listed.err) == (0, "")
     titles, row = listed.out.splitlines()
-    assert titles.split() == ["RUN", "FLOW", "STATUS", "STEPS", "AGE", "TOOK"]
+    assert titles.split() == ["RUN", "FLOW", "STATUS", "STEPS", "AGE", "TOOK", "ERROR"]
     assert row.split()[:4] == [run_id, "shop", "started", "0/2"]
 
 
@@ -105,6 +105,29 @@ async def test_retry_starts_the_same_again(cli: Cli, client: Client, worker: Con
     retried = await cli("runs", "retry", str(run.run_id), "-o", "json")
     assert retried.json["input"] == {"items": ["a"]}
     assert retried.json["run_id"] != str(run.run_id)
+    assert (await cli("runs", "retry", str(run.run_id), "-o", "json")).json == retried.json
+    assert f"retried as: {retried.json['run_id']}" in (await cli("runs", "show", str(run.run_id))).out
+    assert f"retry of: {run.run_id}" in (await cli("runs", "show", retried.json["run_id"])).out
+
+
+async def test_a_retry_that_has_ended_is_named(cli: Cli, client: Client, worker: Connection, shop: str) -> None:
+    async with client:
+        run = await client.start(shop, 1)
+        await fail(worker, run, "items", "no stock")
+        again = await client.retry(run.run_id)
+    await fail(worker, again, "items", "no stock")
+    retried = await cli("runs", "retry", str(run.run_id))
+    assert retried.err == f"run {run.run_id} was retried before, as {again.run_id}, which is failed\n"
+    assert retried.out == f"{again.run_id}\n"
+
+
+async def test_a_list_that_is_cut_says_so(cli: Cli, client: Client, shop: str) -> None:
+    async with client:
+        for number in range(2):
+            await client.start(shop, number)
+    cut, whole = await cli("runs", "list", "--limit", "1"), await cli("runs", "list", "--limit", "2")
+    assert cut.err == "these are the newest 1; there are more: see --limit, --flow, --status and --hours\n"
+    assert (len(cut.out.splitlines()), len(whole.out.splitlines()), whole.err) == (2, 3, "")
 
 
 async def test_list_filters(cli: Cli, client: Client, worker: Connection, shop: str) -> None:

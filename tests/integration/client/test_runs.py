@@ -1,8 +1,10 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.conftest import STRANGER_ROLE, Database
 from tests.integration.cli.calling import until
 from tests.integration.client.acting import LISTENING, complete, fail
@@ -10,7 +12,7 @@ from tests.integration.client.acting import LISTENING, complete, fail
 from flowworker.client import Client
 from flowworker.database.connection import Connection
 from flowworker.database.records import RunStatus
-from flowworker.database.runs import StepStatus, TaskStatus
+from flowworker.database.runs import StepStatus, TaskStatus, retried_id, retry_id
 from flowworker.errors import (
     AuthenticationError,
     DatabaseUnavailableError,
@@ -204,6 +206,53 @@ async def test_retry_starts_a_new_run_with_the_same_input(client: Client, worker
     assert again.run_id != run.run_id
     assert (again.flow_slug, again.input, again.status) == (shop, run.input, RunStatus.STARTED)
     assert (await client.run(run.run_id)).run.status is RunStatus.FAILED
+
+
+async def test_a_second_retry_is_the_first_and_both_runs_show_the_link(
+    client: Client, worker: Connection, shop: str
+) -> None:
+    run = await client.start(shop, 1)
+    await fail(worker, run, "items", "no")
+    again = await client.retry(run.run_id)
+    assert await client.retry(run.run_id) == again
+    assert len(await client.runs(flow=shop)) == 2
+    await fail(worker, again, "items", "no")
+    third = await client.retry(again.run_id)
+    links = [await client.run(one.run_id) for one in (run, again, third)]
+    assert [(one.retry_of, one.retried_as) for one in links] == [
+        (None, again.run_id), (run.run_id, third.run_id), (again.run_id, None),
+    ]  # fmt: skip
+
+
+async def test_two_retries_at_once_are_one_run(client: Client, worker: Connection, shop: str) -> None:
+    run = await client.start(shop, 1)
+    await fail(worker, run, "items", "no")
+    first, second = await asyncio.gather(client.retry(run.run_id), client.retry(run.run_id))
+    assert first.run_id == second.run_id
+    assert len(await client.runs(flow=shop)) == 2
+
+
+async def test_another_run_is_started_under_an_id_of_ones_own(client: Client, worker: Connection, shop: str) -> None:
+    run = await client.start(shop, 1)
+    await fail(worker, run, "items", "no")
+    chosen = uuid4()
+    assert (await client.retry(run.run_id, new_run_id=chosen)).run_id == chosen
+    assert (await client.retry(run.run_id)).run_id != chosen
+
+
+async def test_a_failed_run_is_listed_with_its_error(client: Client, worker: Connection, shop: str) -> None:
+    run = await client.start(shop, 1)
+    await client.start(shop, 2)
+    await fail(worker, run, "items", "no stock")
+    assert {one.error for one in await client.runs()} == {None, "no stock"}
+
+
+@given(run_id=st.uuids())
+def test_the_id_of_a_retry_leads_back_and_is_as_good_a_uuid(run_id: UUID) -> None:
+    again = retry_id(run_id)
+    assert again != run_id
+    assert retried_id(again) == run_id
+    assert (again.version, again.variant) == (run_id.version, run_id.variant)
 
 
 async def test_a_run_under_way_is_not_retried(client: Client, shop: str) -> None:

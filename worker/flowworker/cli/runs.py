@@ -66,12 +66,16 @@ def retry(
 ) -> int:
     """Start a new run like RUN and print its id.
 
-    With the same flow and input. RUN must have ended, and stays as it is.
+    With the same flow and input. RUN must have ended, and stays as it is. Repeating the command starts nothing more
+    and prints the same id.
     """
     run_id = run_uuid(run)
 
     async def work(client: Client) -> int:
-        return await _started(client, await client.retry(run_id), wait, output)
+        again = await client.retry(run_id)
+        if again.has_ended:
+            note(f"run {run_id} was retried before, as {again.run_id}, which is {again.status}")
+        return await _started(client, again, wait, output)
 
     return with_client(dsn, database_file, work)
 
@@ -93,8 +97,10 @@ def list_(
     since = None if hours is None else now - timedelta(hours=hours)
 
     async def work(client: Client) -> None:
-        runs = await client.runs(flow=flow, status=status, since=since, limit=limit)
-        show(run_columns(now), runs, output)
+        runs = await client.runs(flow=flow, status=status, since=since, limit=limit + 1)
+        show(run_columns(now), runs[:limit], output)
+        if len(runs) > limit:
+            note(f"these are the newest {limit}; there are more: see --limit, --flow, --status and --hours")
 
     with_client(dsn, database_file, work)
 

@@ -19,6 +19,7 @@ def run_columns(now: datetime) -> Sequence[Column[RunSummary]]:
         Column(title="STEPS", cell=lambda run: f"{run.steps - run.remaining_steps}/{run.steps}", right=True),
         Column(title="AGE", cell=lambda run: ago(run.started_at, now), right=True),
         Column(title="TOOK", cell=lambda run: took(run.started_at, run.completed_at or run.failed_at), right=True),
+        Column(title="ERROR", cell=lambda run: run.error),
     )
 
 
@@ -46,7 +47,7 @@ TASK_COLUMNS: Sequence[Column[TaskState]] = (
 
 def run_text(details: RunDetails, now: datetime) -> str:
     """One run: what it is, its steps, the tasks that failed or are at work, its output."""
-    blocks = ["\n".join(headline(details.run)), as_table(step_columns(now), details.steps)]
+    blocks = ["\n".join((*headline(details.run), *links(details))), as_table(step_columns(now), details.steps)]
     worth = [task for task in details.tasks if _deserves_a_line(task)]
     if worth:
         blocks.append(as_table(TASK_COLUMNS, worth))
@@ -65,6 +66,14 @@ def headline(run: Run) -> Iterator[str]:
         yield f"took:    {took(run.started_at, run.completed_at or run.failed_at)}"
     if run.error:
         yield f"error:   {one_line(run.error, OUTPUT_LIMIT)}"
+
+
+def links(details: RunDetails) -> Iterator[str]:
+    """The lines about the runs before and after this one, where it is a retry or was retried."""
+    if details.retry_of is not None:
+        yield f"retry of: {details.retry_of}"
+    if details.retried_as is not None:
+        yield f"retried as: {details.retried_as}"
 
 
 def changes(before: RunDetails | None, after: RunDetails) -> Iterator[str]:

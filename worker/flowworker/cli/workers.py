@@ -23,7 +23,9 @@ COLUMNS: Sequence[Column[WorkerReport]] = (
     Column(title="NAME", cell=lambda worker: worker.worker_name),
     Column(title="SERVES", cell=lambda worker: f"{worker.kind} {worker.slug}"),
     Column(title="STATE", cell=lambda worker: worker.state),
-    Column(title="BUSY", cell=lambda worker: f"{worker.in_flight}/{worker.slots}", right=True),
+    # Not a fraction of each other: a task whose result is not written yet is held and takes no slot.
+    Column(title="HELD", cell=lambda worker: worker.in_flight, right=True),
+    Column(title="SLOTS", cell=lambda worker: worker.slots, right=True),
     Column(title="DONE", cell=lambda worker: worker.completed, right=True),
     Column(title="FAILED", cell=lambda worker: worker.failed, right=True),
     Column(title="SEEN", cell=lambda worker: f"{span(worker.age)} ago", right=True),
@@ -51,7 +53,10 @@ def list_(
     dsn: Dsn = None,
     database_file: DsnFile = None,
 ) -> None:
-    """List workers as their last heartbeat described them."""
+    """List workers as their last heartbeat described them.
+
+    HELD counts the tasks of a worker: those that run, SLOTS at most, and those whose results are still to be written.
+    """
 
     async def work(client: Client) -> None:
         show(COLUMNS, await client.workers(slug=slug, ended=ended), output)

@@ -82,6 +82,8 @@ class RunSummary:
     started_at: datetime
     completed_at: datetime | None
     failed_at: datetime | None
+    error: str | None = None
+    """What the first failed task said; None unless the run failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +135,31 @@ class RunDetails:
     run: Run
     steps: Sequence[StepState]
     tasks: Sequence[TaskState]
+    retry_of: UUID | None = None
+    """The run that this one does again."""
+    retried_as: UUID | None = None
+    """The run that does this one again."""
+
+
+_ID_STEP = 951_486_860_854_490_831
+"""Distance between the id of a run and that of its retry."""
+_ID_SPACE = 1 << 60
+"""The low bits of a UUID that hold neither version nor variant (RFC 9562)."""
+
+
+def retry_id(run_id: UUID) -> UUID:
+    """Id of the run that does a run again: always the same one, so that a second retry finds the first."""
+    return _moved(run_id, _ID_STEP)
+
+
+def retried_id(run_id: UUID) -> UUID:
+    """Id of the run that a run would do again; the inverse of `retry_id`."""
+    return _moved(run_id, -_ID_STEP)
+
+
+def _moved(run_id: UUID, distance: int) -> UUID:
+    low = run_id.int % _ID_SPACE
+    return UUID(int=run_id.int - low + (low + distance) % _ID_SPACE)
 
 
 async def start_run(
@@ -211,7 +238,17 @@ async def read_details(connection: AnyConnection, run_id: UUID, task_limit: int)
             run = await read_run(connection, run_id)
             steps = await connection.fetch(load("client/run_steps"), run_id)
             tasks = await connection.fetch(load("client/run_tasks"), run_id, task_limit)
-    return RunDetails(run=run, steps=[_step(row) for row in steps], tasks=[_task(row) for row in tasks])
+            linked = await connection.fetch(
+                load("client/run_links"), run.flow_slug, [retried_id(run_id), retry_id(run_id)]
+            )
+    links = {row["run_id"] for row in linked}
+    return RunDetails(
+        run=run,
+        steps=[_step(row) for row in steps],
+        tasks=[_task(row) for row in tasks],
+        retry_of=retried_id(run_id) if retried_id(run_id) in links else None,
+        retried_as=retry_id(run_id) if retry_id(run_id) in links else None,
+    )
 
 
 async def list_runs(

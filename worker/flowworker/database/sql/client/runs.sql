@@ -1,4 +1,5 @@
--- The newest runs of all flows or of one, without their inputs and outputs.
+-- The newest runs of all flows or of one, without their inputs and outputs; the error of a run that failed is found as
+-- for a single run.
 SELECT
     r.run_id,
     r.flow_slug,
@@ -7,7 +8,25 @@ SELECT
     (SELECT count(*) FROM pgflow.steps AS s WHERE s.flow_slug = r.flow_slug) AS steps,
     r.started_at,
     r.completed_at,
-    r.failed_at
+    r.failed_at,
+    CASE WHEN r.status = 'failed' THEN
+        coalesce(
+            (
+                SELECT t.error_message
+                FROM pgflow.step_tasks AS t
+                WHERE t.run_id = r.run_id AND t.status = 'failed'
+                ORDER BY t.failed_at
+                LIMIT 1
+            ),
+            (
+                SELECT s.error_message
+                FROM pgflow.step_states AS s
+                WHERE s.run_id = r.run_id AND s.status = 'failed'
+                ORDER BY s.failed_at
+                LIMIT 1
+            )
+        )
+    END AS error
 FROM pgflow.runs AS r
 WHERE
     ($1::text IS NULL OR r.flow_slug = $1)
