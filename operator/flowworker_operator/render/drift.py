@@ -55,7 +55,12 @@ def _same(key: str, rendered: Mapping[str, Any], live: Mapping[str, Any]) -> boo
 def _key(entries: Sequence[Any]) -> str | None:
     if not all(isinstance(entry, Mapping) for entry in entries):
         return None
-    return next((key for key in _KEYS if entries and all(key in entry for entry in entries)), None)
+    return next((key for key in _KEYS if entries and all(_is_scalar(entry.get(key)) for entry in entries)), None)
+
+
+def _is_scalar(value: object) -> bool:
+    """Whether a value can identify an entry: others may add fields to a map, and then it would be another one."""
+    return value is not None and not isinstance(value, Mapping | list)
 
 
 def _empty(key: str, value: object, live: Mapping[str, Any]) -> bool:

@@ -70,7 +70,8 @@ def strike_user(cluster: SmallCluster, fault: Fault) -> None:
             cluster.broken_images.add("app:broken")
             cluster.change(cluster.spec.model_copy(update={"image": "app:broken"}))
         case "timeout":
-            cluster.longest_timeout = (None, 20, 600, 7200)[fault.number % 4]
+            # Longer than any task of `load`: no task outlives its timeout.
+            cluster.longest_timeout = (None, 45, 600, 7200)[fault.number % 4]
         case "max":
             rescale(cluster, max_replicas=1 + fault.number)
         case _:
