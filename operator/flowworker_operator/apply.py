@@ -33,6 +33,7 @@ from flowworker_operator.probe import Key, Probes
 from flowworker_operator.refusals import Refusals
 from flowworker_operator.render.budget import disruption_budget
 from flowworker_operator.render.deployment import deployment
+from flowworker_operator.render.pod import compiler_pod
 from flowworker_operator.store import Store, key_of
 
 SETTLED = 2000
@@ -170,8 +171,8 @@ class Executor:
     async def _step(self, target: Target, step: Step, outcome: Outcome) -> bool:
         """Do one step; tells whether it changed anything."""
         match step:
-            case steps.Mark():
-                await self._mark(target, step)
+            case steps.Mark() | steps.Compile() | steps.Remove():
+                return await self._pod_step(target, step, outcome)
             case steps.Prove():
                 await self._prove(target, step)
             case steps.Create():
@@ -190,6 +191,20 @@ class Executor:
                 assert_never(step)
         return True
 
+    async def _pod_step(
+        self, target: Target, step: steps.Mark | steps.Compile | steps.Remove, outcome: Outcome
+    ) -> bool:
+        match step:
+            case steps.Mark():
+                await self._mark(target, step)
+            case steps.Compile():
+                return await self._compile(target, step, outcome)
+            case steps.Remove():
+                await self._remove(target, step)
+            case _:
+                assert_never(step)
+        return True
+
     async def _mark(self, target: Target, step: steps.Mark) -> None:
         patch = {"metadata": {"annotations": {DELETION_COST_ANNOTATION: step.cost}}}
         await self._kept(PODS, self._cluster.patch(PODS, target.key.namespace, step.pod, patch, uid=step.uid))
@@ -202,6 +217,27 @@ class Executor:
         uid = None if live is None else live["metadata"]["uid"]
         await self._kept(DEPLOYMENTS, self._cluster.patch(DEPLOYMENTS, namespace, step.name, patch, uid=uid))
         _tell("proven", target, step.name, step.reason)
+
+    async def _compile(self, target: Target, step: steps.Compile, outcome: Outcome) -> bool:
+        manifest = compiler_pod(owner_of(target.flowworker), target.design.spec, revision=step.revision)
+        try:
+            await self._kept(PODS, self._cluster.create(PODS, manifest))
+        except AlreadyExists:
+            namespace = target.key.namespace
+            live = await self._cluster.get(PODS, namespace, step.pod)
+            if live is not None and owned_by(live, target.uid):
+                raise  # the watch has not brought it yet
+            if live is not None and not _is_a_predecessors(live, target):
+                what = f"pod {namespace}/{step.pod} exists and belongs to another owner"
+                outcome.refusal = outcome.refusal or refusal_fault(what, "delete or rename it")
+            return False
+        _tell("compiling", target, step.pod, step.reason)
+        return True
+
+    async def _remove(self, target: Target, step: steps.Remove) -> None:
+        namespace = target.key.namespace
+        await self._cluster.delete(PODS, namespace, step.pod, uid=step.uid)
+        _tell("removed", target, step.pod, step.reason)
 
     async def _create(self, target: Target, step: steps.Create, outcome: Outcome) -> bool:
         manifest = deployment(
@@ -380,7 +416,9 @@ def _is_a_predecessors(live: Object, target: Target) -> bool:
 def _steps(plan: Plan) -> Iterator[Step]:
     yield from plan.mark
     yield from plan.prove
+    yield from plan.compile
     yield from plan.create
+    yield from plan.remove
     yield from plan.repair
     yield from plan.scale
     yield from plan.delete
@@ -394,7 +432,7 @@ def _about(target: Target, step: Step) -> tuple[Resource, Key]:
     """The object that a step changes."""
     namespace = target.key.namespace
     match step:
-        case steps.Mark():
+        case steps.Mark() | steps.Compile() | steps.Remove():
             return PODS, Key(namespace=namespace, name=step.pod)
         case steps.Budget():
             return BUDGETS, Key(namespace=namespace, name=base_name(target.key.name))
@@ -408,6 +446,10 @@ def _what(step: Step) -> str:
     match step:
         case steps.Mark():
             return f"to mark pod {step.pod}"
+        case steps.Compile():
+            return f"to create pod {step.pod}"
+        case steps.Remove():
+            return f"to delete pod {step.pod}"
         case steps.Budget():
             return f"to {step.action} the disruption budget"
         case steps.SetReplicas():

@@ -22,6 +22,7 @@ from flowworker_operator.domain.naming import (
 from flowworker_operator.domain.snapshot import (
     BudgetState,
     Claim,
+    CompilerState,
     DatabaseState,
     Fault,
     Moment,
@@ -29,7 +30,15 @@ from flowworker_operator.domain.snapshot import (
     RevisionState,
     Snapshot,
 )
-from flowworker_operator.gather_pods import Object, annotation, condition, pod_state, timestamp
+from flowworker_operator.gather_pods import (
+    Object,
+    annotation,
+    compiled_revision,
+    condition,
+    has_compiled,
+    pod_state,
+    timestamp,
+)
 from flowworker_operator.probe import Reading
 from flowworker_operator.render.budget import disruption_budget
 from flowworker_operator.render.deployment import deployment
@@ -106,6 +115,7 @@ def gather(observed: Observed) -> Snapshot:
         rivals=tuple(observed.rivals),
         target=observed.design.target,
         revisions=tuple(_revisions(observed)),
+        compilers=tuple(_compilers(observed)),
         budget=_budget(observed),
         memory=observed.history.memory,
     )
@@ -179,6 +189,18 @@ def _wrote_replicas(entry: Mapping[str, Any], *, default: bool) -> bool:
         return False
     whole = entry.get("operation") == "Update" and "f:handler" in fields
     return not (whole and default)
+
+
+def _compilers(observed: Observed) -> Iterable[CompilerState]:
+    for pod in observed.pods:
+        revision = compiled_revision(pod)
+        if revision is not None and owned_by(pod, observed.flowworker["metadata"]["uid"]):
+            yield CompilerState(
+                revision=revision,
+                pod=pod_state(pod, _NOTHING, _NOTHING, observed.obstacles),
+                done=has_compiled(pod),
+                leaving="deletionTimestamp" in pod["metadata"],
+            )
 
 
 def _revisions(observed: Observed) -> Iterable[RevisionState]:

@@ -6,9 +6,9 @@ from types import MappingProxyType
 from typing import Any
 
 from flowworker_operator.domain.health import end_words
-from flowworker_operator.domain.naming import DELETION_COST, DELETION_COST_ANNOTATION
+from flowworker_operator.domain.naming import COMPILES_ANNOTATION, DELETION_COST, DELETION_COST_ANNOTATION
 from flowworker_operator.domain.snapshot import ContainerState, Lease, Obstacle, PodState, Report
-from flowworker_operator.render.container import WORKER
+from flowworker_operator.render.container import COMPILER, WORKER
 
 Object = Mapping[str, Any]
 
@@ -47,6 +47,18 @@ def pod_state(
         report=reports.get(uid),
         lease=leases.get(uid),
     )
+
+
+def compiled_revision(pod: Object) -> str | None:
+    """The revision that a pod creates the flow or queue for; None for the pod of a worker."""
+    return annotation(pod, COMPILES_ANNOTATION)
+
+
+def has_compiled(pod: Object) -> bool:
+    """Whether the container that creates the flow or queue has ended well; others may have been added to the pod."""
+    statuses: Iterable[Object] = pod.get("status", _NOTHING).get("containerStatuses", ())
+    state = next((one.get("state", _NOTHING) for one in statuses if one["name"] == COMPILER), _NOTHING)
+    return state.get("terminated", _NOTHING).get("exitCode") == 0
 
 
 def is_over(pod: Object) -> bool:

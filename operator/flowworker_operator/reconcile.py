@@ -22,7 +22,16 @@ from flowworker_operator.domain.rejection import rejected
 from flowworker_operator.domain.snapshot import Claim, Fault, Lease, Loss, Moment, Obstacle, Report, Snapshot
 from flowworker_operator.domain.urgency import urgent
 from flowworker_operator.gather import Design, History, Observed, claim_of, design, gather, revision_of_pod, status_of
-from flowworker_operator.gather_pods import hangs, has_ended, is_silent, last_end, pod_state, restarts, timestamp
+from flowworker_operator.gather_pods import (
+    compiled_revision,
+    hangs,
+    has_ended,
+    is_silent,
+    last_end,
+    pod_state,
+    restarts,
+    timestamp,
+)
 from flowworker_operator.metrics import Decided, Metrics
 from flowworker_operator.pod_events import PodEvents
 from flowworker_operator.probe import Key, Probes, Subject
@@ -165,7 +174,7 @@ class Reconciler:
         hanging = [
             (timestamp(pod["metadata"]["creationTimestamp"]), pod)
             for pod in self._store.belonging(PODS, target.key)
-            if revision_of_pod(pod) == target.design.target and hangs(pod)
+            if target.design.target in (revision_of_pod(pod), compiled_revision(pod)) and hangs(pod)
         ]
         if not hanging:
             return {}
@@ -212,7 +221,7 @@ class Reconciler:
         spec, reading = asked.spec, self._probes.reading(key)
         reports: Mapping[str, Report] = {} if reading is None else reading.reports
         leases: Mapping[str, Lease] = {} if reading is None else reading.leases
-        pods = (pod_state(pod, reports, leases) for pod in self._store.belonging(PODS, key))
+        pods = (pod_state(pod, reports, leases) for pod in self._workers(key))
         return Subject(
             key=key,
             kind="flow" if spec.kind == "flow" else "queue",
@@ -227,7 +236,7 @@ class Reconciler:
         Gives those that had not reported their end.
         """
         now, before = self._clock(), record.silent
-        silent = {(pod["metadata"]["uid"], restarts(pod)) for pod in self._store.belonging(PODS, key) if is_silent(pod)}
+        silent = {(pod["metadata"]["uid"], restarts(pod)) for pod in self._workers(key) if is_silent(pod)}
         record.silent = {one: before.get(one, now) for one in silent}
         # Again and again for a while: the database spares a worker that has reported just now.
         doubtful = {uid for (uid, _), since in record.silent.items() if now - since < MARKING} | self._doubtful(
@@ -258,12 +267,16 @@ class Reconciler:
 
     def _lost(self, key: Key, losses: Sequence[Loss]) -> Iterable[Event]:
         dead = {loss.pod for loss in losses}
-        pods = (pod_state(pod, {}, {}) for pod in self._store.belonging(PODS, key) if losses)
+        pods = (pod_state(pod, {}, {}) for pod in self._workers(key) if losses)
         return lost(losses, others=any(pod.ready and pod.name not in dead for pod in pods))
+
+    def _workers(self, key: Key) -> Sequence[Object]:
+        """Pods with workers in them."""
+        return [pod for pod in self._store.belonging(PODS, key) if compiled_revision(pod) is None]
 
     def _restarted(self, key: Key, record: _Record) -> Sequence[Event]:
         """What to tell about workers that have ended and were started again since the last round."""
-        pods = self._store.belonging(PODS, key)
+        pods = self._workers(key)
         before, record.restarts = record.restarts, {pod["metadata"]["uid"]: restarts(pod) for pod in pods}
         again = (pod for pod in pods if restarts(pod) > before.get(pod["metadata"]["uid"], restarts(pod)))
         return [restarted(pod["metadata"]["name"], last_end(pod)) for pod in again]

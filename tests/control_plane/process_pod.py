@@ -1,4 +1,4 @@
-"""One pod of the control-plane tier: its worker container as a real process of this machine."""
+"""One pod of the control-plane tier: its container, a worker or one that creates a flow, as a real process."""
 
 import asyncio
 import base64
@@ -76,10 +76,13 @@ class ProcessPod:
             self._last = {"terminated": self._ended(code)}
             if self.stopping:
                 return
+            if code == 0 and self.pod["spec"]["restartPolicy"] == "OnFailure":
+                await self.tell_end()
+                return
             await self._tell({"terminated": self._ended(code)}, ready=False)
             self.restarts += 1
             if backoff:
-                message = f"back-off {backoff:g}s restarting failed container={WORKER} pod={self.name}"
+                message = f"back-off {backoff:g}s restarting failed container={self.container['name']} pod={self.name}"
                 await self._tell({"waiting": {"reason": "CrashLoopBackOff", "message": message}}, ready=False)
                 await self._unless_stopped(backoff)
             backoff = max(FIRST_BACKOFF, backoff * 2)
@@ -121,8 +124,9 @@ class ProcessPod:
 
     @property
     def container(self) -> Object:
-        """The worker's container."""
-        return next(one for one in self.pod["spec"]["containers"] if one["name"] == WORKER)
+        """The worker's container, or the only one of a pod that is no worker's."""
+        containers: list[Object] = self.pod["spec"]["containers"]
+        return next((one for one in containers if one["name"] == WORKER), containers[0])
 
     async def _prepared(self) -> bool:
         """Whether image and secrets are there; tells what is missing."""
@@ -210,7 +214,7 @@ class ProcessPod:
         (self.folder / "termination").write_text("")
         with (self.folder / "log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "flowworker.cli", *self.container["args"],
+                sys.executable, "-m", "flowworker.cli", *map(self._path, self.container["args"]),
                 stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT,
                 env=self._environment(), start_new_session=True,
             )  # fmt: skip
@@ -256,7 +260,10 @@ class ProcessPod:
     def _value(self, entry: Object) -> str:
         if "fieldRef" in entry.get("valueFrom", ()):
             return self._field(entry["valueFrom"]["fieldRef"]["fieldPath"])
-        value: str = entry.get("value", "")
+        return self._path(entry.get("value", ""))
+
+    def _path(self, value: str) -> str:
+        """A path below a mount where this machine has it; anything else as it is."""
         for mount in self.container.get("volumeMounts", ()):
             if value.startswith(mount["mountPath"] + "/"):
                 return str(self.folder / mount["name"]) + value.removeprefix(mount["mountPath"])
@@ -289,7 +296,7 @@ class ProcessPod:
                                  ("Ready", truth))
         ]  # fmt: skip
         container = {
-            "name": WORKER,
+            "name": self.container["name"],
             "image": self.container["image"],
             "imageID": "",
             "ready": ready,

@@ -7,12 +7,14 @@ from flowworker_operator.api.spec import ScalingMode
 from flowworker_operator.api.status import Condition, FlowWorkerStatus
 from flowworker_operator.domain.plan import (
     Budget,
+    Compile,
     Create,
     Delete,
     Event,
     Mark,
     Plan,
     Prove,
+    Remove,
     Repair,
     Scale,
     SetReplicas,
@@ -55,6 +57,8 @@ def draining(snapshot: Snapshot, plan: Plan) -> Iterable[Event]:
 def deed(step: Step) -> Iterable[Event]:
     """What to tell about a step that was done: those of a rollout."""
     match step:
+        case Compile():
+            yield Event(type="Normal", reason="Compiling", message=f"{step.pod}: {step.reason}")
         case Create():
             yield Event(type="Normal", reason="RevisionCreated", message=f"{step.name}: {step.reason}")
         case Prove():
@@ -63,7 +67,7 @@ def deed(step: Step) -> Iterable[Event]:
             yield Event(type="Normal", reason="RevisionRepaired", message=f"{step.name}: {step.reason}")
         case Delete():
             yield Event(type="Normal", reason="RevisionDeleted", message=f"{step.name}: {step.reason}")
-        case Mark() | Scale() | Budget() | SetReplicas():
+        case Mark() | Remove() | Scale() | Budget() | SetReplicas():
             return
 
 

@@ -10,7 +10,7 @@ from flowworker_operator.api.spec import ScalingMode
 from flowworker_operator.api.status import LONGEST_MESSAGE, Condition
 from flowworker_operator.domain.grace import grace_remedy, grace_seconds
 from flowworker_operator.domain.health import pod_fault, revision_fault
-from flowworker_operator.domain.rollout import overdue
+from flowworker_operator.domain.rollout import late, overdue
 from flowworker_operator.domain.scaling import DEFAULT_REPLICAS, Decision, fresh
 from flowworker_operator.domain.snapshot import Claim, Fault, PodState, RevisionState, Snapshot, WorkerState
 
@@ -56,9 +56,12 @@ class Facts:
     @property
     def fault(self) -> Fault | None:
         """What is wrong with the revision asked for."""
-        if self.snapshot.refusal is not None or self.current is None:
+        spec, compiler = self.snapshot.spec, self.snapshot.compiler
+        if self.snapshot.refusal is not None:
             return self.snapshot.refusal
-        return revision_fault(self.current, self.snapshot.spec.kind, self.snapshot.spec.slug)
+        if self.current is not None:
+            return revision_fault(self.current, spec.kind, spec.slug)
+        return None if compiler is None else pod_fault(compiler.pod, spec.kind, spec.slug)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,12 +171,26 @@ def _progress(facts: Facts) -> tuple[Truth, Reason, str]:
     if current is None and frozen(facts.snapshot):
         return "Unknown", Reason.SUSPENDED, f"mode {facts.snapshot.spec.scaling.mode}: nothing is started"
     if current is None:
-        return "True", Reason.PROVING, _proving(facts)
+        return _compile_progress(facts)
     if not current.proven:
         return _proof_progress(facts, current)
     if facts.older:
         return _replacement_progress(facts, current)
     return "True", Reason.COMPLETE, f"every worker runs revision {current.revision}"
+
+
+def _compile_progress(facts: Facts) -> tuple[Truth, Reason, str]:
+    snapshot, fault = facts.snapshot, facts.fault
+    compiler, spec = snapshot.compiler, snapshot.spec
+    if compiler is None or compiler.done:
+        return "True", Reason.PROVING, _proving(facts)
+    what = f"{spec.kind} {spec.slug!r}"
+    why = "" if fault is None else f": {fault.message}"
+    if not late(compiler.pod.created_at, snapshot):
+        return "True", Reason.PROVING, f"waiting for pod {compiler.pod.name} to create {what}{why}"
+    reason = Reason.DEADLINE_EXCEEDED if fault is None else fault.reason
+    seconds = spec.rollout.progress_deadline_seconds
+    return "False", reason, f"pod {compiler.pod.name} did not create {what} within {seconds} s{why}"
 
 
 def _proof_progress(facts: Facts, current: RevisionState) -> tuple[Truth, Reason, str]:

@@ -20,6 +20,8 @@ REVISION_LABEL = "flowworker.dev/revision"
 PROVEN_ANNOTATION = "flowworker.dev/proven"
 OWNER_ANNOTATION = "flowworker.dev/owner-uid"
 """Uid of the FlowWorker: tells Deployments and pods from those of an earlier FlowWorker of the same name."""
+COMPILES_ANNOTATION = "flowworker.dev/compiles"
+"""Revision that a pod creates the flow or queue for; such a pod has no revision label and is no worker."""
 SLUG_ANNOTATIONS = {"flow": "flowworker.dev/flow", "queue": "flowworker.dev/queue"}
 DELETION_COST_ANNOTATION = "controller.kubernetes.io/pod-deletion-cost"
 DEFAULT_CONTAINER_ANNOTATION = "kubectl.kubernetes.io/default-container"
@@ -29,6 +31,7 @@ DELETION_COST = "-1000"
 
 LONGEST_LABEL = 63
 REVISION_LENGTH = 8
+COMPILER_SUFFIX = "-compile"
 REPLICA_SET_SUFFIX = len("-0123456789")
 POD_SUFFIX = len("-01234")
 LONGEST_BASE = LONGEST_LABEL - POD_SUFFIX - REPLICA_SET_SUFFIX - REVISION_LENGTH - 1
@@ -44,6 +47,11 @@ def revision_hash(content: Mapping[str, Any]) -> str:
 def deployment_name(flowworker: str, revision: str) -> str:
     """Name of the Deployment of a revision."""
     return f"{base_name(flowworker)}-{revision}"
+
+
+def compiler_name(flowworker: str, revision: str) -> str:
+    """Name of the pod that creates the flow or queue for a revision."""
+    return f"{deployment_name(flowworker, revision)}{COMPILER_SUFFIX}"
 
 
 def base_name(flowworker: str) -> str:

@@ -45,6 +45,24 @@ class Prove:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Compile:
+    """Create the pod that creates the flow or queue for the revision asked for."""
+
+    pod: str
+    revision: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remove:
+    """Delete a pod that was to create a flow or queue."""
+
+    pod: str
+    uid: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Create:
     """Create the Deployment of the revision asked for. One that exists must be left alone: it has its own size."""
 
@@ -99,7 +117,7 @@ class SetReplicas:
     reason: str
 
 
-Step: TypeAlias = Mark | Prove | Create | Repair | Scale | Delete | Budget | SetReplicas
+Step: TypeAlias = Mark | Prove | Compile | Remove | Create | Repair | Scale | Delete | Budget | SetReplicas
 """A change of one object of the cluster."""
 
 
@@ -124,7 +142,9 @@ class Plan:
     release: tuple[Release, ...] = ()
     mark: tuple[Mark, ...] = ()
     prove: tuple[Prove, ...] = ()
+    compile: tuple[Compile, ...] = ()
     create: tuple[Create, ...] = ()
+    remove: tuple[Remove, ...] = ()
     repair: tuple[Repair, ...] = ()
     scale: tuple[Scale, ...] = ()
     delete: tuple[Delete, ...] = ()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from flowworker_operator.api.conditions import Reason
 from flowworker_operator.api.spec import ScalingMode
@@ -10,13 +11,16 @@ from flowworker_operator.domain.announcements import announcements
 from flowworker_operator.domain.conditions import Facts, frozen
 from flowworker_operator.domain.drain import LEASE_SECONDS, Resize, departing, resize
 from flowworker_operator.domain.grace import drain_seconds, grace_seconds, lacks_grace, new_grace_seconds
-from flowworker_operator.domain.naming import DELETION_COST, deployment_name
+from flowworker_operator.domain.naming import DELETION_COST, compiler_name, deployment_name
 from flowworker_operator.domain.ownership import owner
 from flowworker_operator.domain.plan import Plan
 from flowworker_operator.domain.reporting import due, status_of
-from flowworker_operator.domain.rollout import PROOF_REPLICAS, Allocation, allocate, established, proof
+from flowworker_operator.domain.rollout import PROOF_REPLICAS, Allocation, allocate, compiled, established, proof
 from flowworker_operator.domain.scaling import Decision, Outcome, Situation, decide, fresh
 from flowworker_operator.domain.snapshot import RevisionState, Snapshot
+
+AGAIN_AFTER = timedelta(seconds=10)
+"""Least age of a pod that could not create a flow or queue, such as an evicted one, before it is replaced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +101,9 @@ def _changes(facts: Facts) -> Plan:
         release=tuple(_releases(resized, why)),
         mark=tuple(_marks(resized)),
         prove=tuple(_proofs(snapshot, facts.revisions)),
+        compile=tuple(_compilations(facts)),
         create=tuple(_creations(facts)),
+        remove=tuple(_removals(facts)),
         repair=tuple(_repairs(snapshot)),
         scale=tuple(_scalings(resized, why)),
         delete=tuple(_deletions(allocation)),
@@ -147,9 +153,27 @@ def _proofs(snapshot: Snapshot, revisions: Sequence[RevisionState]) -> Iterable[
             yield steps.Prove(name=after.name, reason=f"a pod of revision {after.revision} is ready and reports")
 
 
+def _compilations(facts: Facts) -> Iterable[steps.Compile]:
+    snapshot = facts.snapshot
+    if facts.owned and snapshot.current is None and snapshot.compiler is None and not compiled(snapshot):
+        name = compiler_name(snapshot.claim.name, snapshot.target)
+        reason = f"it creates what is missing of {snapshot.spec.kind} {snapshot.spec.slug!r}, as the owner"
+        yield steps.Compile(pod=name, revision=snapshot.target, reason=reason)
+
+
+def _removals(facts: Facts) -> Iterable[steps.Remove]:
+    """Pods that have created their flow or queue, that are superseded, or that have failed for good."""
+    snapshot = facts.snapshot
+    for one in snapshot.compilers:
+        needed = facts.owned and snapshot.current is None and one.revision == snapshot.target
+        failed = one.pod.ending and not one.done and snapshot.at.wall - one.pod.created_at > AGAIN_AFTER
+        if not one.leaving and (failed or not needed):
+            yield steps.Remove(pod=one.pod.name, uid=one.pod.uid, reason="it is not needed any more")
+
+
 def _creations(facts: Facts) -> Iterable[steps.Create]:
     snapshot = facts.snapshot
-    if facts.owned and snapshot.current is None:
+    if facts.owned and snapshot.current is None and compiled(snapshot):
         yield steps.Create(
             name=deployment_name(snapshot.claim.name, snapshot.target),
             revision=snapshot.target,

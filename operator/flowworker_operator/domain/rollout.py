@@ -73,6 +73,12 @@ def established(revisions: Sequence[RevisionState]) -> int:
     return next(desired for desired in range(total + 1) if most_together(desired) >= total)
 
 
+def compiled(snapshot: Snapshot) -> bool:
+    """Whether the flow or queue is there as far as the revision asked for needs its owner for that."""
+    done = snapshot.compiler is not None and snapshot.compiler.done
+    return done or snapshot.spec.database.owner_secret_ref is None
+
+
 def proof(revision: RevisionState, kind: str, slug: str) -> PodState | None:
     """The pod that proves a revision: ready, registered, reporting, and serving what the spec says."""
     for pod in revision.live:
@@ -84,8 +90,12 @@ def proof(revision: RevisionState, kind: str, slug: str) -> PodState | None:
 
 def overdue(revision: RevisionState, snapshot: Snapshot) -> bool:
     """Whether a revision has had more time to prove itself than the spec gives."""
-    age = (snapshot.at.wall - _started(revision)).total_seconds()
-    return age > snapshot.spec.rollout.progress_deadline_seconds
+    return late(_started(revision), snapshot)
+
+
+def late(since: datetime, snapshot: Snapshot) -> bool:
+    """Whether what began then has had more time than the spec gives."""
+    return (snapshot.at.wall - since).total_seconds() > snapshot.spec.rollout.progress_deadline_seconds
 
 
 def _started(revision: RevisionState) -> datetime:

@@ -114,6 +114,18 @@ class PodState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CompilerState:
+    """A pod that creates the flow or queue for one revision."""
+
+    revision: str
+    pod: PodState
+    done: bool = False
+    """Its container has ended well."""
+    leaving: bool = False
+    """It is being deleted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RevisionState:
     """One Deployment of the FlowWorker with its pods."""
 
@@ -208,6 +220,7 @@ class Snapshot:
     target: str
     """Hash of the pod template that the spec renders."""
     revisions: tuple[RevisionState, ...] = ()
+    compilers: tuple[CompilerState, ...] = ()
     budget: BudgetState = field(default_factory=BudgetState)
     memory: Memory | None = None
     """What the plan before remembered; None after a start of the operator."""
@@ -216,3 +229,8 @@ class Snapshot:
     def current(self) -> RevisionState | None:
         """The revision the spec asks for, if its Deployment exists."""
         return next((revision for revision in self.revisions if revision.revision == self.target), None)
+
+    @property
+    def compiler(self) -> CompilerState | None:
+        """The pod that creates the flow or queue for the revision the spec asks for."""
+        return next((one for one in self.compilers if one.revision == self.target), None)

@@ -40,7 +40,7 @@ def worker_container(spec: FlowWorkerSpec, given: Mapping[str, Any]) -> dict[str
 
 
 def compile_container(spec: FlowWorkerSpec, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The init container that creates what is missing with the owner's rights; it sees what the worker sees."""
+    """The container that creates what is missing with the owner's rights; it sees what the worker sees."""
     notify = ["--notify"] if spec.worker.signal_strategy is SignalStrategy.NOTIFY else []
     shared = {key: given[key] for key in ("command", "imagePullPolicy", "resources", "workingDir") if key in given}
     return {

@@ -1,14 +1,20 @@
-"""The pod template of a revision, and the hash that names it."""
+"""The pod template of a revision, the hash that names it, and the pod that creates its flow.
+
+The flow is created by a pod of its own, once for each revision and before its Deployment: an init container would start
+Python and import the handler again in every pod, and would bring the owner's Secret into it.
+"""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from flowworker_operator.api.spec import FlowWorkerSpec
 from flowworker_operator.domain.naming import (
+    COMPILES_ANNOTATION,
     DEFAULT_CONTAINER_ANNOTATION,
     DELETION_COST_ANNOTATION,
     OWNER_ANNOTATION,
     SLUG_ANNOTATIONS,
+    compiler_name,
     own_labels,
     revision_hash,
     revision_labels,
@@ -18,10 +24,42 @@ from flowworker_operator.render.environment import revision_variable
 from flowworker_operator.render.identity import Owner
 from flowworker_operator.render.secrets import DATABASE, DIRECT, OWNER
 
+_BESIDE_A_WORKER = frozenset({"initContainers", "readinessGates", "topologySpreadConstraints"})
+
 
 def revision_of(name: str, spec: FlowWorkerSpec) -> str:
     """Hash of what the spec makes of a pod; the computed grace period is not part of it."""
-    return revision_hash(_template(name, spec))
+    template = _template(name, spec)
+    if spec.database.owner_secret_ref is None:
+        return revision_hash(template)
+    return revision_hash({**template, "compiler": _compiler_spec(spec)})
+
+
+def compiler_pod(owner: Owner, spec: FlowWorkerSpec, *, revision: str) -> dict[str, Any]:
+    """The pod that creates what is missing of the flow or queue, for a spec with an owner's Secret.
+
+    It has the labels of the workers' pods, for the network policies that select them, except for the revision's, by
+    which a ReplicaSet would count it.
+    """
+    metadata = _template(owner.name, spec)["metadata"]
+    annotations = {
+        **metadata["annotations"],
+        DEFAULT_CONTAINER_ANNOTATION: COMPILER,
+        OWNER_ANNOTATION: owner.uid,
+        COMPILES_ANNOTATION: revision,
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": compiler_name(owner.name, revision),
+            "namespace": owner.namespace,
+            "labels": metadata["labels"],
+            "annotations": annotations,
+            "ownerReferences": [owner.reference()],
+        },
+        "spec": _compiler_spec(spec),
+    }
 
 
 def pod_template(owner: Owner, spec: FlowWorkerSpec, *, revision: str, grace: int) -> dict[str, Any]:
@@ -92,13 +130,9 @@ def _pod_spec(spec: FlowWorkerSpec, given: Mapping[str, Any]) -> dict[str, Any]:
     nothing: dict[str, Any] = {}
     fragment = next((one for one in containers if one["name"] == WORKER), nothing)
     others = [one for one in containers if one["name"] != WORKER]
-    init = [one for one in given.get("initContainers", ()) if one.get("name") != COMPILER]
-    if spec.database.owner_secret_ref is not None:
-        init = [compile_container(spec, fragment), *init]
     return {
         "automountServiceAccountToken": False,
         **given,
-        **({"initContainers": init} if init else {}),
         "containers": [worker_container(spec, fragment), *others],
         # Variables of services, such as one named flowworker, would look like settings.
         "enableServiceLinks": False,
@@ -108,15 +142,31 @@ def _pod_spec(spec: FlowWorkerSpec, given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _compiler_spec(spec: FlowWorkerSpec) -> dict[str, Any]:
+    """On the same nodes and with the same volumes as a worker, without what the user adds to be beside a worker."""
+    given = spec.template.pod_spec()
+    nothing: dict[str, Any] = {}
+    fragment = next((one for one in given.get("containers", ()) if one["name"] == WORKER), nothing)
+    pod = {key: value for key, value in _pod_spec(spec, given).items() if key not in _BESIDE_A_WORKER}
+    return {
+        **pod,
+        "containers": [compile_container(spec, fragment)],
+        "restartPolicy": "OnFailure",
+        "volumes": _volumes(spec, given.get("volumes"), with_owner=True),
+    }
+
+
 def _security_context(given: Mapping[str, Any] | None) -> dict[str, Any]:
     return {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}, **(given or {})}
 
 
-def _volumes(spec: FlowWorkerSpec, given: Iterable[Mapping[str, Any]] | None) -> list[dict[str, Any]]:
+def _volumes(
+    spec: FlowWorkerSpec, given: Iterable[Mapping[str, Any]] | None, *, with_owner: bool = False
+) -> list[dict[str, Any]]:
     secrets = (
         (DATABASE, spec.database.secret_ref),
         (DIRECT, spec.database.direct_secret_ref),
-        (OWNER, spec.database.owner_secret_ref),
+        (OWNER, spec.database.owner_secret_ref if with_owner else None),
     )
     ours = [mount.volume(reference) for mount, reference in secrets if reference is not None]
     ours.append({"name": SCRATCH["name"], "emptyDir": {}})

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from tests.unit.operator.samples import (
@@ -25,15 +26,19 @@ from tests.unit.operator.samples import (
 
 from flowworker_operator.api.conditions import Reason
 from flowworker_operator.domain.announcements import draining
+from flowworker_operator.domain.plan import Plan
 from flowworker_operator.domain.planner import make_plan
 from flowworker_operator.domain.snapshot import (
     BudgetState,
     Claim,
+    CompilerState,
+    ContainerState,
     DatabaseState,
     Demand,
     Fault,
     Moment,
     PodState,
+    RevisionState,
     Snapshot,
     WorkerState,
 )
@@ -48,6 +53,55 @@ def test_a_new_resource_gets_one_pod_to_prove_itself_even_with_nothing_to_do() -
     assert plan.budget is not None
     assert plan.budget.action == "apply"
     assert (condition(plan, "Ready").status, condition(plan, "Ready").reason) == ("False", "Proving")
+
+
+OWNED = {"database": {"secretRef": {"name": "postgres-app"}, "ownerSecretRef": {"name": "owner"}}}
+
+
+def compiling(**changes: Any) -> CompilerState:
+    made = pod("report-aaaa-compile", report=None, created_at=NOW - timedelta(seconds=20))
+    return replace(CompilerState(revision="aaaa", pod=made), **changes)
+
+
+def owned(*revisions: RevisionState, **changes: Any) -> Plan:
+    return planned(*revisions, spec=make_spec(**OWNED), **changes)
+
+
+def test_a_flow_is_created_before_the_first_pod_of_a_revision_and_once() -> None:
+    plan = owned()
+    assert [(step.pod, step.revision) for step in plan.compile] == [("report-aaaa-compile", "aaaa")]
+    assert plan.create == ()
+    plan = owned(compilers=(compiling(),))
+    assert (plan.compile, plan.create, plan.remove) == ((), (), ())
+    assert condition(plan, "Progressing").message == "waiting for pod report-aaaa-compile to create flow 'report'"
+    plan = owned(compilers=(compiling(done=True),))
+    assert (plan.compile, [step.name for step in plan.create], plan.remove) == ((), [NAME], ())
+    plan = owned(revision(pod("a"), proven=False), compilers=(compiling(done=True),))
+    assert (plan.compile, plan.create, [step.uid for step in plan.remove]) == ((), (), ["uid-report-aaaa-compile"])
+
+
+def test_a_pod_that_compiles_for_another_revision_or_was_evicted_is_removed() -> None:
+    other = compiling(revision="bbbb")
+    evicted = compiling(pod=replace(compiling().pod, ending=True, ready=False))
+    assert len(owned(compilers=(other,)).remove) == 1
+    assert len(owned(compilers=(evicted,)).remove) == 1
+    assert owned(compilers=(replace(other, leaving=True), compiling(done=True))).remove == ()
+
+
+def test_what_keeps_a_flow_from_being_created_is_told_and_fails_at_the_deadline() -> None:
+    container = ContainerState(name="flowworker-compile", exit_code=77, ended_message="permission denied")
+    failing = replace(compiling().pod, ready=False, containers=(container,))
+    plan = owned(compilers=(compiling(pod=failing),))
+    assert (condition(plan, "Ready").reason, condition(plan, "Progressing").status) == ("DatabaseRefused", "True")
+    late = replace(failing, created_at=NOW - timedelta(seconds=601))
+    progressing = condition(owned(compilers=(compiling(pod=late),)), "Progressing")
+    assert (progressing.status, progressing.reason) == ("False", "DatabaseRefused")
+    assert "did not create flow 'report' within 600 s" in progressing.message
+
+
+@pytest.mark.parametrize("mode", ["Paused", "DryRun"])
+def test_no_flow_is_created_while_nothing_may_be_changed(mode: str) -> None:
+    assert planned(spec=make_spec(**OWNED, scaling={"mode": mode})).compile == ()
 
 
 def test_a_pod_that_is_ready_and_reports_proves_its_revision_and_the_rest_follow() -> None:

@@ -6,11 +6,12 @@ import pytest
 from tests.unit.operator.samples import make_spec
 
 from flowworker.settings import PREFIX, Settings, variable
+from flowworker_operator.domain.naming import own_labels
 from flowworker_operator.render.budget import disruption_budget
 from flowworker_operator.render.deployment import deployment
 from flowworker_operator.render.drift import drifted
 from flowworker_operator.render.identity import Owner
-from flowworker_operator.render.pod import pod_template, revision_of
+from flowworker_operator.render.pod import compiler_pod, pod_template, revision_of
 
 OWNER = Owner(namespace="shop", name="report", uid="1")
 
@@ -65,12 +66,40 @@ def test_behind_a_pooler_statements_are_not_cached() -> None:
     assert "FLOWWORKER_STATEMENT_CACHE" not in variables()
 
 
-def test_an_owner_compiles_before_the_worker_starts_and_the_worker_never_sees_the_secret() -> None:
-    database = {"secretRef": {"name": "a"}, "ownerSecretRef": {"name": "owner"}}
-    (compiler,) = pod(database=database, worker={"signalStrategy": "Notify"})["initContainers"]
+OWNED = {"secretRef": {"name": "a"}, "ownerSecretRef": {"name": "owner"}}
+
+
+def test_a_pod_of_its_own_compiles_as_the_owner_and_no_worker_has_the_secret() -> None:
+    spec = make_spec(database=OWNED, worker={"signalStrategy": "Notify"})
+    made = compiler_pod(OWNER, spec, revision="0123abcd")
+    (compiler,) = made["spec"]["containers"]
     assert compiler["args"][:3] == ["flows", "compile", "app.flows:report"]
     assert "--notify" in compiler["args"]
-    assert "owner" not in str(worker(database=database)["volumeMounts"])
+    assert made["spec"]["restartPolicy"] == "OnFailure"
+    assert "owner" not in str(pod(database=OWNED))
+
+
+def test_the_pod_that_compiles_is_none_that_a_replica_set_counts_and_starts_where_workers_do() -> None:
+    template = {
+        "metadata": {"labels": {"team": "web"}},
+        "spec": {
+            "nodeSelector": {"disk": "ssd"},
+            "initContainers": [{"name": "warm"}],
+            "containers": [{"name": "worker"}, {"name": "beside"}],
+        },
+    }
+    made = compiler_pod(OWNER, make_spec(database=OWNED, template=template), revision="0123abcd")
+    assert made["metadata"]["labels"] == {"team": "web", **own_labels("report")}
+    assert made["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"] == "flowworker-compile"
+    assert made["spec"]["nodeSelector"] == {"disk": "ssd"}
+    assert "initContainers" not in made["spec"]
+    assert [container["name"] for container in made["spec"]["containers"]] == ["flowworker-compile"]
+
+
+def test_what_the_owner_compiles_is_part_of_the_revision() -> None:
+    other = {**OWNED, "ownerSecretRef": {"name": "other"}}
+    databases = ({"secretRef": {"name": "a"}}, OWNED, other)
+    assert len({revision_of("report", make_spec(database=database)) for database in databases}) == 3
 
 
 def test_pods_run_restricted_and_without_credentials() -> None:
