@@ -83,7 +83,12 @@ class ProcessKubelet:
 
     async def _see(self, pod: Object) -> None:
         metadata, uid = pod["metadata"], pod["metadata"]["uid"]
-        if "nodeName" not in pod["spec"]:
+        if "nodeName" not in pod["spec"] and (obstacle := await self._unschedulable(pod)):
+            refused = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": obstacle}
+            await self._quietly(
+                "PATCH", self._path(f"/{metadata['name']}/status"), {"status": {"conditions": [refused]}}
+            )
+        elif "nodeName" not in pod["spec"]:
             target = {"apiVersion": "v1", "kind": "Node", "name": self.node}
             binding = {"metadata": {"name": metadata["name"]}, "target": target}
             await self._quietly("POST", self._path(f"/{metadata['name']}/binding"), binding)
@@ -92,6 +97,17 @@ class ProcessKubelet:
                 self._tasks[f"end of {uid}"] = asyncio.create_task(self._end(pod))
         elif uid not in self.pods:
             self._begin(pod)
+
+    async def _unschedulable(self, pod: Object) -> str | None:
+        """Why the scheduler, which this tier does not have, would find no node; in its words."""
+        if pod["spec"].get("nodeSelector"):
+            return "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."
+        for volume in pod["spec"].get("volumes", ()):
+            claim = volume.get("persistentVolumeClaim", {}).get("claimName")
+            path = f"/api/v1/namespaces/{self.namespace}/persistentvolumeclaims/{claim}"
+            if claim and await self._quietly("GET", path) is None:
+                return f'0/1 nodes are available: persistentvolumeclaim "{claim}" not found.'
+        return None
 
     def _begin(self, pod: Object) -> None:
         uid, name = pod["metadata"]["uid"], pod["metadata"]["name"]

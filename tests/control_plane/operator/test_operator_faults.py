@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.chaos.workloads import Plan, single
 from tests.conftest import STRANGER_ROLE, Database, create_database, drop_database
-from tests.control_plane.operator.world import World
+from tests.control_plane.operator.world import FLOWWORKERS, PODS, World
 from tests.control_plane.process_pod import MISSING_IMAGE
 from tests.support.waiting import hold_for
 
@@ -126,6 +126,47 @@ def owner(name: str, key: str = "uri") -> dict[str, Any]:
     return {"secretRef": {"name": "postgres-app"}, "ownerSecretRef": {"name": name, "key": key}}
 
 
+async def compilations(world: World) -> list[str]:
+    """Pods that were created to create a flow."""
+    return [pod.name for pod in world.kubelet.pods.values() if pod.name.endswith("-compile")]
+
+
+async def test_the_owner_creates_the_flow_once_for_a_revision_and_no_worker_has_its_secret(world: World) -> None:
+    await world.secret(world.ground.database.dsn, name="owner")
+    spec = {"handler": "tests.control_plane.operator.flows:fresh", "flow": "fresh", "database": owner("owner")}
+    await world.apply("report", **spec, scaling={"mode": "External"})
+    await world.until_condition("report", "Ready", "True", "Running")
+    await world.patch(FLOWWORKERS, "report", {"spec": {"replicas": 3}})
+    await world.until_replicas("report", 3)
+    assert len(await compilations(world)) == 1
+    await world.patch(FLOWWORKERS, "report", {"spec": {"image": "localhost/flowworker:next"}})
+    await world.until_condition("report", "Ready", "False", "RollingOut")
+    await world.until_condition("report", "Ready", "True", "Running", patience=60)
+    assert len(await compilations(world)) == 2
+    pods = await world.list(PODS)
+    assert [pod["metadata"]["name"] for pod in pods if pod["metadata"]["name"].endswith("-compile")] == []
+    assert "owner" not in str([pod["spec"] for pod in pods])
+
+
+async def test_what_keeps_the_owner_from_creating_the_flow_is_named(world: World) -> None:
+    server = world.ground.database.server
+    await world.secret(world.ground.database.worker_dsn, name="weak")
+    await world.secret("postgresql://someone@127.0.0.1:9/nowhere", name="unreachable")
+    await world.secret(server.dsn("not_there", STRANGER_ROLE), name="unknown-database")
+    await asyncio.gather(
+        names_the_cause(
+            world, "a", "DatabaseRefused", "create", flow="fresh", database=owner("weak"),
+            handler="tests.control_plane.operator.flows:fresh",
+        ),
+        names_the_cause(world, "b", "BadHandler", "no_such_module", flow="b", database=owner("weak"),
+                        handler="no_such_module:b"),
+        names_the_cause(
+            world, "c", "ShapeMismatch", "differs from the flow", database=owner("weak"),
+            handler="tests.control_plane.operator.flows:changed",
+        ),
+    )  # fmt: skip
+
+
 def volume(**source: Any) -> dict[str, Any]:
     """A template whose worker mounts one more volume."""
     mounts = [{"name": "given", "mountPath": "/given"}]
@@ -134,7 +175,7 @@ def volume(**source: Any) -> dict[str, Any]:
 
 
 async def test_what_a_pod_cannot_mount_is_named(world: World) -> None:
-    await world.secret(name="owner")
+    await world.secret(world.ground.database.dsn, name="owner")
     keys = [{"key": "banner", "path": "banner"}]
     await world.request("POST", CONFIG_MAPS, {"metadata": {"name": "texts"}, "data": {"greeting": "hello"}})
     await asyncio.gather(
@@ -214,3 +255,57 @@ async def test_pods_that_are_not_made_are_explained(world: World) -> None:
         flow="c",
         template=worker(resources=resources),
     )
+
+
+async def test_a_connection_string_that_is_wrong_in_one_part_is_named(world: World) -> None:
+    name, port = world.ground.database.name, world.ground.database.server.port
+    wrong = {
+        "host": f"postgresql://flowworker_worker@no-such-host.invalid:{port}/{name}",
+        "port": f"postgresql://flowworker_worker@127.0.0.1:1/{name}",
+        "name": f"postgresql://flowworker_worker@127.0.0.1:{port}/nothing",
+        "user": f"postgresql://stranger_to_all@127.0.0.1:{port}/{name}",
+        "rights": world.ground.database.server.dsn(name, STRANGER_ROLE),
+        "scheme": f"mysql://flowworker_worker@127.0.0.1:{port}/{name}",
+    }
+    for part, dsn in wrong.items():
+        await world.secret(dsn, name=f"wrong-{part}")
+    told = [
+        names_the_cause(world, part, reason, words, flow=f"flow_{part}", database=database(f"wrong-{part}"))
+        for part, reason, words in (
+            ("host", "DatabaseUnreachable", "no-such-host.invalid"),
+            ("port", "DatabaseUnreachable", "check host and port"),
+            ("name", "DatabaseUnreachable", "correct the name in the Secret"),
+            ("user", "DatabaseRefused", "stranger_to_all"),
+            ("rights", "DatabaseRefused", "db install --role"),
+            ("scheme", "BadSecret", ""),
+        )
+    ]
+    await asyncio.gather(*told)
+
+
+async def test_a_handler_that_is_wrong_is_named(world: World) -> None:
+    flows = "tests.control_plane.operator.flows"
+    await world.request("POST", CONFIG_MAPS, {"metadata": {"name": "code"}, "data": {"typo.py": "def broken(:\n"}})
+    code = volume(configMap={"name": "code"})
+    code["spec"]["containers"][0]["env"] = [{"name": "PYTHONPATH", "value": "/given/."}]
+    await asyncio.gather(
+        names_the_cause(world, "a", "BadHandler", "nothing", flow="a", handler=f"{flows}:nothing"),
+        names_the_cause(world, "b", "BadHandler", "unequal", flow="b", handler=f"{flows}:unequal"),
+        names_the_cause(world, "c", "BadHandler", "SyntaxError", flow="c", handler="typo:c", template=code),
+        names_the_cause(world, "d", "DatabaseRefused", "has no flow 'fresh'", flow="fresh", handler=f"{flows}:fresh"),
+        names_the_cause(
+            world, "e", "BadSettings", "FLOWWORKER_LOG_LEVEL", flow="e",
+            template=worker(env=[{"name": "FLOWWORKER_LOG_LEVEL", "value": "loud"}]),
+        ),
+    )  # fmt: skip
+
+
+async def test_a_pod_that_finds_no_node_is_explained(world: World) -> None:
+    claim = volume(persistentVolumeClaim={"claimName": "nope"})
+    await asyncio.gather(
+        names_the_cause(
+            world, "a", "Unschedulable", "node affinity/selector", flow="a",
+            template={"spec": {"nodeSelector": {"disk": "none"}}},
+        ),
+        names_the_cause(world, "b", "Unschedulable", '"nope" not found', flow="b", template=claim),
+    )  # fmt: skip
