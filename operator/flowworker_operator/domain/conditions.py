@@ -126,8 +126,17 @@ def _ready_proven(facts: Facts, current: RevisionState) -> Finding:
         reason, message = _without_workers(facts)
         return Finding(type=ConditionType.READY, status="True", reason=reason, message=message)
     message = f"{ready} of {current.replicas} workers are ready" if ready else "workers start, none is ready yet"
-    message = message if fault is None else f"{message}; {fault.message}"
-    return Finding(type=ConditionType.READY, status="True", reason=Reason.RUNNING, message=message)
+    remarks = [] if fault is None else [fault.message]
+    text = "; ".join((message, *remarks, *_results_wait(current.live)))
+    return Finding(type=ConditionType.READY, status="True", reason=Reason.RUNNING, message=text)
+
+
+def _results_wait(live: Sequence[PodState]) -> Iterable[str]:
+    """A remark about workers whose results the database does not take."""
+    names = [pod.name for pod in live if pod.report is not None and pod.report.results_wait]
+    if names:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        yield f"results wait to be written by {', '.join(names[:3])}{more}; see their last errors and logs"
 
 
 def _without_workers(facts: Facts) -> tuple[Reason, str]:

@@ -51,6 +51,8 @@ class Report:
     on_last_attempt: bool = False
     """It runs a task that would fail for good if it were interrupted."""
     last_error: str | None = None
+    results_wait: bool = False
+    """A result has waited long to be written: the database takes results slowly, or not this one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,9 @@ from flowworker_operator.probe.model import Reading, Subject
 
 LONGEST_ERROR = 512
 
+RESULTS_WAIT_AFTER = 30.0
+"""Seconds after which a result that is not written is worth telling: a write takes milliseconds, a retry seconds."""
+
 
 def target_of(subject: Subject) -> Target:
     """The subject in the words of the database."""
@@ -99,5 +102,6 @@ def _report(row: WorkerRow, lost: Collection[UUID]) -> Report:
         slug=row.slug,
         in_flight=row.in_flight,
         on_last_attempt=row.on_last_attempt and not ended,
+        results_wait=not ended and (row.unwritten_for or 0.0) >= RESULTS_WAIT_AFTER,
         last_error=None if row.last_error is None else redact(row.last_error, limit=LONGEST_ERROR),
     )

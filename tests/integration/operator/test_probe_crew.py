@@ -144,3 +144,19 @@ async def test_the_living_are_found_by_an_index_of_their_own(mail: Database, own
     used = {node["Index Name"] for node in nodes(plan) if node.get("Relation Name") == "workers"}
     assert used == {"workers_living", "workers_owned"}
     assert blocks(plan) < probe.CREW
+
+
+async def test_a_worker_whose_results_wait_is_told_where_the_schema_has_their_age(
+    mail: Database, owner: Connection
+) -> None:
+    await owner.execute("ALTER TABLE flowworker.workers DROP COLUMN IF EXISTS unwritten_for")
+    for pod in ("waits", "writes"):
+        await report(owner, kind=SourceKind.QUEUE, slug="mail", flowworker="mail", pod_uid=pod)
+    assert {pod: one.results_wait for pod, one in (await read(mail, MAIL)).reports.items()} == {
+        "waits": False, "writes": False,
+    }  # fmt: skip
+    await owner.execute("ALTER TABLE flowworker.workers ADD COLUMN unwritten_for double precision")
+    await owner.execute("UPDATE flowworker.workers SET unwritten_for = CASE pod_uid WHEN 'waits' THEN 45 ELSE 2 END")
+    assert {pod: one.results_wait for pod, one in (await read(mail, MAIL)).reports.items()} == {
+        "waits": True, "writes": False,
+    }  # fmt: skip

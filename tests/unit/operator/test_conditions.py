@@ -49,6 +49,15 @@ def rolling(waits: PodState, **changes: object) -> Snapshot:
     return replace(held(snapshot(new, old, demand=Demand(startable=60)), 3), **changes)  # type: ignore[arg-type]
 
 
+def test_workers_whose_results_wait_are_named_and_remain_ready() -> None:
+    waits = [pod(name, report=report(results_wait=True)) for name in "abcd"]
+    told = condition(planned(revision(*waits, pod("e")), demand=Demand(in_flight=50)), "Ready")
+    assert (told.status, told.reason) == ("True", "Running")
+    assert told.message == (
+        "5 of 5 workers are ready; results wait to be written by a, b, c and 1 more; see their last errors and logs"
+    )
+
+
 def stalled(plan: Plan) -> bool:
     assert plan.status is not None
     return any(one.type == "Stalled" for one in plan.status.conditions)

@@ -101,6 +101,8 @@ class WorkerRow:
     on_last_attempt: bool
     """It runs a task of a flow that would fail for good if it were interrupted."""
     started_at: datetime
+    unwritten_for: float | None = None
+    """Age in seconds of its oldest result that is not written yet; None too where an older schema does not have it."""
     beat: datetime
     """Changes with every heartbeat. Compare for equality only: it is the database's time, not the observer's."""
 

@@ -64,6 +64,7 @@ CROSS JOIN LATERAL (
             'state', w.state,
             'in_flight', w.in_flight,
             'last_error', w.last_error,
+            'unwritten_for', to_jsonb(w) -> 'unwritten_for',
             'started_at', w.started_at,
             'beat', w.reported_at,
             'on_last_attempt', w.worker_id = ANY((SELECT e.worker_ids FROM endangered AS e)::uuid[])
