@@ -74,7 +74,8 @@ class Database(Model):
         SecretRef | None,
         Field(
             description="Secret with the connection string of the owner of the tables. If set, a pod of its own "
-            "compiles the flow and sets up notifications with it, once for each revision. Unset: the workers' role has to be enough."
+            "compiles the flow and sets up notifications with it, once for each revision. Unset: the workers' "
+            "role has to be enough."
         ),
     ] = None
     direct_secret_ref: Annotated[

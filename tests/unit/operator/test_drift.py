@@ -155,5 +155,6 @@ def test_another_value_is_drift_and_so_is_a_zero_that_means_something(
 
 
 def test_a_map_identifies_no_entry_of_a_list() -> None:
-    assert not drifted({"items": [{"name": {}}]}, {"items": [{"name": {"added": 1}}]})
+    nothing: dict[str, int] = {}
+    assert not drifted({"items": [{"name": nothing}]}, {"items": [{"name": {"added": 1}}]})
     assert drifted({"items": [{"name": {"a": 1}}]}, {"items": [{"name": {"a": 2}}]})
