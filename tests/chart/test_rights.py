@@ -44,8 +44,13 @@ def test_secrets_can_be_read_by_name_and_never_listed() -> None:
     assert verbs("secrets") == {"get"}
 
 
-def test_pods_are_never_created_or_deleted() -> None:
-    assert verbs("pods") == {"get", "list", "watch", "patch"}
+def test_pods_are_created_and_deleted_but_never_entered() -> None:
+    assert verbs("pods") == {"get", "list", "watch", "create", "patch", "delete"}
+    assert verbs("pods/exec") == verbs("pods/attach") == verbs("pods/ephemeralcontainers") == set()
+
+
+def test_events_are_never_watched() -> None:
+    assert verbs("events") == {"create", "patch", "list"}
 
 
 def test_the_resource_itself_is_never_created_or_deleted() -> None:
