@@ -1,4 +1,4 @@
-"""A real PgBouncer in transaction mode, for what cannot work behind one."""
+"""A real PgBouncer, for what cannot work behind one in transaction mode."""
 
 import asyncio
 import os
@@ -27,22 +27,33 @@ listen_port = {port}
 unix_socket_dir =
 auth_type = trust
 auth_file = {users}
-pool_mode = transaction
+pool_mode = {mode}
 default_pool_size = 5
 server_reset_query = DISCARD ALL
-server_reset_query_always = 1
+server_reset_query_always = {reset}
 """
 
 
 @asynccontextmanager
-async def transaction_pooler(database: Database) -> AsyncGenerator[str]:
-    """A pooler in front of the database's server; gives the worker's connection string through it."""
+async def transaction_pooler(
+    database: Database, *, mode: str = "transaction", reset: bool = True
+) -> AsyncGenerator[str]:
+    """A pooler in front of the database's server; gives the worker's connection string through it.
+
+    Args:
+        database: where it leads.
+        mode: PgBouncer's `pool_mode`.
+        reset: whether a session forgets everything between two transactions. By default PgBouncer lets a transaction
+            find what another client's left behind: a LISTEN, a prepared statement.
+    """
     port = free_port()
     parts = urlsplit(database.worker_dsn)
     with tempfile.TemporaryDirectory(prefix="flowworker-test-") as folder:
         users, settings = Path(folder) / "users.txt", Path(folder) / "pgbouncer.ini"
         users.write_text(f'"{parts.username}" ""\n')
-        settings.write_text(CONFIGURATION.format(server=database.server.port, port=port, users=users))
+        settings.write_text(
+            CONFIGURATION.format(server=database.server.port, port=port, users=users, mode=mode, reset=int(reset))
+        )
         os.chmod(folder, 0o755)
         process = await _start(settings)
         try:

@@ -16,6 +16,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from flowworker.database.dsn import prepare
 from flowworker.errors import UsageError
 from flowworker.redaction import redact
 
@@ -145,7 +146,7 @@ class Settings(BaseSettings):
         """The connection string, read from the file where a file is named.
 
         Raises:
-            UsageError: neither is set, or the file cannot be read or is empty.
+            UsageError: neither is set, the file cannot be read or is empty, or the connection string is refused.
         """
         found = _read(self.database_url, self.database_file, "database_file")
         if found is None:
@@ -159,7 +160,7 @@ class Settings(BaseSettings):
         """The connection string of the pulse; None means it uses the ordinary one.
 
         Raises:
-            UsageError: the file cannot be read or is empty.
+            UsageError: the file cannot be read or is empty, or the connection string is refused.
         """
         return _read(self.direct_database_url, self.direct_database_file, "direct_database_file")
 
@@ -262,7 +263,7 @@ def _bound(constraint: object) -> str:
 
 def _read(url: SecretStr | None, file: Path | None, field: str) -> str | None:
     if url is not None:
-        return url.get_secret_value().strip()
+        return _checked(url.get_secret_value().strip(), variable(field.replace("file", "url")))
     if file is None:
         return None
     try:
@@ -271,7 +272,16 @@ def _read(url: SecretStr | None, file: Path | None, field: str) -> str | None:
         raise UsageError(f"{variable(field)}: cannot read {file}: {_reason(error)}") from error
     if not content:
         raise UsageError(f"{variable(field)}: {file} is empty; it must hold a PostgreSQL URI")
-    return content
+    return _checked(content, variable(field))
+
+
+def _checked(dsn: str, source: str) -> str:
+    """Refused where it is read, so that the message can name the place; it holds no part of the string."""
+    try:
+        prepare(dsn)
+    except UsageError as error:
+        raise UsageError(f"{source}: {error}") from None
+    return dsn
 
 
 def _reason(error: OSError | UnicodeDecodeError) -> str:

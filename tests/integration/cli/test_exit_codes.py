@@ -66,6 +66,35 @@ def test_usage_errors_end_with_64(
     assert said.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("password", ["a@geheim", "a/geheim", "1/geheim", "a%geheim", "a geheim", "1/x?geheim=y"])
+def test_no_part_of_a_malformed_connection_string_is_shown(
+    project: Path, password: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project)
+    (project / "dsn").write_text(f"postgresql://u:{password}@127.0.0.1:1/db\n")
+    for command in (["run", "shop_flows:shop"], ["doctor"], ["db", "install"], ["runs", "list"]):
+        assert main(["--debug", *command, "--database-file", "dsn"]) == 64
+        said = capsys.readouterr()
+        assert "FLOWWORKER_DATABASE_FILE: the connection string is malformed" in said.err
+        assert "geheim" not in said.out + said.err
+
+
+@pytest.mark.parametrize("parameter", ["channel_binding=require", "service=geheim", "keepalives_idle=geheim"])
+async def test_a_parameter_that_cannot_be_obeyed_is_named_at_once(plain: Cli, parameter: str) -> None:
+    answer = await plain("run", "shop_flows:shop", "--dsn", f"postgresql://u@127.0.0.1:1/db?{parameter}")
+    assert (answer.code, answer.err.count("\n")) == (64, 1)
+    assert parameter.split("=")[0] in answer.err
+    assert "geheim" not in answer.err
+
+
+async def test_a_parameter_that_the_server_refuses_is_no_outage(cli: Cli, database: Database) -> None:
+    dsn = f"{database.worker_dsn}?pgbouncer=true"
+    for command in (["run", "shop_flows:shop", "--start-timeout", "60"], ["doctor"]):
+        answer = await cli(*command, "--dsn", dsn)
+        assert answer.code == 64
+        assert "pgbouncer" in answer.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

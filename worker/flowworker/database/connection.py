@@ -1,12 +1,14 @@
 """Opening asyncpg connections the way every part of FlowWorker needs them."""
 
 import asyncio
+import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import asyncpg
 
+from flowworker.database.dsn import prepare, refused_parameter
 from flowworker.errors import AuthenticationError, DatabaseUnavailableError, MissingRightsError, UsageError
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -48,16 +50,19 @@ async def connect(
         AuthenticationError: the server refused the user, password or certificate.
         MissingRightsError: the role may not connect to this database.
         DatabaseUnavailableError: no connection now; trying again later may work.
-        UsageError: the DSN is malformed.
+        UsageError: the DSN is malformed, or asks for what we, the server or a pooler cannot do. The message names the
+            parameter and holds no part of the DSN.
     """
+    arguments = prepare(dsn)
     options: dict[str, Any] = {} if statement_cache else {"statement_cache_size": 0}
     try:
         connection = await asyncpg.connect(
-            dsn,
-            timeout=CONNECT_TIMEOUT,
-            server_settings={"application_name": application_name, **(settings or {})},
+            timeout=arguments.timeout or CONNECT_TIMEOUT,
+            server_settings={"application_name": application_name, **arguments.server_settings, **(settings or {})},
+            **arguments.options,
             **options,
         )
+        _set_socket_options(connection, arguments.socket_options)
         await connection.set_type_codec(
             "jsonb", schema="pg_catalog", encoder=_encode_jsonb, decoder=_decode_jsonb, format="binary"
         )
@@ -67,6 +72,8 @@ async def connect(
         raise MissingRightsError(f"the role may not connect: {error}") from error
     except asyncpg.ClientConfigurationError as error:
         raise UsageError(f"the connection string is wrong: {error}") from error
+    except ValueError:  # a host that is no name for DNS, or a variable such as PGPORT; the error may quote it
+        raise UsageError("a host of the connection string, or a variable such as PGPORT, is malformed") from None
     except asyncpg.InvalidCatalogNameError as error:
         raise DatabaseUnavailableError(
             f"no connection to the database: {describe(error)}; create it, or correct the name in the connection string"
@@ -77,8 +84,19 @@ async def connect(
             "PostgreSQL (or `flowworker dev`) runs"
         ) from error
     except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
+        if name := refused_parameter(error, arguments.server_settings):
+            raise UsageError(f"the server or pooler refuses the parameter {name} of the connection string") from None
         raise DatabaseUnavailableError(f"no connection to the database: {describe(error)}") from error
     return connection
+
+
+def _set_socket_options(connection: Connection, options: Sequence[tuple[int, int, int]]) -> None:
+    """There is no public way: asyncpg takes no socket options, and keeps the transport to itself."""
+    transport: asyncio.BaseTransport = connection._transport  # pyright: ignore
+    opened = transport.get_extra_info("socket")
+    if opened is not None and opened.family in (socket.AF_INET, socket.AF_INET6):
+        for level, option, value in options:
+            opened.setsockopt(level, option, value)
 
 
 def describe(error: BaseException) -> str:
