@@ -18,7 +18,7 @@ from flowworker import Flow, Queue, Worker
 from flowworker.database.jobs_admin import JobState
 from flowworker.database.local_server import LocalServer, free_port
 from flowworker.database.records import FailureKind, RunStatus
-from flowworker.errors import AuthenticationError, DatabaseUnavailableError, ExitCode
+from flowworker.errors import AuthenticationError, DatabaseUnavailableError, ExitCode, UsageError
 from flowworker.runtime.lifecycle import Lifecycle
 from flowworker.telemetry.events import DatabaseDown, DatabaseUp, TaskFailed, TaskStarted, WorkerLost, WorkerStopped
 
@@ -219,6 +219,20 @@ async def test_listen_through_a_pooler_that_cannot(stage: Stage, database: Datab
             await stage.listening(direct)
             assert direct.state().signal.degraded is None
             assert (await stage.finish(flow, 9)).output == {"only": 9}
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="needs PgBouncer: apt-get install pgbouncer")
+@pytest.mark.parametrize("reset", [True, False])
+async def test_a_statement_cache_left_on_behind_a_pooler_is_named_at_the_start(
+    stage: Stage, database: Database, reset: bool
+) -> None:
+    flow = echo_flow()
+    await stage.create(flow)
+    async with transaction_pooler(database, reset=reset) as pooled:
+        worker = stage.worker(flow, dsn=pooled)
+        with pytest.raises(UsageError, match="FLOWWORKER_STATEMENT_CACHE=false"):
+            await worker.start()
+        assert (await worker.wait()).code is ExitCode.USAGE
 
 
 @pytest.mark.parametrize("days", [-1, 1])

@@ -1,18 +1,22 @@
 """Each check finds what it is for, and a healthy database is found healthy."""
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from tests.acceptance.pooler import PROGRAM, transaction_pooler
 from tests.conftest import Database
 
 from flowworker.database.capabilities import detect
 from flowworker.database.compile import ensure_compiled
-from flowworker.database.connection import Connection
+from flowworker.database.connection import Connection, connect
 from flowworker.database.doctor import CHECKS, Examination, Finding, Level, QueueTable, StaleWorker, diagnose
 from flowworker.database.examination import examine
 from flowworker.database.notify_setup import NotifyState, NotifyStatus, ensure_notify
 from flowworker.definition.flow import Flow
+
+needs_pooler = pytest.mark.skipif(PROGRAM is None, reason="needs PgBouncer: apt-get install pgbouncer")
 
 SAMPLE = Flow("sample")
 
@@ -31,10 +35,18 @@ def problems(findings: list[Finding]) -> set[str]:
 
 
 @pytest.fixture
-async def healthy(owner: Connection, worker: Connection) -> Examination:
+async def second(database: Database) -> AsyncIterator[Connection]:
+    """Another connection with a worker's rights."""
+    connection = await database.connect_as_worker()
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def healthy(owner: Connection, worker: Connection, second: Connection) -> Examination:
     await ensure_compiled(owner, SAMPLE, await detect(owner))
     await ensure_notify(owner, "sample")
-    return await examine(worker, now=now, flows=[SAMPLE])
+    return await examine(worker, second, now=now, flows=[SAMPLE])
 
 
 async def test_a_healthy_database_passes_every_check(healthy: Examination) -> None:
@@ -60,7 +72,7 @@ async def test_every_problem_is_found_by_its_check_with_advice(healthy: Examinat
             replace(healthy, capabilities=replace(found, can_work=False)),
             replace(healthy, capabilities=replace(found, can_report=False)),
         ],
-        "pooler": [replace(healthy, listen_works=False)],
+        "pooler": [replace(healthy, listen_works=False), replace(healthy, shares_sessions=True)],
         "clock": [replace(healthy, clock_skew=86400.0), replace(healthy, clock_skew=-86400.0)],
         "connections": [replace(healthy, connections=healthy.connection_limit - 1)],
         "vacuum": [
@@ -88,13 +100,15 @@ async def test_every_problem_is_found_by_its_check_with_advice(healthy: Examinat
             assert all(finding.advice for finding in found_by_check)
 
 
-async def test_a_machine_whose_clock_is_off_by_a_day_is_told(worker: Connection) -> None:
-    examination = await examine(worker, now=lambda: now() + timedelta(days=1))
+async def test_a_machine_whose_clock_is_off_by_a_day_is_told(worker: Connection, second: Connection) -> None:
+    examination = await examine(worker, second, now=lambda: now() + timedelta(days=1))
     assert examination.clock_skew == pytest.approx(86400, abs=60)
     assert problems(diagnose(examination)) == {"clock"}
 
 
-async def test_leftovers_and_silent_workers_are_counted(healthy: Examination, worker: Connection) -> None:
+async def test_leftovers_and_silent_workers_are_counted(
+    healthy: Examination, worker: Connection, second: Connection
+) -> None:
     await worker.execute("""
         SELECT pgflow.start_flow('sample', '1');
         SELECT pgmq.send('sample', '{"foreign": true}');
@@ -103,41 +117,73 @@ async def test_leftovers_and_silent_workers_are_counted(healthy: Examination, wo
             (worker_id, boot_id, kind, slug, worker_name, version, state, slots, reported_at)
         SELECT gen_random_uuid(), gen_random_uuid(), 'flow', 'sample', 'gone', '1', 'running', 1, now() - interval '1h';
     """)
-    examination = await examine(worker, now=now)
+    examination = await examine(worker, second, now=now)
     assert examination.ownerless == {"sample": 1}
     assert examination.foreign_messages == {"sample": 1}
     assert [stale.worker_name for stale in examination.stale_workers] == ["gone"]
     assert problems(diagnose(examination)) == {"leftovers", "workers"}
 
 
-async def test_a_worker_that_takes_a_flow_for_a_queue_is_found(healthy: Examination, worker: Connection) -> None:
+async def test_a_worker_that_takes_a_flow_for_a_queue_is_found(
+    healthy: Examination, worker: Connection, second: Connection
+) -> None:
     await worker.execute("""
         INSERT INTO flowworker.workers
             (worker_id, boot_id, kind, slug, worker_name, version, state, slots, reported_at)
         SELECT gen_random_uuid(), gen_random_uuid(), 'queue', 'Sample', 'thief', '1', 'running', 1, clock_timestamp();
     """)
-    findings = diagnose(await examine(worker, now=now))
+    findings = diagnose(await examine(worker, second, now=now))
     assert [finding.found for finding in findings if finding.level is Level.ERROR] == [
         "worker 'thief' serves 'Sample' as a queue of jobs, but it is the queue of a flow, whose messages it archives"
     ]
 
 
-async def test_a_flow_that_is_not_compiled_is_reported(worker: Connection) -> None:
-    findings = diagnose(await examine(worker, now=now, flows=[SAMPLE]))
+async def test_a_flow_that_is_not_compiled_is_reported(worker: Connection, second: Connection) -> None:
+    findings = diagnose(await examine(worker, second, now=now, flows=[SAMPLE]))
     assert [finding.found for finding in findings if finding.level is Level.ERROR] == [
         "flow 'sample': it is not in the database"
     ]
 
 
 async def test_a_stranger_gets_findings_instead_of_an_error(healthy: Examination, database: Database) -> None:
-    stranger = await database.connect_as_stranger()
-    findings = diagnose(await examine(stranger, now=now, flows=[SAMPLE]))
+    strangers = [await database.connect_as_stranger() for _ in range(2)]
+    findings = diagnose(await examine(*strangers, now=now, flows=[SAMPLE]))
     assert problems(findings) == {"rights", "flows"}
-    await stranger.close()
+    for stranger in strangers:
+        await stranger.close()
 
 
 async def test_an_empty_database_is_told_what_to_install(empty_database: Database) -> None:
-    connection = await empty_database.connect()
-    findings = diagnose(await examine(connection, now=now, flows=[SAMPLE]))
+    connections = [await empty_database.connect() for _ in range(2)]
+    findings = diagnose(await examine(*connections, now=now, flows=[SAMPLE]))
     assert problems(findings) == {"schema", "flows"}
-    await connection.close()
+    for connection in connections:
+        await connection.close()
+
+
+@needs_pooler
+@pytest.mark.parametrize("reset", [True, False])
+async def test_a_pooler_in_transaction_mode_is_found_with_two_connections(
+    healthy: Examination, database: Database, reset: bool
+) -> None:
+    async with transaction_pooler(database, reset=reset) as dsn:
+        one, other = [await connect(dsn, application_name="test", statement_cache=False) for _ in range(2)]
+        examination = await examine(one, other, now=now, flows=[SAMPLE])
+        assert examination.shares_sessions
+        assert not examination.listen_works
+        levels = {finding.level: finding for finding in diagnose(examination) if finding.check == "pooler"}
+        assert "FLOWWORKER_STATEMENT_CACHE=false" in str(levels[Level.ERROR].advice)
+        assert "FLOWWORKER_DIRECT_DATABASE_URL" in str(levels[Level.WARNING].advice)
+        prepared = await examine(one, other, now=now, statement_cache=False)
+        assert {finding.level for finding in diagnose(prepared) if finding.check == "pooler"} == {Level.WARNING}
+        for connection in (one, other):
+            await connection.close()
+
+
+@needs_pooler
+async def test_a_pooler_in_session_mode_is_fine(healthy: Examination, database: Database) -> None:
+    async with transaction_pooler(database, mode="session") as dsn:
+        one, other = [await connect(dsn, application_name="test") for _ in range(2)]
+        assert problems(diagnose(await examine(one, other, now=now, flows=[SAMPLE]))) == set()
+        for connection in (one, other):
+            await connection.close()

@@ -136,8 +136,12 @@ def test_keepalives_become_socket_options() -> None:
         (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
         (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 9),
     }
-    off = prepare("postgresql://u@h/db?keepalives=0&keepalives_idle=5")
+    off = prepare("postgresql://u@h/db?keepalives=0&keepalives_idle=5&tcp_user_timeout=0")
     assert off.socket_options == [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 0)]
+
+
+def test_a_peer_that_is_gone_is_noticed_where_the_string_says_nothing() -> None:
+    assert (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5) in prepare("postgresql://u@h/db").socket_options
 
 
 def test_hosts_are_tried_in_their_order_or_in_a_random_one() -> None:

@@ -71,7 +71,11 @@ class Examination:
     role: str
     capabilities: Capabilities
     listen_works: bool
-    """A notification sent to ourselves arrived."""
+    """A notification sent on another connection arrived."""
+    shares_sessions: bool
+    """A pooler in transaction mode stands before the database."""
+    statement_cache: bool
+    """Workers would prepare statements once per connection."""
     clock_skew: float
     """Seconds this machine's clock is ahead of the database's; negative: behind."""
     connection_limit: int
@@ -144,11 +148,15 @@ def check_rights(examination: Examination) -> Iterable[Finding]:
 
 
 def check_pooler(examination: Examination) -> Iterable[Finding]:
-    """Whether LISTEN works on this connection."""
-    if not examination.listen_works:
-        yield _warning("pooler", "LISTEN does not work here: this looks like a pooler in transaction mode",
-                       "give the worker a direct connection string as well, or use the polling strategy and switch the "
-                       "statement cache off")  # fmt: skip
+    """Whether a connection keeps its session, as LISTEN and prepared statements need it."""
+    if examination.shares_sessions and examination.statement_cache:
+        yield _error("pooler", "a pooler in transaction mode loses prepared statements, and the statement cache is on",
+                     "set FLOWWORKER_STATEMENT_CACHE=false")  # fmt: skip
+    if not examination.listen_works or examination.shares_sessions:
+        what = "a pooler in transaction mode" if examination.shares_sessions else "something, perhaps a pooler,"
+        yield _warning("pooler", f"{what} stands before this database: LISTEN does not work through it",
+                       "give the worker a direct connection string as well (FLOWWORKER_DIRECT_DATABASE_URL), or use "
+                       "the polling strategy")  # fmt: skip
 
 
 def check_clock(examination: Examination) -> Iterable[Finding]:

@@ -70,12 +70,14 @@ REFUSED = frozenset(
 )  # fmt: skip
 """What asyncpg cannot do, and a service file, of which asyncpg prints lines where it is broken."""
 
-SOCKET_OPTIONS: Mapping[str, str] = {
-    "keepalives_idle": "TCP_KEEPIDLE",
-    "keepalives_interval": "TCP_KEEPINTVL",
-    "keepalives_count": "TCP_KEEPCNT",
-    "tcp_user_timeout": "TCP_USER_TIMEOUT",
+SOCKET_OPTIONS: Mapping[str, tuple[str, int]] = {
+    "keepalives_idle": ("TCP_KEEPIDLE", 5),
+    "keepalives_interval": ("TCP_KEEPINTVL", 2),
+    "keepalives_count": ("TCP_KEEPCNT", 3),
+    "tcp_user_timeout": ("TCP_USER_TIMEOUT", 10_000),
 }
+"""The option of the socket, and the value where the string gives none: seconds, seconds, probes, milliseconds. The
+kernel notices a peer that is gone within about ten seconds, also while a statement runs."""
 
 _SETTING = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.ASCII)
 _NUMBER = re.compile(r"-?\d{1,9}", re.ASCII)
@@ -202,11 +204,11 @@ def _timeout(seconds: int, *, hosts: int) -> float | None:
 
 
 def _socket_options(numbers: Mapping[str, int]) -> Sequence[tuple[int, int, int]]:
-    """Keepalives are on unless switched off, as in libpq: a peer that vanished is noticed even by who only listens."""
+    """As in libpq keepalives are on unless switched off, and 0 leaves a value to the system."""
     alive = numbers.get("keepalives", 1) != 0
     found = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(alive))]
-    for name, option in SOCKET_OPTIONS.items():
-        value = numbers.get(name, 0)
+    for name, (option, default) in SOCKET_OPTIONS.items():
+        value = numbers.get(name, default)
         if value > 0 and hasattr(socket, option) and (alive or not name.startswith("keepalives")):
             found.append((socket.IPPROTO_TCP, getattr(socket, option), value))
     return found

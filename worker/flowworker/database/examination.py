@@ -1,6 +1,7 @@
 """The doctor's look at a database. It only reads, and what this role may not see it skips."""
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
@@ -13,6 +14,7 @@ from flowworker.database.connection import Connection
 from flowworker.database.doctor import STALE_AFTER, Examination, QueueTable, StaleWorker
 from flowworker.database.identifiers import queue_table
 from flowworker.database.notify_setup import NotifyState, notify_state
+from flowworker.database.pooler import shares_sessions
 from flowworker.database.statements import fill, load
 from flowworker.definition.flow import Flow
 from flowworker.definition.shape import differences, shape_of
@@ -24,13 +26,22 @@ LISTEN_TIMEOUT = 2.0
 T = TypeVar("T")
 
 
-async def examine(connection: Connection, *, now: Callable[[], datetime], flows: Iterable[Flow] = ()) -> Examination:
+async def examine(
+    connection: Connection,
+    other: Connection,
+    *,
+    now: Callable[[], datetime],
+    flows: Iterable[Flow] = (),
+    statement_cache: bool = True,
+) -> Examination:
     """Look at everything the doctor's checks need.
 
     Args:
         connection: of the role whose situation is examined; not inside a transaction.
+        other: a second one like it: through a pooler, one connection alone looks like a direct one.
         now: this machine's clock, with a time zone.
         flows: flows in code that should be in the database.
+        statement_cache: whether workers are set to prepare statements once per connection.
     """
     capabilities = await detect(connection)
     before = now()
@@ -41,7 +52,9 @@ async def examine(connection: Connection, *, now: Callable[[], datetime], flows:
     return Examination(
         role=await connection.fetchval("SELECT current_user::text"),
         capabilities=capabilities,
-        listen_works=await _listen_works(connection),
+        listen_works=await _listen_works(connection, other),
+        shares_sessions=await shares_sessions(connection, other),
+        statement_cache=statement_cache,
         clock_skew=(middle - server["now"]).total_seconds(),
         connection_limit=server["connection_limit"],
         connections=server["connections"],
@@ -66,17 +79,17 @@ async def _visible(look: Awaitable[T], otherwise: T) -> T:
         return otherwise
 
 
-async def _listen_works(connection: Connection) -> bool:
-    """Send a notification to ourselves. A pooler in transaction mode loses the LISTEN between two statements."""
+async def _listen_works(connection: Connection, other: Connection) -> bool:
+    """Whether one connection hears another. PgBouncer delivers what a client sends to itself in one transaction."""
     arrived = asyncio.Event()
-    channel = f"flowworker_doctor_{connection.get_server_pid()}"
+    channel = f"flowworker_doctor_{secrets.token_hex(8)}"
 
     def hear(*_: object) -> None:
         arrived.set()
 
     await connection.add_listener(channel, hear)
     try:
-        await connection.execute("SELECT pg_notify($1, '')", channel)
+        await other.execute("SELECT pg_notify($1, '')", channel)
         await asyncio.wait_for(arrived.wait(), LISTEN_TIMEOUT)
     except TimeoutError:
         return False

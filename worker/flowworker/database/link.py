@@ -15,8 +15,9 @@ from typing import TypeAlias, TypeVar
 
 from flowworker.database.connection import Connection, connect, describe
 from flowworker.database.faults import is_unavailable
+from flowworker.database.pooler import LOST_STATEMENT, REMEDY
 from flowworker.database.statements import load
-from flowworker.database.transport import bytes_moved, let_go, watch_peer
+from flowworker.database.transport import bytes_moved, let_go
 from flowworker.errors import DatabaseUnavailableError, UsageError
 
 T = TypeVar("T")
@@ -142,7 +143,8 @@ class Link:
             asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError: a statement took longer than the limits allow.
                 It is over and rolled back.
             DatabaseUnavailableError: no connection, or it broke during the work, which may have been committed.
-            AuthenticationError, MissingRightsError, UsageError: connecting is refused and will stay so.
+            AuthenticationError, MissingRightsError, UsageError: connecting is refused and will stay so, or a pooler in
+                transaction mode loses prepared statements.
         """
         async with self._lock:
             self._stay()
@@ -177,6 +179,8 @@ class Link:
         except asyncio.CancelledError:
             await self._end_statement(connection)
             raise
+        except LOST_STATEMENT as error:
+            raise UsageError(f"a prepared statement got lost: {REMEDY}") from error
         except Exception as error:
             if isinstance(error, TimeoutError) and not connection.is_closed():
                 await self._end_statement(connection)
@@ -237,7 +241,6 @@ class Link:
 
     async def _begin_session(self, connection: Connection) -> None:
         """Set what our statements rely on, and end the sessions that were given up."""
-        watch_peer(connection)
         self._applied = None
         if self._limits is None or not self._statement_cache:
             return
@@ -251,6 +254,9 @@ class Link:
                 row = await connection.fetchrow(load("session/begin"), list(settings), list(settings.values()))
                 assert row is not None
                 await self._end_given_up(connection)
+        except LOST_STATEMENT as error:
+            let_go(connection)
+            raise UsageError(f"a prepared statement got lost: {REMEDY}") from error
         except Exception as error:
             let_go(connection)
             raise DatabaseUnavailableError(f"the database went away: {describe(error)}") from error

@@ -9,7 +9,14 @@ from asyncpg.pool import PoolConnectionProxy
 
 from flowworker.database.connection import Connection, describe
 from flowworker.database.faults import UNAVAILABLE
-from flowworker.errors import DatabaseUnavailableError, DataError, MissingRightsError, UnsupportedSchemaError
+from flowworker.database.pooler import LOST_STATEMENT, REMEDY
+from flowworker.errors import (
+    DatabaseUnavailableError,
+    DataError,
+    MissingRightsError,
+    UnsupportedSchemaError,
+    UsageError,
+)
 
 AnyConnection: TypeAlias = "Connection | PoolConnectionProxy[asyncpg.Record]"
 """A connection of ours, of a pool, or of the caller. The caller's has codecs of its own, so JSON travels as text."""
@@ -30,6 +37,7 @@ def translated(purpose: str) -> Generator[None]:
         MissingRightsError: the role may not do it.
         UnsupportedSchemaError: a schema, table or function is missing.
         DataError: PostgreSQL cannot store a value (NaN and U+0000 have no place in jsonb).
+        UsageError: a pooler in transaction mode loses prepared statements.
         DatabaseUnavailableError: the database cannot be used now.
     """
     try:
@@ -39,6 +47,8 @@ def translated(purpose: str) -> Generator[None]:
             f"the database role may not {purpose}: {describe(error)}; "
             "grant it what a worker needs with `flowworker db install --role ROLE`"
         ) from error
+    except LOST_STATEMENT as error:
+        raise UsageError(f"cannot {purpose}: a prepared statement got lost: {REMEDY}") from error
     except MISSING_OBJECT as error:
         raise UnsupportedSchemaError(
             f"cannot {purpose}: {describe(error)}; install what is missing with `flowworker db install`"

@@ -1,4 +1,4 @@
-"""The TCP connection beneath a session: whether bytes move, how a dead peer is noticed, and how to let go of it."""
+"""The TCP connection beneath a session: whether bytes move, and how to let go of it."""
 
 import socket
 import struct
@@ -7,37 +7,11 @@ from typing import Any, cast
 
 from flowworker.database.connection import Connection
 
-KEEPALIVE_IDLE = 5
-"""Seconds without a packet after which the kernel asks the peer whether it is there."""
-
-KEEPALIVE_INTERVAL = 2
-KEEPALIVE_PROBES = 3
-
-UNACKNOWLEDGED_MILLISECONDS = 10_000
-"""How long sent data may stay without an acknowledgement before the kernel gives the connection up."""
-
 TCP_INFO_SIZE = 192
 BYTES_MOVED_OFFSET = 120
 """Of `tcpi_bytes_acked` and `tcpi_bytes_received`, two unsigned 64-bit numbers, in Linux's struct tcp_info."""
 
 LINGER_NOT = struct.pack("ii", 1, 0)
-
-
-def watch_peer(connection: Connection) -> None:
-    """Let the kernel notice a peer that is gone, also while a statement runs. Only for TCP."""
-    sock = _tcp_socket(connection)
-    if sock is None:
-        return
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (
-        ("TCP_KEEPIDLE", KEEPALIVE_IDLE),
-        ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL),
-        ("TCP_KEEPCNT", KEEPALIVE_PROBES),
-        ("TCP_USER_TIMEOUT", UNACKNOWLEDGED_MILLISECONDS),
-    ):
-        option = getattr(socket, name, None)  # not every platform has every one
-        if option is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def bytes_moved(connection: Connection) -> int | None:

@@ -136,6 +136,7 @@ class Career:
         self._unwatch = self._host.watch_connections(self._on_connection)
         deadline = time.monotonic() + self._options.start_timeout
         mode = CompileMode(self._options.compile)
+        await self._patiently(self._host.refuse_mixed_statements, deadline)
         await self._patiently(lambda: compile_workload(self._workload, links=self._host.links, mode=mode), deadline)
         shift = await self._enlist(deadline)
         drain = wants_drain(self._own)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from uuid import UUID, uuid4
 
 from flowworker.database.link import Dsn, Limits, Link, Links
+from flowworker.database.pooler import REMEDY, shares_sessions
+from flowworker.errors import UsageError
 from flowworker.redaction import redact
 from flowworker.runtime.options import Identity
 from flowworker.runtime.pulse.heart import DatabaseHeart
@@ -78,6 +80,19 @@ class Host:
                 pulse=self._link("pulse", self._direct_dsn, LEASES, pooled=not self._pulse_is_direct),
             )
         return self._links
+
+    async def refuse_mixed_statements(self) -> None:
+        """Check that statements prepared once per connection are safe.
+
+        Raises:
+            UsageError: the two connections get each other's sessions, and with them each other's statements.
+            DatabaseUnavailableError: try again later.
+        """
+        links = self.links
+        if self._statement_cache and await links.claim.run(
+            lambda one: links.finish.run(lambda other: shares_sessions(one, other))
+        ):
+            raise UsageError(f"prepared statements of several clients get mixed up here: {REMEDY}")
 
     async def enter(self) -> None:
         """One more user; the first one starts the pulse."""
