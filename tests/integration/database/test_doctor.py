@@ -71,6 +71,8 @@ async def test_every_problem_is_found_by_its_check_with_advice(healthy: Examinat
         "rights": [
             replace(healthy, capabilities=replace(found, can_work=False)),
             replace(healthy, capabilities=replace(found, can_report=False)),
+            replace(healthy, capabilities=replace(found, denied_functions=["pgflow.start_tasks(text)"])),
+            replace(healthy, capabilities=replace(found, denied_functions=["pgflow.something_new()"])),
         ],
         "pooler": [replace(healthy, listen_works=False), replace(healthy, shares_sessions=True)],
         "clock": [replace(healthy, clock_skew=86400.0), replace(healthy, clock_skew=-86400.0)],
@@ -159,6 +161,16 @@ async def test_an_empty_database_is_told_what_to_install(empty_database: Databas
     assert problems(findings) == {"schema", "flows"}
     for connection in connections:
         await connection.close()
+
+
+async def test_functions_that_the_role_may_not_execute_are_found(
+    healthy: Examination, owner: Connection, worker: Connection, second: Connection
+) -> None:
+    await owner.execute("REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA pgmq, pgflow, realtime FROM PUBLIC")
+    (found,) = [f for f in diagnose(await examine(worker, second, now=now)) if f.level is not Level.OK]
+    assert (found.level, found.check) == (Level.ERROR, "rights")
+    assert "pgflow.complete_task(uuid, text, integer, jsonb)" in found.found
+    assert "db install --role flowworker_worker" in str(found.advice)
 
 
 @needs_pooler

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
-from tests.conftest import OWNER_ROLE, WORKER_ROLE, Database, create_database
+from tests.conftest import OWNER_ROLE, STRANGER_ROLE, WORKER_ROLE, Database, create_database
 
 from flowworker.database.connection import Connection
-from flowworker.database.grants import Grantable, grant, grant_statements
+from flowworker.database.grants import Grantable, Profile, grant, grant_statements
 from flowworker.database.local_server import LocalServer
 from flowworker.errors import UsageError
 
@@ -151,3 +151,69 @@ def test_names_are_quoted() -> None:
         'ALTER DEFAULT PRIVILEGES FOR ROLE "The Owner" IN SCHEMA "pgmq" '
         'GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO "o""dd"',
     ]
+
+
+CLIENT_MAY = (
+    "start a run", "send a job", "lock a run", "read a run", "list queues", "write an archived message",
+    "bring back a throttle row",
+)  # fmt: skip
+CLIENT_MAY_NOT = (
+    "read messages", "archive a message", "delete a message", "postpone a message", "register", "report",
+    "prune reports", "ask for a drain", "end a drain", *DENIED,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def client_database(postgres: LocalServer, template: str) -> Database:
+    """A database in which the stranger's role was made a client's, with a flow and a queue of before and after."""
+
+    async def prepare() -> Database:
+        database = await create_database(postgres, "test_client_grants", template)
+        owner = await database.connect()
+        await owner.execute(SETUP)
+        await grant(owner, STRANGER_ROLE, Profile.CLIENT)
+        await owner.execute("SELECT pgmq.create('later')")
+        await owner.close()
+        return database
+
+    return asyncio.run(prepare())
+
+
+@pytest.fixture
+async def client_connection(client_database: Database) -> AsyncIterator[Connection]:
+    connection = await client_database.connect_as_stranger()
+    transaction = connection.transaction()
+    await transaction.start()
+    yield connection
+    await transaction.rollback()
+    await connection.close()
+
+
+@pytest.mark.parametrize("action", CLIENT_MAY)
+async def test_a_client_may(client_connection: Connection, action: str) -> None:
+    await client_connection.execute(ALLOWED[action])
+
+
+@pytest.mark.parametrize("action", CLIENT_MAY_NOT)
+async def test_a_client_may_not(client_connection: Connection, action: str) -> None:
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await client_connection.execute({**ALLOWED, **DENIED}[action])
+
+
+async def test_a_client_may_send_to_a_queue_created_later(client_connection: Connection) -> None:
+    await client_connection.execute("SELECT pgmq.send('later', '{}')")
+
+
+async def test_what_public_may_not_do_is_granted(owner: Connection, database: Database) -> None:
+    await owner.execute(f"""
+        REVOKE CONNECT ON DATABASE {database.name} FROM PUBLIC;
+        REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA pgmq, pgflow, realtime FROM PUBLIC
+    """)
+    statements = await grant(owner, WORKER_ROLE)
+    assert f'GRANT CONNECT ON DATABASE "{database.name}" TO "{WORKER_ROLE}"' in statements
+    assert f'GRANT EXECUTE ON FUNCTION pgflow.start_tasks(text, bigint[], uuid) TO "{WORKER_ROLE}"' in statements
+    executing = [statement for statement in statements if "EXECUTE" in statement]
+    assert not any("start_flow_with_states" in statement for statement in executing)  # it runs with the owner's rights
+    assert not [statement for statement in await grant(owner, WORKER_ROLE) if "EXECUTE" in statement]
+    worker = await database.connect_as_worker()
+    await worker.close()

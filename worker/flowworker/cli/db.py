@@ -11,7 +11,7 @@ from flowworker.cli.db_view import status_text
 from flowworker.cli.options import Dsn, DsnFile, OutputOption, with_connection
 from flowworker.cli.output import Column, Output, as_json, say, show
 from flowworker.database.connection import Connection
-from flowworker.database.grants import grant
+from flowworker.database.grants import Profile, grant
 from flowworker.database.install import ComponentReport, install
 from flowworker.database.packaged import Component
 from flowworker.database.status import DatabaseStatus, status
@@ -43,6 +43,14 @@ def install_(
     role: Annotated[
         str | None, typer.Option("--role", metavar="ROLE", help="Also give this role a worker's rights.")
     ] = None,
+    client_role: Annotated[
+        str | None,
+        typer.Option(
+            "--client-role",
+            metavar="ROLE",
+            help="Also let this role start runs, send jobs and read results.",
+        ),
+    ] = None,
     only: Annotated[Only | None, typer.Option("--only", help="Install nothing but our own schema.")] = None,
     output: OutputOption = Output.TABLE,
     dsn: Dsn = None,
@@ -55,7 +63,13 @@ def install_(
 
     async def work(connection: Connection) -> None:
         report = await install(connection, only=None if only is None else Component(only))
-        statements = [] if role is None else await grant(connection, role)
+        roles = {Profile.WORKER: role, Profile.CLIENT: client_role}
+        statements = [
+            statement
+            for profile, name in roles.items()
+            if name is not None
+            for statement in await grant(connection, name, profile)
+        ]
         if output is Output.JSON:
             say(as_json({"components": report.components, "grants": statements}))
             return

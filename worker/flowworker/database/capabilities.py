@@ -4,6 +4,7 @@ pgflow 0.8 to 0.17 differ in their calls, pgmq may be an extension or plain SQL,
 keep the answer and ask again after a reconnect.
 """
 
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
@@ -26,6 +27,8 @@ class InputRouting(StrEnum):
 class Capabilities:
     """Features and rights found. False or 0 where the schema itself is missing."""
 
+    role: str
+    """The role that asked."""
     server_version: int
     """PostgreSQL's server_version_num, for example 150018."""
     in_recovery: bool
@@ -92,6 +95,9 @@ class Capabilities:
     """The role may write the throttle row, as every insert does on a queue with notify."""
     can_report: bool
     """The role may write flowworker.workers."""
+    denied_functions: Sequence[str]
+    """Functions of pgflow, pgmq and realtime.send that the role may not execute, as `"schema"."name"(types)`; those
+    that run with their owner's rights are left out."""
 
     @property
     def core(self) -> str | None:

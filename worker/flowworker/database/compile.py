@@ -12,6 +12,7 @@ import asyncpg
 
 from flowworker.database.capabilities import Capabilities
 from flowworker.database.connection import Connection
+from flowworker.database.grants import refuse_missing_functions
 from flowworker.database.statements import load
 from flowworker.definition.flow import Flow
 from flowworker.definition.options import FlowOptions, StepOptions
@@ -56,6 +57,9 @@ async def ensure_compiled(
     """
     if not capabilities.pgflow:
         raise UnsupportedSchemaError("the database has no pgflow: run `flowworker db install` as its owner")
+    refuse_missing_functions(
+        capabilities.denied_functions, role=capabilities.role, schemas=("pgflow", "pgmq", "realtime")
+    )
     code = shape_of(flow)
     try:
         if await _agrees(connection, code):
@@ -88,6 +92,7 @@ async def ensure_queue(
     name = queue.name
     if not capabilities.pgmq:
         raise UnsupportedSchemaError("the database has no pgmq: run `flowworker db install` as its owner")
+    refuse_missing_functions(capabilities.denied_functions, role=capabilities.role, schemas=("pgmq",))
     try:
         await _refuse_queue_of_flow(connection, name, capabilities)
         if await _queue_exists(connection, name):

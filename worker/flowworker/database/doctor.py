@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from flowworker.database.capabilities import Capabilities
+from flowworker.database.grants import required_functions
 from flowworker.database.heartbeat import HEALTH_COLUMNS
 from flowworker.database.notify_setup import NotifyState, NotifyStatus
 
@@ -21,6 +22,8 @@ FULL_CONNECTIONS = 0.8
 MANY_DEAD = 10_000
 BUSY_LIVE = 10_000
 GOOD_FILLFACTOR = 80
+SHOWN = 5
+"""Functions listed by name."""
 
 
 class Level(StrEnum):
@@ -145,6 +148,12 @@ def check_rights(examination: Examination) -> Iterable[Finding]:
         yield _error("rights", f"role {role!r} may not claim or finish tasks", grant)
     if found.own_schema and not found.can_report:
         yield _error("rights", f"role {role!r} may not write flowworker.workers", grant)
+    required = required_functions(found.denied_functions, schemas=("pgflow", "pgmq", "realtime"))
+    if required:
+        yield _error("rights", f"role {role!r} may not execute {_listed(required)}", grant)
+    elif found.denied_functions:
+        denied = _listed(found.denied_functions)
+        yield _warning("rights", f"role {role!r} may not execute {denied}; some cores of pgflow need that", grant)
 
 
 def check_pooler(examination: Examination) -> Iterable[Finding]:
@@ -251,6 +260,11 @@ CHECKS: Mapping[str, Check] = {
     "workers": check_workers,
     "leftovers": check_leftovers,
 }
+
+
+def _listed(functions: Sequence[str]) -> str:
+    more = f" and {len(functions) - SHOWN} more" if len(functions) > SHOWN else ""
+    return ", ".join(functions[:SHOWN]) + more
 
 
 def _warning(check: str, found: str, advice: str | None) -> Finding:

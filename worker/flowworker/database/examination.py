@@ -50,7 +50,7 @@ async def examine(
     middle = before + (now() - before) / 2
     both = capabilities.pgflow and capabilities.own_schema
     return Examination(
-        role=await connection.fetchval("SELECT current_user::text"),
+        role=capabilities.role,
         capabilities=capabilities,
         listen_works=await _listen_works(connection, other),
         shares_sessions=await shares_sessions(connection, other),

@@ -8,7 +8,8 @@ WITH found_column AS MATERIALIZED (
     WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('c', 'p', 'r')
       AND (n.nspname IN ('flowworker', 'pgflow') OR n.nspname = 'pgmq' AND c.relname = 'message_record')
 ), found_function AS MATERIALIZED (
-    SELECT p.oid, n.nspname || '.' || p.proname AS name, p.pronargs, p.prosrc,
+    SELECT p.oid, n.nspname || '.' || p.proname AS name, p.pronargs, p.prosrc, p.prosecdef, p.prokind,
+           format('%I.%I(%s)', n.nspname, p.proname, oidvectortypes(p.proargtypes)) AS quoted,
            n.nspname || '.' || p.proname || '(' || oidvectortypes(p.proargtypes) || ')' AS signature
     FROM pg_proc p
     JOIN pg_namespace n ON n.oid = p.pronamespace
@@ -20,6 +21,7 @@ WITH found_column AS MATERIALIZED (
     WHERE n.nspname IN ('cron', 'flowworker', 'pgflow', 'pgmq') AND c.relkind IN ('p', 'r')
 )
 SELECT
+    current_user::text AS role,
     current_setting('server_version_num')::integer AS server_version,
     pg_is_in_recovery() AS in_recovery,
     current_setting('transaction_read_only') = 'on' AS read_only,
@@ -75,4 +77,10 @@ SELECT
     coalesce((
         SELECT reachable AND has_table_privilege(oid, 'INSERT') AND has_table_privilege(oid, 'UPDATE')
         FROM found_table WHERE name = 'flowworker.workers'
-    ), false) AS can_report
+    ), false) AS can_report,
+    ARRAY(
+        SELECT quoted FROM found_function
+        WHERE (name NOT LIKE 'realtime.%' AND NOT prosecdef OR name = 'realtime.send')
+          AND prokind = 'f' AND NOT has_function_privilege(oid, 'EXECUTE')
+        ORDER BY 1
+    ) AS denied_functions
