@@ -7,8 +7,8 @@ async def test_compile_creates_what_is_missing_and_verifies_the_rest(owner_cli: 
     first = await owner_cli("flows", "compile", "shop_flows:everything")
     assert (first.code, first.err) == (0, "")
     assert [line.split() for line in first.out.splitlines()[1:]] == [
-        ["flow", "shop", "created", "no", "trigger"],
-        ["queue", "mail", "created", "no", "trigger"],
+        ["flow", "shop", "created", "same", "no", "trigger"],
+        ["queue", "mail", "created", "-", "no", "trigger"],
     ]
     again = await owner_cli("flows", "compile", "shop_flows:shop", "shop_flows:mail", "-o", "json")
     assert [outcome["outcome"] for outcome in again.json] == ["verified", "verified"]
@@ -35,7 +35,7 @@ async def test_diff_lists_the_differences(cli: Cli, owner: Connection, shop: str
     await owner.execute("SELECT pgflow.add_step('shop', 'extra')")
     different = await cli("flows", "diff", "shop_flows:shop", "-o", "json")
     assert different.code == 65
-    assert different.json == [{"flow": "shop", "differences": ["step 'extra' is only in the database"]}]
+    assert different.json == [{"flow": "shop", "differences": ["step 'extra' is only in the database"], "options": []}]
 
 
 async def test_diff_of_a_flow_that_is_not_there(cli: Cli) -> None:
@@ -65,3 +65,51 @@ async def test_a_flow_named_twice_is_refused(cli: Cli) -> None:
     answer = await cli("flows", "compile", "shop_flows:shop", "shop_flows:everything")
     assert answer.code == 64
     assert "flow 'shop' is named twice" in answer.err
+
+
+CHANGED = ("timeout of the flow is 60 in the code, 7 in the database",
+           "timeout of step 'items' is inherited in the code, 8 in the database")  # fmt: skip
+
+
+async def test_changed_options_are_shown_and_change_no_exit_code(cli: Cli, owner: Connection, shop: str) -> None:
+    await owner.execute("UPDATE pgflow.flows SET opt_timeout = 7; UPDATE pgflow.steps SET opt_timeout = 8 "
+                        "WHERE step_slug = 'items'")  # fmt: skip
+    shown = await cli("flows", "diff", "shop_flows:shop")
+    assert shown.code == 0
+    assert shown.out.startswith("flow shop: same shape, other options\n")
+    assert all(f"  - {change}\n" in shown.out for change in CHANGED)
+    assert "--update-options" in shown.out
+    (comparison,) = (await cli("flows", "diff", "shop_flows:shop", "-o", "json")).json
+    assert comparison["options"] == [
+        {"step": None, "option": "timeout", "code": 60, "database": 7},
+        {"step": "items", "option": "timeout", "code": None, "database": 8},
+    ]
+    findings = (await cli("doctor", "shop_flows:shop", "-o", "json")).json
+    assert [finding["level"] for finding in findings if finding["check"] == "flows"] == ["warning"] * 2
+
+
+async def test_compile_names_changed_options_and_writes_them_when_asked(
+    owner_cli: Cli, owner: Connection, shop: str
+) -> None:
+    await owner.execute("UPDATE pgflow.flows SET opt_timeout = 7; UPDATE pgflow.steps SET opt_timeout = 8 "
+                        "WHERE step_slug = 'items'")  # fmt: skip
+    stored = "SELECT opt_timeout FROM pgflow.flows UNION ALL SELECT opt_timeout FROM pgflow.steps ORDER BY 1"
+    named = await owner_cli("flows", "compile", "shop_flows:shop", "--quiet")
+    assert (named.code, named.out) == (0, "")
+    assert all(f"flow 'shop': {change}\n" in named.err for change in CHANGED)
+    assert [row[0] for row in await owner.fetch(stored)] == [7, 8, None]
+    written = await owner_cli("flows", "compile", "shop_flows:shop", "--update-options")
+    assert written.code == 0
+    assert written.out.splitlines()[1].split() == ["flow", "shop", "updated", "2", "updated", "no", "trigger"]
+    assert all(f"flow 'shop': {change}, updated\n" in written.err for change in CHANGED)
+    assert [row[0] for row in await owner.fetch(stored)] == [60, None, None]
+    assert (await owner_cli("flows", "diff", "shop_flows:shop")).out == "flow shop: same\n"
+
+
+async def test_changed_options_are_not_written_without_the_owner_s_rights(
+    cli: Cli, owner: Connection, shop: str
+) -> None:
+    await owner.execute("UPDATE pgflow.flows SET opt_timeout = 7")
+    answer = await cli("flows", "compile", "shop_flows:shop", "--update-options")
+    assert answer.code == 77
+    assert "owner's connection" in answer.err

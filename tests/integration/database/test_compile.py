@@ -1,4 +1,4 @@
-"""Flows and queues come into the database once, with the shape they have in code, and are never changed afterwards."""
+"""Flows and queues come into the database once, with the code's shape, and nothing is changed there unasked."""
 
 import asyncio
 
@@ -6,7 +6,14 @@ import pytest
 from tests.conftest import Database
 
 from flowworker.database.capabilities import detect
-from flowworker.database.compile import Compiled, CompileMode, database_shape, ensure_compiled, ensure_queue
+from flowworker.database.compile import (
+    Compiled,
+    CompileMode,
+    database_shape,
+    ensure_compiled,
+    ensure_queue,
+    update_options,
+)
 from flowworker.database.connection import Connection
 from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue
@@ -53,7 +60,7 @@ def make_other_flow(slug: str = "report") -> Flow:
 
 
 async def compile_flow(connection: Connection, flow: Flow, mode: CompileMode = CompileMode.AUTO) -> Compiled:
-    return await ensure_compiled(connection, flow, await detect(connection), mode=mode)
+    return (await ensure_compiled(connection, flow, await detect(connection), mode=mode)).outcome
 
 
 async def test_a_flow_is_created_on_every_core_and_then_verified(catalogue: Database) -> None:
@@ -194,3 +201,67 @@ async def test_a_role_that_may_not_see_flows_serves_queues(owner: Connection, wo
     await ensure_queue(owner, Queue("mail"), await detect(owner))
     await owner.execute("REVOKE SELECT ON pgflow.flows FROM flowworker_worker")
     assert await ensure_queue(worker, Queue("mail"), await detect(worker)) is Compiled.VERIFIED
+
+
+def make_changed_flow() -> Flow:
+    """The flow of `make_flow` with options of flow and steps changed, set and left out."""
+    flow = Flow("report", max_attempts=4, base_delay=7, timeout=90)
+
+    @flow.step(timeout=5, start_delay=0)
+    async def pages(site: str) -> list[str]:
+        return [site]
+
+    @flow.map(over=pages, start_delay=3)
+    async def fetch(page: str) -> int:
+        return len(page)
+
+    @flow.step
+    async def total(fetch: list[int], pages: list[str]) -> int:
+        return sum(fetch) + len(pages)
+
+    return flow
+
+
+CHANGES = [
+    "base_delay of the flow is 7 in the code, 2 in the database",
+    "timeout of the flow is 90 in the code, 30 in the database",
+    "timeout of step 'pages' is 5 in the code, inherited in the database",
+    "max_attempts of step 'fetch' is inherited in the code, 2 in the database",
+    "start_delay of step 'fetch' is 3 in the code, 1 in the database",
+]
+
+
+async def test_changed_options_are_reported_and_written_on_request_on_every_core(catalogue: Database) -> None:
+    owner, worker = await catalogue.connect(), await catalogue.connect_as_worker()
+    await compile_flow(owner, make_flow())
+    changed = make_changed_flow()
+    for connection in (owner, worker):
+        found = await ensure_compiled(connection, changed, await detect(connection))
+        assert found.outcome is Compiled.VERIFIED
+        assert [str(change) for change in found.changes] == CHANGES
+    with pytest.raises(MissingRightsError, match="flows compile --update-options"):
+        await update_options(worker, changed)
+    assert await database_shape(owner, "report") == shape_of(make_flow())
+    updated = await update_options(owner, changed)
+    assert updated.outcome is Compiled.UPDATED
+    assert [str(change) for change in updated.changes] == CHANGES
+    assert await update_options(owner, changed) == await ensure_compiled(worker, changed, await detect(worker))
+    await worker.close()
+    await owner.close()
+
+
+async def test_options_of_a_flow_of_another_shape_are_not_written(owner: Connection) -> None:
+    await compile_flow(owner, make_flow())
+    with pytest.raises(ShapeMismatchError):
+        await update_options(owner, make_other_flow())
+    with pytest.raises(UnknownFlowError):
+        await update_options(owner, make_flow("absent"))
+    assert await database_shape(owner, "report") == shape_of(make_flow())
+
+
+async def test_a_row_that_has_the_options_is_not_written_again(owner: Connection) -> None:
+    await compile_flow(owner, make_flow())
+    versions = "SELECT xmin::text FROM pgflow.flows UNION ALL SELECT xmin::text FROM pgflow.steps ORDER BY 1"
+    before = await owner.fetch(versions)
+    await update_options(owner, make_flow())
+    assert await owner.fetch(versions) == before

@@ -15,6 +15,7 @@ from flowworker.database.doctor import CHECKS, Examination, Finding, Level, Queu
 from flowworker.database.examination import examine
 from flowworker.database.notify_setup import NotifyState, NotifyStatus, ensure_notify
 from flowworker.definition.flow import Flow
+from flowworker.definition.option_changes import OptionChange
 
 needs_pooler = pytest.mark.skipif(PROGRAM is None, reason="needs PgBouncer: apt-get install pgbouncer")
 
@@ -87,7 +88,10 @@ async def test_every_problem_is_found_by_its_check_with_advice(healthy: Examinat
             replace(healthy, tables=[QueueTable(name="q_x", live=50_000, dead=0, fillfactor=100, bytes=1)]),
         ],
         "notify": [replace(healthy, notify={"sample": lost})],
-        "flows": [replace(healthy, flow_problems={"sample": ["it is not in the database"]})],
+        "flows": [
+            replace(healthy, flow_problems={"sample": ["it is not in the database"]}),
+            replace(healthy, flow_options={"sample": [OptionChange(step=None, option="timeout", code=1, database=2)]}),
+        ],
         "workers": [
             replace(healthy, stale_workers=[StaleWorker(worker_name="w", slug="sample", silence=60.0)]),
             replace(healthy, shared_queues=[("w", "sample")]),

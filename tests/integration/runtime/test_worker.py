@@ -177,6 +177,27 @@ async def test_a_timeout_changed_in_the_database_counts(world: World) -> None:
         assert (await world.ended(await world.start_run(flow, 1)))[0] == "failed"
 
 
+async def test_options_that_the_database_has_otherwise_are_said_once_at_the_start(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    flow = Flow("tuned", timeout=30)
+
+    @flow.step
+    async def only(_: int) -> None: ...
+
+    await world.create(flow)
+    async with world.worker(flow) as worker:
+        assert worker.state().option_changes == ()
+    assert "options" not in caplog.text
+    await world.owner.execute("UPDATE pgflow.flows SET opt_timeout = 40")
+    async with world.worker(flow) as worker:
+        change = "timeout of the flow is 30 in the code, 40 in the database"
+        assert worker.state().option_changes == (change,)
+    (line,) = [record.getMessage() for record in caplog.records if "options in the database" in record.getMessage()]
+    assert change in line
+    assert "flows compile --update-options" in line
+
+
 async def test_a_handler_that_swallows_its_cancellation_costs_its_slot_until_it_ends(world: World) -> None:
     release = asyncio.Event()
     flow = Flow("stubborn", max_attempts=1, timeout=1)

@@ -12,13 +12,21 @@ from flowworker.cli.output import Column, Output, as_json, note, say, show
 from flowworker.cli.references import flow_or_slug, load_all
 from flowworker.client import Client
 from flowworker.database.capabilities import detect
-from flowworker.database.compile import database_shape, ensure_compiled, ensure_queue
+from flowworker.database.compile import (
+    Compilation,
+    Compiled,
+    database_shape,
+    ensure_compiled,
+    ensure_queue,
+    update_options,
+)
 from flowworker.database.connection import Connection
 from flowworker.database.flows_admin import FlowSummary
 from flowworker.database.notify_setup import ensure_notify, notify_state
 from flowworker.definition import graph as drawing
 from flowworker.definition.flow import Flow
 from flowworker.definition.loading import Workload
+from flowworker.definition.option_changes import REMEDY, OptionChange, option_changes
 from flowworker.definition.queue import Queue
 from flowworker.definition.shape import FlowShape, differences, shape_of
 from flowworker.errors import ExitCode, UnknownFlowError
@@ -41,6 +49,8 @@ class Outcome:
     kind: str
     name: str
     outcome: str
+    options: Sequence[OptionChange]
+    """What the database had otherwise than the code."""
     notify: str
     """Whether inserts wake workers, or why not."""
 
@@ -51,6 +61,8 @@ class Comparison:
 
     flow: str
     differences: Sequence[str]
+    """Of the shape."""
+    options: Sequence[OptionChange] = ()
 
 
 FLOW_COLUMNS: Sequence[Column[FlowSummary]] = (
@@ -66,6 +78,7 @@ OUTCOME_COLUMNS: Sequence[Column[Outcome]] = (
     Column(title="KIND", cell=lambda outcome: outcome.kind),
     Column(title="NAME", cell=lambda outcome: outcome.name),
     Column(title="OUTCOME", cell=lambda outcome: outcome.outcome),
+    Column(title="OPTIONS", cell=lambda outcome: options_cell(outcome)),
     Column(title="NOTIFY", cell=lambda outcome: outcome.notify),
 )
 
@@ -91,6 +104,9 @@ def compile_(
     notify: Annotated[
         bool, typer.Option("--notify", help="Also make inserts wake workers that run with --signal-strategy notify.")
     ] = False,
+    update: Annotated[
+        bool, typer.Option("--update-options", help="Also give flows that are there the options they have in code.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing when all went well.")] = False,
     output: OutputOption = Output.TABLE,
     dsn: Dsn = None,
@@ -98,16 +114,20 @@ def compile_(
 ) -> None:
     """Create the flows and queues that are missing.
 
-    Run it as the owner of the database. Nothing that is there is changed: a flow that differs ends it with 65.
+    Run it as the owner of the database. A flow of another shape is never changed: it ends this with 65. Options that
+    differ are named, and written with --update-options.
     """
     workloads = load_all(references)
 
     async def work(connection: Connection) -> list[Outcome]:
-        return [await _compiled(connection, workload, notify=notify) for workload in workloads]
+        return [await _compiled(connection, workload, notify=notify, update=update) for workload in workloads]
 
     outcomes = with_connection(dsn, database_file, work)
     if not quiet:
         show(OUTCOME_COLUMNS, outcomes, output)
+    for outcome in outcomes:
+        for line in option_lines(outcome):
+            note(line)
     for advice in (advice for workload in workloads if isinstance(workload, Flow) for advice in workload.advice()):
         note(f"advice: {advice}")
 
@@ -118,7 +138,8 @@ def diff(
 ) -> int:
     """Say how flows in code differ from the database's.
 
-    Exit code 65 when one does, or is missing.
+    Exit code 65 when one has another shape, or is missing. Options that differ are shown and change no exit code: those
+    of the database are in force.
     """
     flows = [workload for workload in load_all(references) if isinstance(workload, Flow)]
 
@@ -156,26 +177,51 @@ def graph(
 
 def compare(code: FlowShape, database: FlowShape | None) -> Comparison:
     """How the flow in code compares; a missing flow is one difference."""
-    found = ["the database has no such flow"] if database is None else differences(code, database)
-    return Comparison(flow=code.slug, differences=tuple(found))
+    if database is None:
+        return Comparison(flow=code.slug, differences=("the database has no such flow",))
+    return Comparison(
+        flow=code.slug, differences=tuple(differences(code, database)), options=option_changes(code, database)
+    )
 
 
 def comparison_text(comparison: Comparison) -> str:
     """One flow's comparison in lines."""
-    if not comparison.differences:
-        return f"flow {comparison.flow}: same"
-    return "\n".join([f"flow {comparison.flow}: different", *(f"  - {found}" for found in comparison.differences)])
+    shape = "different" if comparison.differences else "same shape, other options" if comparison.options else "same"
+    lines = [f"flow {comparison.flow}: {shape}", *(f"  - {found}" for found in comparison.differences)]
+    lines += [f"  - {change}" for change in comparison.options]
+    if comparison.options and not comparison.differences:
+        lines.append(f"  The options in the database are in force; {REMEDY}.")
+    return "\n".join(lines)
 
 
-async def _compiled(connection: Connection, workload: Workload, *, notify: bool) -> Outcome:
+def options_cell(outcome: Outcome) -> str:
+    """Whether the database has the code's options."""
+    if outcome.kind != "flow":
+        return "-"
+    count = len(outcome.options)
+    return "same" if not count else f"{count} updated" if outcome.outcome == Compiled.UPDATED else f"{count} differ"
+
+
+def option_lines(outcome: Outcome) -> list[str]:
+    """What is said of options that were updated, or are left as the database has them."""
+    updated = outcome.outcome == Compiled.UPDATED
+    return [f"flow {outcome.name!r}: {change}{', updated' if updated else ''}" for change in outcome.options] + (
+        [f"the options in the database are in force; {REMEDY}"] if outcome.options and not updated else []
+    )
+
+
+async def _compiled(connection: Connection, workload: Workload, *, notify: bool, update: bool) -> Outcome:
     capabilities = await detect(connection)
     match workload:
         case Flow():
             kind, done = "flow", await ensure_compiled(connection, workload, capabilities)
+            if done.changes and update:
+                done = await update_options(connection, workload)
         case Queue():
-            kind, done = "queue", await ensure_queue(connection, workload, capabilities)
+            outcome = await ensure_queue(connection, workload, capabilities)
+            kind, done = "queue", Compilation(outcome=outcome)
     name = slug_of(workload)
     state = await ensure_notify(connection, name) if notify else await notify_state(connection, name)
     if notify and not state.ready:
         note(f"warning: {state.message}" + (f"; run: {state.command}" if state.command else ""))
-    return Outcome(kind=kind, name=name, outcome=done, notify=state.status)
+    return Outcome(kind=kind, name=name, outcome=done.outcome, options=done.changes, notify=state.status)

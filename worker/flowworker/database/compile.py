@@ -1,11 +1,14 @@
 """Bring flows and queues into the database, or check that they are there as the code has them.
 
-Creating is all that ever happens: a flow that differs is reported, never changed. pgflow's own `ensure_flow_compiled`
+Creating is all that happens unasked: a flow of another shape is reported, never changed, and options that differ are
+reported, and written only by `update_options`. pgflow's own `ensure_flow_compiled`
 is not called even where it exists, because on a database that it takes for a development one it deletes the flow with
 all its runs. The comparison and the creation are ours on every core, under the lock that pgflow's compilation takes.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import asyncpg
@@ -15,6 +18,7 @@ from flowworker.database.connection import Connection
 from flowworker.database.grants import refuse_missing_functions
 from flowworker.database.statements import load
 from flowworker.definition.flow import Flow
+from flowworker.definition.option_changes import OptionChange, option_changes
 from flowworker.definition.options import FlowOptions, StepOptions
 from flowworker.definition.queue import Queue
 from flowworker.definition.shape import FlowShape, StepShape, differences, shape_of
@@ -42,11 +46,22 @@ class Compiled(StrEnum):
 
     CREATED = "created"
     VERIFIED = "verified"
+    UPDATED = "updated"
+    """It was there, and has the code's options now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compilation:
+    """What became of a flow."""
+
+    outcome: Compiled
+    changes: Sequence[OptionChange] = ()
+    """Options that differed; in force are the database's, unless the outcome is that they were updated."""
 
 
 async def ensure_compiled(
     connection: Connection, flow: Flow, capabilities: Capabilities, *, mode: CompileMode = CompileMode.AUTO
-) -> Compiled:
+) -> Compilation:
     """Make sure that a flow is in the database with the shape it has in code.
 
     Raises:
@@ -62,20 +77,46 @@ async def ensure_compiled(
     )
     code = shape_of(flow)
     try:
-        if await _agrees(connection, code):
-            return Compiled.VERIFIED
+        if (found := await _agreeing(connection, code)) is not None:
+            return _verified(code, found)
         if mode is CompileMode.VERIFY:
             raise UnknownFlowError(f"the database has no flow {code.slug!r}: create it with `flowworker flows compile`")
         if not capabilities.can_compile:
             raise _may_not_create(f"flow {code.slug!r}", "`flowworker flows compile`")
         async with connection.transaction(isolation="read_committed"):
             await connection.execute(load("compile/lock"), code.slug)
-            if await _agrees(connection, code):
-                return Compiled.VERIFIED
+            if (found := await _agreeing(connection, code)) is not None:
+                return _verified(code, found)
             await _create(connection, code)
     except asyncpg.InsufficientPrivilegeError as error:
         raise _missing_rights(error) from error
-    return Compiled.CREATED
+    return Compilation(outcome=Compiled.CREATED)
+
+
+async def update_options(connection: Connection, flow: Flow) -> Compilation:
+    """Give a flow that is in the database the options it has in code; attempts that are under way keep theirs.
+
+    Raises:
+        ShapeMismatchError: it has another shape there.
+        UnknownFlowError: it is not there.
+        MissingRightsError: the role may not change flows.
+    """
+    code = shape_of(flow)
+    try:
+        async with connection.transaction(isolation="read_committed"):
+            await connection.execute(load("compile/lock"), code.slug)
+            found = await _agreeing(connection, code)
+            if found is None:
+                raise UnknownFlowError(f"the database has no flow {code.slug!r}")
+            verified = _verified(code, found)
+            if verified.changes:
+                await _write_options(connection, code)
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise MissingRightsError(
+            f"this role may not change the options of flow {code.slug!r}: run `flowworker flows compile "
+            "--update-options` with the owner's connection"
+        ) from error
+    return replace(verified, outcome=Compiled.UPDATED) if verified.changes else verified
 
 
 async def ensure_queue(
@@ -126,15 +167,30 @@ async def database_shape(connection: Connection, slug: str) -> FlowShape | None:
     return FlowShape(slug=slug, steps=tuple(_step_shape(step) for step in steps), options=options)
 
 
-async def _agrees(connection: Connection, code: FlowShape) -> bool:
-    """Whether the flow exists as in code; False: it does not exist."""
+async def _agreeing(connection: Connection, code: FlowShape) -> FlowShape | None:
+    """The flow in the database where it has the code's shape; None where it does not exist."""
     database = await database_shape(connection, code.slug)
-    if database is None:
-        return False
-    found = differences(code, database)
+    found = [] if database is None else differences(code, database)
     if found:
         raise ShapeMismatchError(code.slug, found)
-    return True
+    return database
+
+
+def _verified(code: FlowShape, database: FlowShape) -> Compilation:
+    return Compilation(outcome=Compiled.VERIFIED, changes=option_changes(code, database))
+
+
+async def _write_options(connection: Connection, code: FlowShape) -> None:
+    options = code.options
+    await connection.execute(
+        load("compile/update_flow"), code.slug, options.max_attempts, options.base_delay, options.timeout
+    )
+    for step in code.steps:
+        options = step.options
+        await connection.execute(
+            load("compile/update_step"), code.slug, step.slug, options.max_attempts, options.base_delay,
+            options.timeout, options.start_delay,
+        )  # fmt: skip
 
 
 async def _create(connection: Connection, code: FlowShape) -> None:

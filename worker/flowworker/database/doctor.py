@@ -1,7 +1,7 @@
 """Checks over one look at a database, each a pure function: what is wrong, and what to do about it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -9,6 +9,7 @@ from flowworker.database.capabilities import Capabilities
 from flowworker.database.grants import required_functions
 from flowworker.database.heartbeat import HEALTH_COLUMNS
 from flowworker.database.notify_setup import NotifyState, NotifyStatus
+from flowworker.definition.option_changes import REMEDY, OptionChange
 
 STALE_AFTER = 30.0
 """Seconds without a report; a worker reports every 3."""
@@ -91,7 +92,9 @@ class Examination:
     notify: Mapping[str, NotifyState]
     """Per queue."""
     flow_problems: Mapping[str, Sequence[str]]
-    """Per flow given: how it differs; empty: it agrees."""
+    """Per flow given: how its shape differs; empty: it agrees."""
+    flow_options: Mapping[str, Sequence[OptionChange]] = field(default_factory=dict[str, Sequence[OptionChange]])
+    """Per flow given: options that differ."""
     stale_workers: Sequence[StaleWorker] = ()
     shared_queues: Sequence[tuple[str, str]] = ()
     """Workers of a plain queue, by name, with the flow whose queue it is."""
@@ -224,6 +227,9 @@ def check_flows(examination: Examination) -> Iterable[Finding]:
         for problem in problems:
             yield _error("flows", f"flow {slug!r}: {problem}",
                          "run `flowworker flows compile`, or give a changed flow a new slug")  # fmt: skip
+    for slug, changes in examination.flow_options.items():
+        for change in changes:
+            yield _warning("flows", f"flow {slug!r}: {change}", f"the database's is in force; {REMEDY}")
 
 
 def check_workers(examination: Examination) -> Iterable[Finding]:

@@ -17,6 +17,7 @@ from flowworker.database.notify_setup import NotifyState, notify_state
 from flowworker.database.pooler import shares_sessions
 from flowworker.database.statements import fill, load
 from flowworker.definition.flow import Flow
+from flowworker.definition.option_changes import OptionChange, option_changes
 from flowworker.definition.shape import differences, shape_of
 from flowworker.errors import ShapeMismatchError
 
@@ -48,6 +49,7 @@ async def examine(
     server = await connection.fetchrow(load("doctor/server"))
     assert server is not None
     middle = before + (now() - before) / 2
+    compared = {flow.slug: await _compared(connection, flow, capabilities) for flow in flows}
     both = capabilities.pgflow and capabilities.own_schema
     return Examination(
         role=capabilities.role,
@@ -63,7 +65,8 @@ async def examine(
         longest_transaction=server["longest_transaction"],
         tables=[QueueTable(**row) for row in await connection.fetch(load("doctor/tables"))],
         notify=await _visible(_notify(connection), {}) if capabilities.pgmq else {},
-        flow_problems={flow.slug: await _flow_problems(connection, flow, capabilities) for flow in flows},
+        flow_problems={slug: problems for slug, (problems, _) in compared.items()},
+        flow_options={slug: changes for slug, (_, changes) in compared.items()},
         stale_workers=await _visible(_stale_workers(connection), []) if capabilities.own_schema else [],
         ownerless=await _visible(_ownerless(connection), {}) if both else {},
         shared_queues=await _visible(_shared_queues(connection), []) if both else [],
@@ -103,17 +106,20 @@ async def _notify(connection: Connection) -> Mapping[str, NotifyState]:
     return {name: await notify_state(connection, name) for name in names}
 
 
-async def _flow_problems(connection: Connection, flow: Flow, capabilities: Capabilities) -> Sequence[str]:
-    missing = ["it is not in the database"]
+async def _compared(
+    connection: Connection, flow: Flow, capabilities: Capabilities
+) -> tuple[Sequence[str], Sequence[OptionChange]]:
+    """How a flow's shape and its options differ."""
+    code, missing = shape_of(flow), ["it is not in the database"]
     if not capabilities.pgflow:
-        return missing
+        return missing, ()
     try:
         found = await database_shape(connection, flow.slug)
     except ShapeMismatchError as error:
-        return error.differences
+        return error.differences, ()
     except asyncpg.InsufficientPrivilegeError:
-        return ["this role may not see it"]
-    return missing if found is None else differences(shape_of(flow), found)
+        return ["this role may not see it"], ()
+    return (missing, ()) if found is None else (differences(code, found), option_changes(code, found))
 
 
 async def _stale_workers(connection: Connection) -> Sequence[StaleWorker]:

@@ -27,10 +27,11 @@ REQUIRED_FUNCTIONS = frozenset(
     {"pgflow.calculate_retry_delay", "pgflow.cascade_complete_taskless_steps", "pgflow.complete_task",
      "pgflow.fail_task", "pgflow.is_valid_slug", "pgflow.maybe_complete_run", "pgflow.set_vt_batch",
      "pgflow.start_flow", "pgflow.start_ready_steps", "pgflow.start_tasks", "pgmq.archive", "pgmq.format_table_name",
-     "pgmq._send_batch", "pgmq._validate_batch_params", "pgmq.read", "pgmq.send", "pgmq.send_batch", "pgmq.set_vt", "realtime.send"}
+     "pgmq._send_batch", "pgmq._validate_batch_params", "pgmq.read", "pgmq.send", "pgmq.send_batch", "pgmq.set_vt",
+     "realtime.send"}
 )  # fmt: skip
-"""Functions without which no worker works, on any core: what our statements call, and what core 0.8 and pgmq call for them.
-Later cores call more, of names of their own."""
+"""Functions without which no worker works, on any core: what our statements call, and what core 0.8 and pgmq
+call for them. Later cores call more, of names of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,13 +5,14 @@ import logging
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from flowworker.database.compile import CompileMode
 from flowworker.database.heartbeat import OwnRow
+from flowworker.definition.option_changes import REMEDY, OptionChange
 from flowworker.errors import DatabaseUnavailableError, FlowWorkerError, LifecycleError
 from flowworker.redaction import redact
 from flowworker.runtime.backoff import backoff
@@ -67,6 +68,7 @@ class Career:
         self._tally = Tally()
         self._holdings = Holdings(options.max_concurrency)
         self._own: OwnRow | None = None
+        self._option_changes: Sequence[OptionChange] = ()
         self._shift: Shift | None = None
         self._membership: Membership | None = None
         self._background: set[asyncio.Task[None]] = set()
@@ -97,6 +99,7 @@ class Career:
             tally=self._tally,
             lifecycle=self.lifecycle,
             reason=self._reason,
+            option_changes=self._option_changes,
             now=time.monotonic(),
         )
 
@@ -137,7 +140,14 @@ class Career:
         deadline = time.monotonic() + self._options.start_timeout
         mode = CompileMode(self._options.compile)
         await self._patiently(self._host.refuse_mixed_statements, deadline)
-        await self._patiently(lambda: compile_workload(self._workload, links=self._host.links, mode=mode), deadline)
+        self._option_changes = await self._patiently(
+            lambda: compile_workload(self._workload, links=self._host.links, mode=mode), deadline
+        )
+        if self._option_changes:
+            logger.warning(
+                "%s: the options in the database are in force: %s; %s",
+                self._options.worker_name, "; ".join(map(str, self._option_changes)), REMEDY,
+            )  # fmt: skip
         shift = await self._enlist(deadline)
         drain = wants_drain(self._own)
         state = Lifecycle.RUNNING if drain is None else Lifecycle.DRAINING

@@ -1,5 +1,6 @@
 """What a worker reports to the database and shows of itself: values made of its parts."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
@@ -7,6 +8,7 @@ from importlib.metadata import version
 from flowworker.database.heartbeat import LONGEST_ERROR, Report
 from flowworker.database.queue_jobs import LEASE
 from flowworker.database.records import SourceKind
+from flowworker.definition.option_changes import OptionChange
 from flowworker.redaction import redact
 from flowworker.runtime.host import Host
 from flowworker.runtime.lifecycle import Lifecycle
@@ -59,7 +61,7 @@ def make_report(
 
 def make_state(
     shift: Shift, *, workload: Workload, host: Host, options: WorkerOptions, tally: Tally, lifecycle: Lifecycle,
-    reason: str, now: float,
+    reason: str, option_changes: Sequence[OptionChange], now: float,
 ) -> WorkerState:  # fmt: skip
     """Everything worth showing at monotonic `now`; safe in any thread."""
     source, holdings = shift.source, shift.holdings
@@ -72,6 +74,7 @@ def make_state(
         worker_name=options.worker_name,
         lifecycle=lifecycle,
         reason=reason,
+        option_changes=tuple(map(str, option_changes)),
         drained=lifecycle is Lifecycle.DRAINING and holdings.unsettled == 0,
         max_concurrency=options.max_concurrency,
         batch_size=options.batch_size,

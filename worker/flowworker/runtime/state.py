@@ -45,6 +45,8 @@ class WorkerState:
     lifecycle: Lifecycle
     reason: str
     """Why it is in this state."""
+    option_changes: Sequence[str] = ()
+    """Options of the flow that differ between code and database at the start; in force are the database's."""
     drained: bool
     max_concurrency: int
     batch_size: int

@@ -1,5 +1,6 @@
 """From a definition to the source that serves it, and to a database that has it."""
 
+from collections.abc import Sequence
 from typing import assert_never
 from uuid import UUID
 
@@ -8,6 +9,7 @@ from flowworker.database.compile import CompileMode, ensure_compiled, ensure_que
 from flowworker.database.connection import Connection
 from flowworker.database.link import Links
 from flowworker.definition.flow import Flow
+from flowworker.definition.option_changes import OptionChange
 from flowworker.definition.queue import Queue
 from flowworker.runtime.source import Source
 from flowworker.runtime.sources.flow_source import FlowSource
@@ -26,8 +28,11 @@ def make_source(workload: Workload, *, worker_id: UUID, links: Links) -> Source:
             assert_never(workload)
 
 
-async def compile_workload(workload: Workload, *, links: Links, mode: CompileMode) -> None:
+async def compile_workload(workload: Workload, *, links: Links, mode: CompileMode) -> Sequence[OptionChange]:
     """Create a flow or queue that is missing, where the mode and the rights allow it; check one that is there.
+
+    Returns:
+        The options that a flow has otherwise in the database, where they are in force.
 
     Raises:
         DataError: it is missing, or has another shape.
@@ -35,14 +40,15 @@ async def compile_workload(workload: Workload, *, links: Links, mode: CompileMod
         DatabaseUnavailableError: try again later.
     """
 
-    async def work(connection: Connection) -> None:
+    async def work(connection: Connection) -> Sequence[OptionChange]:
         capabilities = await detect(connection)
         match workload:
             case Flow():
-                await ensure_compiled(connection, workload, capabilities, mode=mode)
+                return (await ensure_compiled(connection, workload, capabilities, mode=mode)).changes
             case Queue():
                 await ensure_queue(connection, workload, capabilities, mode=mode)
+                return ()
             case _:
                 assert_never(workload)
 
-    await links.claim.run(work)
+    return await links.claim.run(work)
