@@ -5,12 +5,13 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tools.reference import operator_pages, worker_pages
+from tools.reference import api_pages, operator_pages, worker_pages
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs" / "reference"
 
 FILES: Mapping[str, Callable[[], str]] = {
+    "library.md": api_pages.library,
     "configuration.md": worker_pages.configuration,
     "metrics.md": worker_pages.metrics,
     "events.md": worker_pages.event_list,

@@ -1,5 +1,7 @@
 """What all pages of docs/reference/ are made of."""
 
+import ast
+import inspect
 from collections.abc import Iterable, Sequence
 
 from flowworker.metric_specs import HistogramSpec, MetricSpec
@@ -34,6 +36,20 @@ def metric_tables(metrics: Sequence[MetricSpec]) -> list[str]:
         "\n## Buckets\n",
         *table(("Histogram", "Upper bounds", "Why these"), buckets),
     ]
+
+
+def attribute_notes(kind: type) -> dict[str, str]:
+    """The strings below fields, which Python itself forgets."""
+    (definition,) = ast.parse(inspect.getsource(kind)).body
+    assert isinstance(definition, ast.ClassDef)
+    notes: dict[str, str] = {}
+    for field, note in zip(definition.body, definition.body[1:], strict=False):
+        match field, note:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                notes[name] = inspect.cleandoc(text)
+            case _:
+                pass
+    return notes
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -1,12 +1,11 @@
 """The pages about the worker: its settings, metrics and events."""
 
-import ast
 import dataclasses
 import inspect
 from collections.abc import Iterable
 from typing import get_args
 
-from tools.reference.pages import metric_tables, page, table
+from tools.reference.pages import attribute_notes, metric_tables, page, table
 
 from flowworker.settings import Settings, allowed, option, variable
 from flowworker.telemetry import events
@@ -71,26 +70,12 @@ def event_list() -> str:
 
 
 def _details(kind: type) -> Iterable[str]:
-    notes = _attribute_notes(kind)
+    notes = attribute_notes(kind)
     rows = [
         (f"`{field.name}`", f"`{_type_name(field.type)}`", notes.get(field.name, ""))
         for field in dataclasses.fields(kind)
     ]
     return (f"\n## {kind.__name__}\n", inspect.getdoc(kind) or "", "", *table(("Field", "Type", "Notes"), rows))
-
-
-def _attribute_notes(kind: type) -> dict[str, str]:
-    """The strings below fields, which Python itself forgets."""
-    (definition,) = ast.parse(inspect.getsource(kind)).body
-    assert isinstance(definition, ast.ClassDef)
-    notes: dict[str, str] = {}
-    for field, note in zip(definition.body, definition.body[1:], strict=False):
-        match field, note:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                notes[name] = inspect.cleandoc(text)
-            case _:
-                pass
-    return notes
 
 
 def _in_elixir(kind: type) -> str:
