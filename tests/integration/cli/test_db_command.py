@@ -1,3 +1,5 @@
+import pytest
+from tests.acceptance.pooler import PROGRAM, transaction_pooler
 from tests.conftest import STRANGER_ROLE, WORKER_ROLE, Database
 from tests.integration.cli.calling import Cli
 
@@ -63,3 +65,29 @@ async def test_doctor_ends_with_65_and_says_what_to_do(cli: Cli, database: Datab
     found = {finding["check"]: finding for finding in answer.json if finding["level"] == "error"}
     assert {"rights", "flows"} <= found.keys()
     assert "--role" in found["rights"]["advice"]
+
+
+async def test_a_client_s_role_starts_runs_and_sends_jobs_and_does_not_drain(
+    owner_cli: Cli, database: Database, shop: str, mail: str
+) -> None:
+    granted = await owner_cli("db", "install", "--client-role", STRANGER_ROLE)
+    assert granted.code == 0
+    assert f'GRANT SELECT, INSERT ON "pgmq"."q_mail" TO "{STRANGER_ROLE}";' in granted.out
+    program = Cli(folder=owner_cli.folder, dsn=database.server.dsn(database.name, STRANGER_ROLE))
+    started = await program("runs", "start", "shop", "--input", '{"items": ["a"]}', "-o", "json")
+    assert started.code == 0
+    assert (await program("runs", "show", started.json["run_id"])).code == 0
+    assert (await program("jobs", "send", "mail", "--payload", "1")).code == 0
+    assert (await program("jobs", "list", "mail")).code == 0
+    assert (await program("workers", "list")).code == 0
+    assert (await program("workers", "drain", "--slug", "shop")).code != 0
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="needs PgBouncer: apt-get install pgbouncer")
+async def test_doctor_names_the_setting_that_a_pooler_needs(cli: Cli, database: Database) -> None:
+    async with transaction_pooler(database, reset=False) as dsn:
+        wrong = await Cli(folder=cli.folder, dsn=dsn)("doctor")
+        right = await Cli(folder=cli.folder, dsn=dsn, environment={"FLOWWORKER_STATEMENT_CACHE": "false"})("doctor")
+    assert wrong.code == 65
+    assert "FLOWWORKER_STATEMENT_CACHE=false" in wrong.out
+    assert (right.code, "FLOWWORKER_DIRECT_DATABASE_URL" in right.out) == (0, True)
