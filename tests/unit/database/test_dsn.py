@@ -140,6 +140,11 @@ def test_keepalives_become_socket_options() -> None:
     assert off.socket_options == [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 0)]
 
 
+@pytest.mark.parametrize("beyond", ["keepalives_idle=32768", "keepalives_count=128", "connect_timeout=99999999999"])
+def test_a_number_that_the_kernel_refuses_is_refused_by_name(beyond: str) -> None:
+    assert beyond.split("=")[0] in refusal(f"postgresql://u@h/db?{beyond}")
+
+
 def test_a_peer_that_is_gone_is_noticed_where_the_string_says_nothing() -> None:
     assert (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5) in prepare("postgresql://u@h/db").socket_options
 

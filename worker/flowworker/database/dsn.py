@@ -61,6 +61,8 @@ HARMLESS: Mapping[str, frozenset[str]] = {
 
 NUMBERS = ("connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count",
            "tcp_user_timeout")  # fmt: skip
+LARGEST: Mapping[str, int] = {"keepalives_idle": 32767, "keepalives_interval": 32767, "keepalives_count": 127}
+"""What Linux takes."""
 IGNORED = ("fallback_application_name",)
 """We always have a name."""
 
@@ -156,7 +158,7 @@ def _check(parameters: Mapping[str, str], *, secret_in_query: bool) -> None:
         if name in REFUSED:
             raise UsageError(f"the connection string asks for {name}, which is not supported: leave it out")
         allowed = CHOICES.get(name) or HARMLESS.get(name)
-        if allowed is not None and value.lower() not in {choice.lower() for choice in allowed}:
+        if allowed is not None and (value if name in CHOICES else value.lower()) not in allowed:
             raise UsageError(
                 f"the connection string gives {name} a value that is not supported; it may be "
                 f"{' or '.join(sorted(allowed))}"
@@ -178,8 +180,9 @@ def _check_file(name: str, path: str) -> None:
 
 
 def _number(name: str, value: str) -> int:
-    if not _NUMBER.fullmatch(value):
-        raise UsageError(f"the connection string gives {name} a value that is no whole number")
+    largest = LARGEST.get(name, 10**9)
+    if not _NUMBER.fullmatch(value) or int(value) > largest:
+        raise UsageError(f"the connection string gives {name} a value that is no whole number up to {largest}")
     return int(value)
 
 
