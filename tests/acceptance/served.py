@@ -92,7 +92,7 @@ class Served:
         return await asyncio.wait_for(self.process.wait(), patience)
 
     async def stopped(self) -> None:
-        """Tell it to stop, and see it end well."""
+        """Stop it, and see it end well."""
         self.process.send_signal(signal.SIGTERM)
         assert await self.ended() == 0, self.written
 

@@ -139,7 +139,7 @@ async def test_structlog_in_a_module_writes_the_same_lines_from_children(stage: 
         assert (line["size"], line["msg_id"], line["level"]) == (5, done.msg_id, "info")
 
 
-async def test_a_log_that_nobody_reads_stops_no_work(stage: Stage, cli: Cli) -> None:
+async def test_a_log_without_a_reader_stops_no_work(stage: Stage, cli: Cli) -> None:
     """A pipe holds 64 KiB; a terminal that is paused, or a collector that hangs, holds no more."""
     module = HEAD + "@users.job\nasync def work(_: int) -> None:\n    log.warning('x' * 3000)\n"
     module += "    log.warning('x' * 20000)\n"

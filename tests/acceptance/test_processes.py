@@ -350,7 +350,7 @@ async def test_an_exit_code_of_a_failure_is_kept_with_threads_that_do_not_end(st
     async with serving(stage, cli, module) as served:
         served.process.send_signal(signal.SIGTERM)
         assert await served.ended() == 0
-    late = {"FLOWWORKER_START_TIMEOUT": "0.1", "FLOWWORKER_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
+    late = {"FLOWWORKER_START_TIMEOUT": "0.1", "FLOWWORKER_DATABASE_URL": "postgresql://missing@127.0.0.1:1/none"}
     answer = await Cli(folder=cli.folder, environment={**cli.environment, **late})("run", "users:users")
     assert answer.code == 69, answer.err
 

@@ -174,7 +174,7 @@ def test_its_first_process_is_an_init_that_collects_orphans(container: Container
 def test_sigterm_in_the_first_moments_of_a_container_ends_it(
     image: Image, container: Container, tmp_path: Path, attempt: int
 ) -> None:
-    """Python as the first process would be deaf to it, and a pod wait for its whole grace."""
+    """Python as the first process would ignore it, and a pod would wait for its whole grace."""
     if image.engine != "buildah":
         pytest.skip(f"{image.engine} starts the container elsewhere, where its first moment is not seen")
     app = mounted(tmp_path, "import time\ntime.sleep(600)\n")

@@ -14,9 +14,9 @@ from tests.integration.runtime.conftest import World
 
 
 @asynccontextmanager
-async def running(world: World, *arguments: str) -> AsyncGenerator[Process]:
+async def running(world: World, *arguments: str, before: tuple[str, ...] = ()) -> AsyncGenerator[Process]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, program.__file__, world.database.worker_dsn, *arguments, stdout=PIPE
+        *before, sys.executable, program.__file__, world.database.worker_dsn, *arguments, stdout=PIPE
     )
     try:
         yield process
@@ -49,6 +49,21 @@ async def test_the_first_signal_waits_for_what_runs(world: World, number: signal
     done = await world.archived(program.signals, job)
     assert done is not None
     assert done["result"] == "finished"
+
+
+async def test_a_hangup_stays_ignored_where_it_was_and_sigterm_does_not(world: World) -> None:
+    """As `nohup` wants the first; the second is how service managers end a worker."""
+    await world.create(program.signals)
+    job = await world.send(program.signals, 1.0)
+    ignoring = ("env", "--ignore-signal=HUP,TERM")
+    async with running(world, before=ignoring) as process:
+        await begun(process)
+        process.send_signal(signal.SIGHUP)
+        done = await world.done(program.signals, job)
+        assert done["result"] == "finished"
+        assert process.returncode is None
+        process.send_signal(signal.SIGTERM)
+        assert await ended(process) == 0
 
 
 async def test_the_second_signal_gives_back_what_runs_at_once(world: World) -> None:

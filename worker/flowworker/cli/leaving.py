@@ -18,7 +18,7 @@ def end_in_time(code: int, *, timeout: float = END_TIMEOUT) -> None:
     """End this process with a code after the timeout (seconds), unless it has ended by itself.
 
     Threads that are no daemons, hooks at exit and exporters of telemetry may each keep a process for as long as they
-    want, and each is somebody else's code.
+    want, and none of them is under our control.
     """
     threading.Thread(target=_end, args=(code, timeout), name="flowworker-end", daemon=True).start()
 
@@ -38,7 +38,7 @@ def _end(code: int, timeout: float) -> None:
 
 
 def _flush() -> None:
-    """What has been written but not yet handed over; whoever reads it may take nothing."""
+    """Hand over what has been written; its reader may take nothing."""
     for handler in logging.getLogger("flowworker").handlers:
         handler.flush()
     sys.stdout.flush()

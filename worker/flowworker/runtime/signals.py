@@ -27,8 +27,8 @@ class Stoppable(Protocol):
 def stop_on_signals(target: Stoppable) -> Generator[None]:
     """Within this block, signals stop a worker or pool. To be used on the main thread's event loop.
 
-    A signal that is ignored stays so: `nohup` and shells without job control ignore some on purpose. What handlers fork
-    meanwhile has the signals that a program begins with.
+    SIGHUP and SIGINT stay ignored where they are: `nohup` and shells without job control do that on purpose. What
+    handlers fork meanwhile has the signals that a program begins with.
     """
     loop = asyncio.get_running_loop()
     stops: list[asyncio.Task[None]] = []
@@ -39,7 +39,9 @@ def stop_on_signals(target: Stoppable) -> Generator[None]:
         logger.info("%s: %s", number.name, "stopping at once" if immediately else "stopping, a second one hurries")
         stops.append(loop.create_task(target.stop(immediately=immediately), name=f"stop by {number.name}"))
 
-    handled = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    handled = [
+        number for number in STOP_SIGNALS if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN
+    ]
     for number in handled:
         loop.add_signal_handler(number, received, number)
     _Blocks.open += 1
@@ -52,7 +54,7 @@ def stop_on_signals(target: Stoppable) -> Generator[None]:
 
 
 def signalled_at() -> float | None:
-    """When this process was last told by a signal to stop, in monotonic seconds; None for never."""
+    """When this process last received a signal to stop, in monotonic seconds; None for never."""
     return _Blocks.signalled_at
 
 
@@ -64,7 +66,7 @@ def uncharged(outcome: Outcome, *, signalled: float | None, now: float) -> Outco
 
     Args:
         outcome: what became of the attempt.
-        signalled: when the worker was told to stop, in monotonic seconds; None for never.
+        signalled: when the signal to stop came, in monotonic seconds; None for never.
         now: monotonic seconds.
     """
     match outcome:

@@ -116,7 +116,7 @@ def _write(descriptor: int, data: bytes) -> None:
     try:
         while data:
             data = data[os.write(descriptor, data) :]
-    except OSError:  # nobody reads any more
+    except OSError:  # its reader has gone
         return
 
 

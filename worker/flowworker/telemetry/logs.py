@@ -132,5 +132,5 @@ def _terminal_formatter(out: TextIO) -> logging.Formatter:
 
 
 def _lost(count: int) -> str:
-    text = f"{count} log lines were dropped: whoever reads them did not keep up"
+    text = f"{count} log lines were dropped: their reader did not keep up"
     return to_json({"event": text, "logger": __name__, "level": "warning"})

@@ -8,7 +8,7 @@ be operated.
 import logging
 
 NAMES = ("flowworker", "asyncio", "concurrent.futures", "py.warnings")
-"""Ours, and those that tell of exceptions nobody else would tell of."""
+"""Ours, and those of exceptions and warnings that appear nowhere else."""
 
 
 class SteadyLogger(logging.Logger):
