@@ -2,13 +2,16 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.runtime.conftest import make_task
 
+from flowworker.database.flow_results import LONGEST_DELAY
 from flowworker.database.heartbeat import Drain, OwnRow
 from flowworker.database.records import FailureKind
 from flowworker.definition.codec import InputError, OutputError
@@ -122,6 +125,69 @@ def test_whatever_was_raised_becomes_a_failure_with_words(
 def test_retry_and_fail_are_carried_over() -> None:
     assert describe_failure(Retry(after=3), duration=0).retry_after == 3
     assert describe_failure(Fail("enough"), duration=0).final
+
+
+class BusyError(OSError, Retry):
+    """OSError comes first, so Retry's own constructor never runs."""
+
+
+class LateError(OSError, Retry):
+    after = "30"
+
+
+class NeverError(OSError, Retry):
+    @property
+    def after(self) -> float:  # type: ignore[override]
+        raise RuntimeError("no such thing")
+
+
+class Nameless(type):
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        raise RuntimeError("no name")
+
+
+def shapeless(kind: Callable[..., BaseException]) -> BaseException:
+    """Made as its first base wants it."""
+    return kind("down")
+
+
+class NamelessError(Exception, metaclass=Nameless):
+    pass
+
+
+class ExitingError(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(1)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (shapeless(BusyError), "gives no `after`"),
+        (shapeless(LateError), "gives after='30', which is no number of seconds"),
+        (shapeless(NeverError), "cannot be described: looking at it raised RuntimeError"),
+        (NamelessError("x"), "cannot be described: looking at it raised RuntimeError"),
+        (ExitingError(), "its text cannot be shown: SystemExit"),
+    ],
+    ids=["no after", "text", "property", "no name", "exit"],
+)
+def test_an_exception_out_of_shape_becomes_a_failure_that_says_so(error: BaseException, words: str) -> None:
+    failed = describe_failure(error, duration=1.5)
+    assert words in failed.message
+    assert (failed.retry_after, failed.final) == (None, False)
+
+
+@pytest.mark.parametrize("after", [-1, float("nan"), float("inf"), "30", None])
+def test_a_retry_without_a_delay_is_refused_where_it_is_raised(after: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="seconds"):
+        Retry(after=after)
+
+
+def test_a_delay_beyond_all_measure_is_cut() -> None:
+    error = shapeless(BusyError)
+    vars(error)["after"] = 10**400
+    assert describe_failure(error, duration=0).retry_after == LONGEST_DELAY
 
 
 def test_the_timeout_has_upstreams_words() -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
+from numbers import Real
 from typing import Any, cast
 
 
@@ -17,8 +18,12 @@ class Retry(Exception):  # noqa: N818 - read as a command: `raise Retry(after=30
         """Take the delay in seconds, 0 or more.
 
         Raises:
+            TypeError: `after` is no number.
             ValueError: `after` is negative or not finite.
         """
+        given: object = after  # callers need not be typed
+        if not isinstance(given, Real):
+            raise TypeError(f"Retry(after=…) takes a number of seconds, got {given!r}")
         if not 0 <= after < math.inf:
             raise ValueError(f"Retry(after=…) takes 0 seconds or more, got {after}")
         super().__init__(message)

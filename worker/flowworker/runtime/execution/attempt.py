@@ -92,9 +92,16 @@ class Attempt:
             self._timer.cancel()
 
     def _expire(self) -> None:
-        task = self.holding.task
-        where = clean(format_frames(self._execution.where()), STACKTRACE_LIMIT, keep_end=True) or None
-        self._finish_early(timed_out(task.timeout, duration=self._elapsed(), where=where), "timeout", self._grace)
+        timeout = self.holding.task.timeout
+        verdict = timed_out(timeout, duration=self._elapsed(), where=self._where())
+        self._finish_early(verdict, "timeout", self._grace)
+
+    def _where(self) -> str | None:
+        """Where the handler is now; None where its frames tell nothing, or cannot be shown."""
+        try:
+            return clean(format_frames(self._execution.where()), STACKTRACE_LIMIT, keep_end=True) or None
+        except Exception:  # noqa: BLE001 - source lines come from the user's files and loaders
+            return None
 
     def _finish_early(self, verdict: Verdict, reason: str, grace: float) -> None:
         self._verdict = verdict
@@ -107,7 +114,7 @@ class Attempt:
         self._disarm()
         if not self._delivered:
             if self._verdict is None:
-                self._verdict = self._outcome(_ending(future, self._clock()))
+                self._verdict = self._outcome(future)
             self._deliver()
         self._ended(self.holding)
 
@@ -116,7 +123,13 @@ class Attempt:
         self._delivered = True
         self._decided(self.holding, self._verdict, self._elapsed(), not self._execution.ended.done())
 
-    def _outcome(self, ending: Ending) -> Outcome:
+    def _outcome(self, future: "asyncio.Future[Ending]") -> Outcome:
+        try:
+            return self._describe(_ending(future, self._clock()))
+        except BaseException as error:  # noqa: BLE001 - whatever it was: the attempt ends with an outcome
+            return describe_failure(error, duration=self._elapsed())
+
+    def _describe(self, ending: Ending) -> Outcome:
         duration = ending.at - self._began
         timeout = self.holding.task.timeout
         if duration > timeout:  # a blocked loop notices late; the deadline counts all the same

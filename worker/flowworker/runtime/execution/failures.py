@@ -1,9 +1,12 @@
 """From what a handler raised to the failure that the database stores. Pure."""
 
 import asyncio
+import math
 import traceback
+from numbers import Real
 from types import TracebackType
 
+from flowworker.database.flow_results import LONGEST_DELAY
 from flowworker.database.records import Failed, FailureKind
 from flowworker.definition.child import ChildError
 from flowworker.definition.codec import InputError, OutputError
@@ -17,16 +20,44 @@ STACKTRACE_LIMIT = 32_768
 
 
 def describe_failure(error: BaseException, *, duration: float) -> Failed:
-    """What an exception that ended an attempt means."""
+    """What an exception that ended an attempt means. Never raises: exceptions are objects of the user's classes."""
+    try:
+        return _describe(error, duration=duration)
+    except BaseException as broken:  # noqa: BLE001 - an attempt without an outcome would never end
+        message = f"an exception that cannot be described: looking at it raised {type(broken).__name__}"
+        return Failed(kind=FailureKind.EXCEPTION, message=message, stacktrace=_stacktrace(broken), duration=duration)
+
+
+def _describe(error: BaseException, *, duration: float) -> Failed:
     error = wish_in(error)
+    after, complaint = _delay(error) if isinstance(error, Retry) else (None, "")
     return Failed(
         kind=_kind(error),
-        message=_message(error),
+        message=clean(_message(error) + complaint, MESSAGE_LIMIT),
         stacktrace=_stacktrace(error),
         duration=duration,
-        retry_after=error.after if isinstance(error, Retry) else None,
+        retry_after=after,
         final=isinstance(error, Fail),
     )
+
+
+def _delay(error: Retry) -> tuple[float | None, str]:
+    """The delay that a Retry asks for, or None and a complaint: a subclass may leave it out, or out of shape."""
+    after: object = getattr(error, "after", None)
+    if (seconds := _seconds(after)) is not None:
+        return seconds, ""
+    given = "gives no `after`" if after is None else f"gives after={after!r}, which is no number of seconds from 0 up"
+    return None, f"\n({type(error).__name__} is a Retry and {given}: the next attempt follows the usual backoff)"
+
+
+def _seconds(after: object) -> float | None:
+    if not isinstance(after, Real):
+        return None
+    try:
+        seconds = float(after)
+    except OverflowError:
+        return float(LONGEST_DELAY)
+    return min(seconds, float(LONGEST_DELAY)) if 0 <= seconds < math.inf else None
 
 
 def timed_out(timeout: float, *, duration: float, where: str | None = None) -> Failed:
@@ -73,7 +104,7 @@ def _message(error: BaseException) -> str:
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as broken:  # noqa: BLE001 - a user's __str__ may raise anything
+    except BaseException as broken:  # noqa: BLE001 - a user's __str__ may raise anything
         return f"<its text cannot be shown: {type(broken).__name__}>"
 
 
@@ -84,7 +115,7 @@ def _stacktrace(error: BaseException) -> str | None:
         return None
     try:
         lines = traceback.format_exception(type(error), error, _users_part(error.__traceback__))
-    except Exception:  # noqa: BLE001 - see _text
+    except BaseException:  # noqa: BLE001 - see _text
         return None
     return clean("".join(lines), STACKTRACE_LIMIT, keep_end=True)
 
