@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from flowworker.cli import main
 from flowworker.database import flow_results, statements
+from flowworker.database.link import Limits
 from flowworker.database.records import Completed, Peer, TaskResult
 from flowworker.runtime.career import Career
 from flowworker.runtime.execution.calls import Call
@@ -105,8 +106,10 @@ def changes_outputs() -> None:
     """Writes every output, and then another one straight into the table."""
     finish = FlowSource.finish
 
-    async def finish_and_spoil(self: FlowSource, results: Sequence[TaskResult]) -> Finish:
-        done = await finish(self, results)
+    async def finish_and_spoil(
+        self: FlowSource, results: Sequence[TaskResult], *, patience: Limits | None = None
+    ) -> Finish:
+        done = await finish(self, results, patience=patience)
         run_ids = [result.task.run_id for result in results]
         await self._links.finish.run(lambda connection: connection.execute(SPOIL, run_ids))  # pyright: ignore
         return done

@@ -12,6 +12,7 @@ from flowworker.database import flow_results
 from flowworker.database.identifiers import insert_channel
 from flowworker.database.records import Completed, RunStatus, TaskResult, Verdict
 from flowworker.errors import DatabaseUnavailableError
+from flowworker.runtime.source import Trouble
 
 
 @pytest.mark.parametrize("output", [None, False, 0, "", [], {}, "täxt", {"a": [1.5, None]}])
@@ -283,12 +284,12 @@ async def test_a_write_is_repeated_after_a_deadlock(world: World, monkeypatch: p
     (task,) = await claim_all(source)
     real, calls = flow_results.complete, 0
 
-    async def deadlock_once(*args: object) -> object:
+    async def deadlock_once(*args: object, **named: object) -> object:
         nonlocal calls
         calls += 1
         if calls == 1:
             raise asyncpg.DeadlockDetectedError("deadlock detected")
-        return await real(*args)  # pyright: ignore[reportArgumentType]
+        return await real(*args, **named)  # pyright: ignore[reportArgumentType]
 
     monkeypatch.setattr(flow_results, "complete", deadlock_once)
     assert (await finish_one(source, task, completed(1))).verdict is Verdict.COMPLETED
@@ -316,8 +317,11 @@ async def test_missing_rights_are_not_mistaken_for_a_bad_output(world: World) ->
     run_id = await world.start("one_step")
     (task,) = await claim_all(source)
     await world.owner.execute("REVOKE UPDATE ON pgflow.runs FROM flowworker_worker")
-    with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await finish_one(source, task, completed(1))
+    finish = await source.finish([TaskResult(task=task, outcome=completed(1))])
+    assert finish.receipts == []
+    (unsettled,) = finish.unsettled
+    assert (unsettled.trouble, unsettled.alone) == (Trouble.UNKNOWN, True)
+    assert "permission denied for table runs" in unsettled.error
     assert (await world.task(run_id, "only"))["status"] == "started"
 
 

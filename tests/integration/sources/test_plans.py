@@ -114,6 +114,7 @@ NAMES = {
     "queue_table": Q,
     "archive_table": A,
     "columns": "q.msg_id, q.read_ct, q.enqueued_at, q.vt, q.message",
+    "unless_locked": "",
     "plain_columns": "msg_id, read_ct, enqueued_at, vt, message",
 }
 

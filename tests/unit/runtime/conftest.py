@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from flowworker.database.link import Limits
 from flowworker.database.records import (
     ClaimedTask,
     Completed,
@@ -87,6 +88,7 @@ class ScriptedSource:
     queue_name: str = "flow"
     asked: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
     finished: list[Sequence[TaskResult]] = field(default_factory=list[Sequence[TaskResult]])
+    patience: list[Limits | None] = field(default_factory=list[Limits | None])
     before_finish: Callable[[], Awaitable[None]] | None = None
     due: float | None = None
     lost: Collection[int] = ()
@@ -103,7 +105,8 @@ class ScriptedSource:
             raise answer
         return replace(answer, full=answer.read >= limit)
 
-    async def finish(self, results: Sequence[TaskResult]) -> Finish:
+    async def finish(self, results: Sequence[TaskResult], *, patience: Limits | None = None) -> Finish:
+        self.patience.append(patience)
         self.finished.append(results)
         if self.before_finish is not None:
             await self.before_finish()

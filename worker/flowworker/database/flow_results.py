@@ -47,6 +47,7 @@ class TaskNow:
     """A task's row as it stands."""
 
     status: str
+    run_status: str
     error: str | None
     attempt: int
     worker_id: UUID | None
@@ -88,19 +89,29 @@ def storable_text(text: str) -> str:
 
 
 async def complete(
-    connection: Connection, worker_id: UUID, fences: Sequence[Fence], outputs: Sequence[bytes]
+    connection: Connection,
+    worker_id: UUID,
+    fences: Sequence[Fence],
+    outputs: Sequence[bytes],
+    *,
+    skip_locked: bool = False,
 ) -> dict[int, Answer]:
-    """Complete tasks; answers by position, without those whose fence was lost."""
-    rows = await connection.fetch(load("flow/complete"), worker_id, *_columns(fences), list(outputs))
-    return _answers(rows)
+    """Complete tasks; answers by position, without those whose fence was lost and, if so wanted, what is locked."""
+    statement = fill("flow/complete", unless_locked=_unless_locked(skip_locked))
+    return _answers(await connection.fetch(statement, worker_id, *_columns(fences), list(outputs)))
 
 
 async def fail(
-    connection: Connection, queue_name: str, fences: Sequence[Fence], failures: Sequence[Failure]
+    connection: Connection,
+    queue_name: str,
+    fences: Sequence[Fence],
+    failures: Sequence[Failure],
+    *,
+    skip_locked: bool = False,
 ) -> dict[int, Answer]:
-    """Fail attempts; answers by position, without those whose fence was lost."""
+    """Fail attempts; answers by position, without those whose fence was lost and, if so wanted, what is locked."""
     rows = await connection.fetch(
-        load("flow/fail"),
+        fill("flow/fail", unless_locked=_unless_locked(skip_locked)),
         queue_name,
         [fence.worker_id for fence in fences],
         *_columns(fences),
@@ -112,7 +123,12 @@ async def fail(
 
 
 async def release(
-    connection: Connection, queue_name: str, fences: Sequence[Fence], losses: Sequence[int]
+    connection: Connection,
+    queue_name: str,
+    fences: Sequence[Fence],
+    losses: Sequence[int],
+    *,
+    skip_locked: bool = False,
 ) -> dict[int, Answer]:
     """Give tasks back, their attempt not charged; answers by position, without those whose fence was lost.
 
@@ -121,9 +137,10 @@ async def release(
         queue_name: the flow's queue.
         fences: the attempts to give up.
         losses: for each, how often a worker has died holding it, 0 to leave the count alone.
+        skip_locked: leave out tasks that another transaction has locked.
     """
     rows = await connection.fetch(
-        fill("flow/release", queue_table=queue_table(queue_name)),
+        fill("flow/release", queue_table=queue_table(queue_name), unless_locked=_unless_locked(skip_locked)),
         [fence.worker_id for fence in fences],
         *_columns(fences),
         list(losses),
@@ -148,6 +165,10 @@ async def ended_runs(
         RunEnd(run_id=row["run_id"], status=RunStatus(row["status"]), duration=row["duration"], error=row["error"])
         for row in rows
     ]
+
+
+def _unless_locked(skip_locked: bool) -> str:
+    return load("flow/unless_locked") if skip_locked else ""
 
 
 def _columns(fences: Sequence[Fence]) -> tuple[list[Any], ...]:

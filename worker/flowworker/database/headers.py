@@ -11,20 +11,26 @@ import orjson
 
 KEY = "flowworker"
 
+MOST = 1_000_000
+"""Larger counts are taken for this one: they were not counted by us, and fit into no column."""
+
 
 def our_headers(headers: bytes | None) -> Mapping[str, Any]:
-    """The object under our key; empty where there is none, or where it is no object."""
+    """The object under our key; empty where there is none, or where it is no object, or unreadable."""
     if headers is None:
         return {}
-    found: Any = orjson.loads(headers)
+    try:
+        found: Any = orjson.loads(headers)
+    except orjson.JSONDecodeError:  # jsonb holds what no JSON library reads: numbers beyond float, deep nesting
+        return {}
     ours: Any = found.get(KEY) if isinstance(found, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     return ours if isinstance(ours, dict) else {}  # pyright: ignore[reportUnknownVariableType]
 
 
 def count_of(ours: Mapping[str, Any], name: str) -> int:
-    """A counter of ours; 0 where it is missing or was tampered with."""
+    """A counter of ours, at most `MOST`; 0 where it is missing or no count."""
     value: object = ours.get(name, 0)
-    return value if isinstance(value, int) and value > 0 else 0
+    return min(value, MOST) if type(value) is int and value > 0 else 0
 
 
 def losses_of(headers: bytes | None) -> int:

@@ -59,6 +59,11 @@ def verdict_on(plan: Plan, outcome: Outcome) -> Verdict:
             assert_never(plan)
 
 
+def is_still_ours(plan: Plan, row: JobNow | None) -> bool:
+    """Whether a job that a write left out is waiting for its result: it was locked."""
+    return row is not None and not row.archived and row.read_count == plan.fence.read_count
+
+
 def verdict_of_row(plan: Plan, outcome: Outcome, row: JobNow | None, worker_id: UUID) -> Verdict:
     """The verdict on a plan that the fence kept out: our own write if its traces are there, else superseded."""
     if row is None or row.read_count != plan.fence.read_count or not row.archived:

@@ -135,9 +135,14 @@ def _read_job(row: asyncpg.Record) -> ReadJob:
 
 
 async def end(
-    connection: Connection, queue_name: str, endings: Sequence[Ending], *, has_last_read_at: bool
+    connection: Connection,
+    queue_name: str,
+    endings: Sequence[Ending],
+    *,
+    has_last_read_at: bool,
+    skip_locked: bool = False,
 ) -> set[int]:
-    """Move ended jobs to the archive; returns the msg_ids that passed the fence."""
+    """Move ended jobs to the archive; returns the msg_ids that passed the fence and, if so wanted, were not locked."""
     columns = ["msg_id", "read_ct", "enqueued_at", "vt", "message"]
     if has_last_read_at:
         columns.append("last_read_at")
@@ -147,6 +152,7 @@ async def end(
         archive_table=archive_table(queue_name),
         columns=", ".join(f"q.{column}" for column in columns),
         plain_columns=", ".join(columns),
+        unless_locked=_unless_locked(queue_name, skip_locked=skip_locked),
     )
     rows = await connection.fetch(
         statement,
@@ -157,10 +163,13 @@ async def end(
     return {row["msg_id"] for row in rows}
 
 
-async def put_back(connection: Connection, queue_name: str, jobs: Sequence[PutBack]) -> set[int]:
-    """Put jobs back into the queue; returns the msg_ids that passed the fence."""
+async def put_back(
+    connection: Connection, queue_name: str, jobs: Sequence[PutBack], *, skip_locked: bool = False
+) -> set[int]:
+    """Put jobs back into the queue; returns the msg_ids that passed the fence and, if so wanted, were not locked."""
+    unless_locked = _unless_locked(queue_name, skip_locked=skip_locked)
     rows = await connection.fetch(
-        fill("queue/put_back", queue_table=queue_table(queue_name)),
+        fill("queue/put_back", queue_table=queue_table(queue_name), unless_locked=unless_locked),
         [job.fence.msg_id for job in jobs],
         [job.fence.read_count for job in jobs],
         [job.ours for job in jobs],
@@ -168,6 +177,10 @@ async def put_back(connection: Connection, queue_name: str, jobs: Sequence[PutBa
         insert_channel(queue_name),
     )
     return {row["msg_id"] for row in rows}
+
+
+def _unless_locked(queue_name: str, *, skip_locked: bool) -> str:
+    return fill("queue/unless_locked", queue_table=queue_table(queue_name)) if skip_locked else ""
 
 
 async def look(connection: Connection, queue_name: str, msg_ids: Collection[int]) -> dict[int, JobNow]:

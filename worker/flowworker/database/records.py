@@ -113,6 +113,8 @@ class Verdict(StrEnum):
     RELEASED = "released"
     SUPERSEDED = "superseded"
     """The fence was lost: another attempt owns the task, or its run has ended. Nothing was written."""
+    UNWRITTEN = "unwritten"
+    """The database takes no outcome of this attempt, whatever it says. The task is left as it is, and is run again."""
 
 
 class RunStatus(StrEnum):

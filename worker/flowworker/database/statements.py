@@ -1,7 +1,7 @@
 """Statements are files: one each, read once, with identifiers and fragments filled in.
 
 A placeholder is `{name}`. What replaces it is either a quoted identifier (`flowworker.database.identifiers`) or another
-file of this package, never a value: values are bound.
+file of this package or nothing, never a value: values are bound.
 """
 
 import re

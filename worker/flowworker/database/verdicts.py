@@ -3,11 +3,12 @@
 from typing import assert_never
 from uuid import UUID
 
-from flowworker.database.flow_results import Answer, TaskNow
+from flowworker.database.flow_results import Answer, Fence, TaskNow
 from flowworker.database.records import Completed, Failed, Outcome, Receipt, Released, TaskResult, Verdict
 
 COMPLETED = "completed"
 QUEUED = "queued"
+STARTED = "started"
 NO_FURTHER_ATTEMPT = frozenset({"failed", "skipped", "cancelled"})
 
 
@@ -34,6 +35,15 @@ def receipt_of_answer(result: TaskResult, outcome: Outcome, answer: Answer) -> R
         verdict=verdict or Verdict.SUPERSEDED,
         retry_in=answer.retry_in if verdict is Verdict.RETRYING else None,
         error=answer.error if isinstance(outcome, Completed) and verdict is Verdict.FAILED else None,
+    )
+
+
+def is_still_ours(row: TaskNow | None, fence: Fence) -> bool:
+    """Whether a task that a write left out is waiting for its result: it was locked, or is again what it was."""
+    return (
+        row is not None
+        and row.status == row.run_status == STARTED
+        and (row.worker_id, row.attempt, row.started_at) == (fence.worker_id, fence.attempt, fence.started_at)
     )
 
 

@@ -15,6 +15,9 @@ from uuid import UUID
 from flowworker.database.records import ClaimedTask
 from flowworker.runtime.cancellation import CancelSignal
 
+ASIDE_FACTOR = 4
+"""How many times more results may wait aside than in line before no more tasks are taken: they cost memory."""
+
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Holding:
@@ -28,6 +31,8 @@ class Holding:
     """The database counts it as ours: no result of it has been written, and its fence is not known to be lost."""
     occupying: bool = True
     """Its handler takes a slot."""
+    aside: bool = False
+    """Its result cannot be written with the others, and waits by itself."""
     lingering: bool = False
     """Its handler is past its end (deadline, shutdown, lost lease) and still runs."""
     deadline: float | None = None
@@ -53,6 +58,7 @@ class Holdings:
         self._occupied = 0
         self._owned = 0
         self._lingering = 0
+        self._aside = 0
         self._expected = 0
 
     @property
@@ -83,8 +89,9 @@ class Holdings:
     @property
     def free(self) -> int:
         """How many tasks may be claimed now."""
-        unwritten = self._owned - self.active
-        return max(0, self.slots - self._occupied) if unwritten < self._unwritten_limit else 0
+        unwritten = self._owned - self.active - self._aside
+        roomy = unwritten < self._unwritten_limit and self._aside < ASIDE_FACTOR * self._unwritten_limit
+        return max(0, self.slots - self._occupied) if roomy else 0
 
     @property
     def exhausted(self) -> bool:
@@ -120,12 +127,20 @@ class Holdings:
                 holding.lingering = True
                 self._lingering += 1
 
+    def set_aside(self, holding: Holding, aside: bool) -> None:
+        """Its result is in trouble of its own, or is not any more: others need not wait for it."""
+        with self._lock:
+            if holding.owned and holding.aside is not aside:
+                holding.aside = aside
+                self._aside += 1 if aside else -1
+
     def disown(self, holding: Holding) -> None:
         """The task is no longer ours: its result is written, or its fence is lost."""
         with self._lock:
             if holding.owned:
                 holding.owned = False
                 self._owned -= 1
+                self._aside -= holding.aside
                 self._forget(holding)
 
     def all(self) -> Sequence[Holding]:

@@ -1,18 +1,30 @@
 """The port that hides pgflow and pgmq from the runtime.
 
 A source serves one flow or one queue. `prepare`, `claim`, `next_due`, `recover` and `flow_input` use the claim
-connection, `finish` its own; both belong to the worker's event loop. `extend` is called from the pulse's own thread
-and event loop and uses the pulse's connection. Implementations: `flow_source`, `queue_source` and
+connection, `finish` its own two lanes; all belong to the worker's event loop. `extend` is called from the pulse's own
+thread and event loop and uses the pulse's connection. Implementations: `flow_source`, `queue_source` and
 `flowworker.testing.memory_source`; one contract suite (tests/contract) runs on all three.
 """
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from enum import StrEnum
+from typing import Protocol, TypeAlias, assert_never
 from uuid import UUID
 
-from flowworker.database.records import ClaimedTask, Peer, Receipt, RunEnd, SourceKind, TaskResult
+from flowworker.database.link import Limits
+from flowworker.database.records import (
+    ClaimedTask,
+    Completed,
+    Failed,
+    Peer,
+    Receipt,
+    Released,
+    RunEnd,
+    SourceKind,
+    TaskResult,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,13 +49,61 @@ class Claim:
     """An earlier claim has not been answered and may still take effect: claim again soon."""
 
 
+class Trouble(StrEnum):
+    """Why a result is not written yet."""
+
+    LOCKED = "locked"
+    """Another transaction holds what the write needs."""
+    SLOW = "slow"
+    """The write took longer than it was allowed."""
+    UNKNOWN = "unknown"
+    """An error that says nothing about the value."""
+    UNAVAILABLE = "unavailable"
+    """The connection was lost; the write may have been committed, and repeating it is safe."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsettled:
+    """A result that is still this worker's, and not written."""
+
+    result: TaskResult
+    trouble: Trouble
+    error: str
+    """The database's words."""
+    alone: bool = False
+    """It was tried alone, so the trouble is its own."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finish:
     """What one batch of results became."""
 
     receipts: Sequence[Receipt]
-    """One per result, in the order given."""
+    """One per settled result, in the order given."""
     ended_runs: Sequence[RunEnd] = ()
+    unsettled: Sequence[Unsettled] = ()
+    """The others, in the order given."""
+
+
+LockGroup: TypeAlias = UUID | int
+
+
+def lock_group(task: ClaimedTask) -> LockGroup:
+    """What a write of the task's result locks: its run, or its own message."""
+    return task.msg_id if task.run_id is None else task.run_id
+
+
+def weight(result: TaskResult) -> int:
+    """Bytes, roughly, that a write of the result sends."""
+    match result.outcome:
+        case Completed(output=output):
+            return len(output)
+        case Failed(message=message, stacktrace=stacktrace):
+            return len(message) + len(stacktrace or "")
+        case Released():
+            return 0
+        case _:
+            assert_never(result.outcome)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,8 +169,14 @@ class Source(Protocol):
         """Record that the handlers of everything claimed until then have begun: only such a task counts as lost."""
         ...
 
-    async def finish(self, results: Sequence[TaskResult]) -> Finish:
-        """Write outcomes behind the fence, in one transaction where the database lets us."""
+    async def finish(self, results: Sequence[TaskResult], *, patience: Limits | None = None) -> Finish:
+        """Write outcomes behind the fence, in one transaction where the database lets us.
+
+        Args:
+            results: what to write.
+            patience: None writes on the fast lane, whose short limits nothing may exceed. Otherwise the results are
+                known to be in trouble: they are written on the lane aside, within these limits.
+        """
         ...
 
     async def extend(self, tasks: Sequence[ClaimedTask]) -> Collection[int]:

@@ -8,6 +8,7 @@ from uuid import UUID
 from flowworker.database.flow_results import TaskNow
 from flowworker.database.headers import losses_of
 from flowworker.database.leftovers import Leftover, treat
+from flowworker.database.link import Limits
 from flowworker.database.records import (
     ClaimedTask,
     Completed,
@@ -106,7 +107,7 @@ class MemoryFlowSource:
         """Record that handlers have begun. See `Source.begun`."""
         self._store.begin(self._worker_id, self._store.stamp(claimed_at))
 
-    async def finish(self, results: Sequence[TaskResult]) -> Finish:
+    async def finish(self, results: Sequence[TaskResult], *, patience: Limits | None = None) -> Finish:
         """Write results behind the fence. See `Source.finish`."""
         receipts: dict[int, Receipt] = {}
         for kind in (Completed, Failed, Released):
@@ -257,6 +258,7 @@ class MemoryFlowSource:
     def _row(self, task: Task) -> TaskNow:
         return TaskNow(
             status=task.status,
+            run_status=task.run.status,
             error=task.error,
             attempt=task.attempts,
             worker_id=task.worker_id,

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from flowworker.database.headers import count_of, our_headers
 from flowworker.database.job_outcomes import plan_for, verdict_of_row, verdict_on
+from flowworker.database.link import Limits
 from flowworker.database.queue_jobs import HOLDER_PATIENCE, LEASE, Ending, JobNow, ReadJob
 from flowworker.database.records import ClaimedTask, Peer, Receipt, SourceKind, TaskResult, Verdict
 from flowworker.database.stranded import CRASH_BUDGET
@@ -13,7 +14,7 @@ from flowworker.definition.queue import Queue
 from flowworker.errors import UnknownRunError
 from flowworker.runtime.source import Claim, Finish, Recovery
 from flowworker.runtime.sources.queue_source import burial_of, claimed_task
-from flowworker.runtime.sources.writing import Entry, write_all
+from flowworker.runtime.sources.writing import Entry, write_all, write_kinds
 from flowworker.testing import memory_json
 from flowworker.testing.memory_queue import ROUNDING, Message, MessageQueue
 from flowworker.testing.memory_store import MemoryStore
@@ -81,9 +82,11 @@ class MemoryQueueSource:
         """Record that handlers have begun. See `Source.begun`."""
         self._store.begin(self._worker_id, self._store.stamp(claimed_at))
 
-    async def finish(self, results: Sequence[TaskResult]) -> Finish:
+    async def finish(self, results: Sequence[TaskResult], *, patience: Limits | None = None) -> Finish:
         """Write results behind the fence. See `Source.finish`."""
-        return Finish(receipts=await write_all(results, self._write))
+        return await write_all(
+            results, lambda batch: write_kinds(batch.entries, self._write), patient=patience is not None
+        )
 
     async def extend(self, tasks: Sequence[ClaimedTask]) -> Collection[int]:
         """Prolong leases. See `Source.extend`."""

@@ -1,36 +1,69 @@
 """Writes outcomes. While one write is on its way the next ones gather.
 
-So a lone result waits for nothing, and a flood is batched.
-A result is kept until the database has written it or has proven it superseded, however often that takes.
+So a lone result waits for nothing, and a flood is batched. What cannot be written with the others leaves for a lane
+aside (`flowworker.runtime.loops.quarantine`), and the others go on. A result is kept until the database has written it,
+has proven it superseded, or has refused every form of it.
 """
 
 import asyncio
 import logging
 import random
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from flowworker.database.records import Receipt, RunEnd, TaskResult
-from flowworker.errors import DatabaseUnavailableError
+from flowworker.database.link import Limits
+from flowworker.database.records import Receipt, RunEnd, TaskResult, Verdict
+from flowworker.errors import FlowWorkerError
 from flowworker.runtime.backoff import Randomness, backoff
 from flowworker.runtime.holdings import Holding
+from flowworker.runtime.loops.quarantine import MOST_BYTES, MOST_TRIES, Attempt, Item, Quarantine, take_batch
 from flowworker.runtime.service import Crash, Service
-from flowworker.runtime.source import Source
+from flowworker.runtime.source import Finish, Source, Trouble, Unsettled, weight
+from flowworker.runtime.sources.ladder import one_rung_down, refused
 
 logger = logging.getLogger(__name__)
 
 BATCH_LIMIT = 100
 """Most results per write: keeps the locks of one transaction short."""
 
+LEAST_BYTES = 256 * 1024
+"""Bytes per write below which trouble does not push the limit."""
+
+
+MOST_LOST = 2
+"""Lost connections in a row after which a batch is looked through for a culprit."""
+
+NO_ANSWER = "the database does not answer this write, and answers others"
+
+
+@dataclass(slots=True, kw_only=True)
+class Sizes:
+    """How much one write takes: less after trouble, again more with each success."""
+
+    most: int = BATCH_LIMIT
+    most_bytes: int = MOST_BYTES
+
+    def shrink(self, results: int) -> None:
+        """A write of so many results was too much."""
+        self.most = max(1, results // 2)
+        self.most_bytes = max(LEAST_BYTES, self.most_bytes // 2)
+
+    def grow(self) -> None:
+        """The last write went well."""
+        self.most = min(BATCH_LIMIT, self.most * 2)
+        self.most_bytes = min(MOST_BYTES, self.most_bytes * 2)
+
 
 class Completer(Service):
-    """The loop that writes."""
+    """The loops that write: one for the many, one aside for those in trouble."""
 
     def __init__(
         self, *, source: Source, name: str, on_receipt: Callable[[Holding, Receipt], None],
         on_run_end: Callable[[RunEnd], None], on_error: Callable[[str], None], on_crash: Crash,
-        randomness: Randomness = random.random,
+        on_aside: Callable[[Holding, bool], None] = lambda _holding, _aside: None,
+        randomness: Randomness = random.random, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         """Wire it up.
 
@@ -40,8 +73,10 @@ class Completer(Service):
             on_receipt: takes the database's answer to each result.
             on_run_end: takes each run that a result ended.
             on_error: takes the text of each failed write.
-            on_crash: told when the loop ends by an error.
+            on_crash: told when a loop ends by an error.
+            on_aside: called when a result leaves for the lane aside (True) and when it comes back (False).
             randomness: jitter of the backoff while the database is away.
+            clock: monotonic seconds.
         """
         super().__init__(f"completer of {name}", on_crash)
         self._source = source
@@ -49,10 +84,16 @@ class Completer(Service):
         self._on_receipt = on_receipt
         self._on_run_end = on_run_end
         self._on_error = on_error
+        self._on_aside = on_aside
         self._randomness = randomness
-        self._waiting: deque[tuple[Holding, TaskResult]] = deque()
-        self._waiting_since: deque[float] = deque()
+        self._clock = clock
+        self._unsettled: OrderedDict[int, Item] = OrderedDict()
+        self._oldest: float | None = None
+        self._waiting: deque[Item] = deque()
+        self._quarantine = Quarantine(randomness)
+        self._sizes = Sizes()
         self._arrived = asyncio.Event()
+        self._set_aside = asyncio.Event()
         self._written = asyncio.Event()
         self._written.set()
         self._hurry = asyncio.Event()
@@ -61,34 +102,36 @@ class Completer(Service):
     @property
     def unwritten(self) -> int:
         """Results that no write has settled yet."""
-        return len(self._waiting)
+        return len(self._unsettled)
 
     @property
     def oldest_unwritten(self) -> float | None:
-        """Monotonic seconds since when the oldest result waits; None when none does. Safe in any thread."""
-        try:
-            return self._waiting_since[0]
-        except IndexError:
-            return None
+        """Seconds since the oldest of them arrived; None where there is none. Safe in any thread."""
+        oldest = self._oldest
+        return None if oldest is None else self._clock() - oldest
 
     def submit(self, holding: Holding, result: TaskResult) -> None:
         """Take a result; it is written soon."""
-        self._waiting.append((holding, result))
-        self._waiting_since.append(time.monotonic())
+        item = Item(holding=holding, result=result, arrived_at=self._clock())
+        self._unsettled[id(holding)] = item
+        self._note_oldest()
         self._written.clear()
-        self._arrived.set()
+        self._route(item)
 
     def forget(self) -> Sequence[Holding]:
         """Drop what is unwritten: this worker was declared lost, and its results would all be refused."""
-        dropped = [holding for holding, _ in self._waiting]
+        dropped = [item.holding for item in self._unsettled.values()]
+        self._unsettled.clear()
         self._waiting.clear()
-        self._waiting_since.clear()
-        self._written.set()
+        self._quarantine.clear()
+        self._note_oldest()
         return dropped
 
     def try_now(self) -> None:
         """End a pause before the next try: the database is back."""
         self._hurry.set()
+        self._quarantine.hurry()
+        self._set_aside.set()
 
     async def flush(self, timeout: float | None) -> bool:
         """Wait until everything is written; False when `timeout` seconds were not enough."""
@@ -100,32 +143,210 @@ class Completer(Service):
         return True
 
     async def _run(self) -> None:
+        lanes = [
+            asyncio.create_task(self._write_the_many(), name=f"{self._name}: the many"),
+            asyncio.create_task(self._write_aside(), name=f"{self._name}: aside"),
+        ]
+        try:
+            ended, _ = await asyncio.wait(lanes, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for lane in lanes:
+                lane.cancel()
+            await asyncio.wait(lanes)
+        for lane in ended:  # neither ends by itself: this raises
+            lane.result()
+
+    async def _write_the_many(self) -> None:
         while True:
             await self._arrived.wait()
             self._arrived.clear()
-            while self._waiting:
-                await self._write([self._waiting[index] for index in range(min(len(self._waiting), BATCH_LIMIT))])
-            self._written.set()
+            while batch := self._next_batch():
+                await self._write(batch)
 
-    async def _write(self, batch: Sequence[tuple[Holding, TaskResult]]) -> None:
-        try:
-            finish = await self._source.finish([result for _, result in batch])
-        except Exception as error:  # noqa: BLE001 - whatever it was: nothing finished is ever dropped
-            await self._wait(error, len(batch))
+    def _next_batch(self) -> list[Item]:
+        """The oldest results that fit together; what has become trouble while it waited leaves."""
+        if self._quarantine:
+            waiting, self._waiting = self._waiting, deque()
+            for item in waiting:
+                self._route(item)
+        return take_batch(self._waiting, most=self._sizes.most, most_bytes=self._sizes.most_bytes)
+
+    def _route(self, item: Item) -> None:
+        if self._quarantine.holds(item.group):
+            self._quarantine.join(item)
+        elif weight(item.result) > self._sizes.most_bytes:
+            self._quarantine.isolate(item, due=self._clock())
+        else:
+            self._waiting.append(item)
+            self._arrived.set()
             return
-        self._failures = 0
-        for (holding, _), receipt in zip(batch, finish.receipts, strict=True):
-            if self._waiting and self._waiting[0][0] is holding:  # unless forgotten meanwhile
-                self._waiting.popleft()
-                self._waiting_since.popleft()
-                self._on_receipt(holding, receipt)
+        self._leave(item)
+
+    async def _write(self, batch: Sequence[Item]) -> None:
+        finish = await self._finish(batch, None)
+        left = self._settle(batch, finish)
+        lost: list[Item] = []
+        for item, unsettled in left:
+            if unsettled.trouble is Trouble.UNAVAILABLE:
+                lost.append(item)
+            else:
+                self._admit(item, unsettled)
+        if any(unsettled.trouble is Trouble.SLOW for _, unsettled in left):
+            self._sizes.shrink(len(batch))
+        if lost:
+            await self._wait(
+                next(one.error for one in finish.unsettled if one.trouble is Trouble.UNAVAILABLE), len(lost)
+            )
+            self._keep(lost)
+        else:
+            self._failures = 0
+
+    def _keep(self, lost: Sequence[Item]) -> None:
+        """Try again what a lost connection left open.
+
+        Behind a transaction pooler no limit of ours ends a statement on the server, so one of these may cost the
+        connection. Then the batch shrinks, others go first, and what fails while others do not is the culprit.
+        """
+        for item in lost:
+            item.lost += 1
+        (culprit, *others) = lost
+        if not others and culprit.lost > max(self._failures, MOST_LOST):
+            self._admit(culprit, Unsettled(result=culprit.result, trouble=Trouble.SLOW, error=NO_ANSWER, alone=True))
+        elif self._failures > MOST_LOST:
+            self._sizes.shrink(len(lost))
+            self._waiting.extend(lost)
+        else:
+            self._waiting.extendleft(reversed(lost))
+        self._arrived.set()
+
+    def _admit(self, item: Item, unsettled: Unsettled) -> None:
+        self._tell_trouble(item, unsettled)
+        self._leave(item)
+        if unsettled.trouble is not Trouble.LOCKED and unsettled.alone:
+            self._isolate(item, unsettled.error)
+        else:
+            self._quarantine.admit([item], unsettled.trouble, now=self._clock())
+
+    async def _write_aside(self) -> None:
+        while True:
+            self._set_aside.clear()
+            attempt = self._quarantine.take(self._clock())
+            if attempt is not None:
+                await self._try_aside(attempt)
+                continue
+            try:
+                async with asyncio.timeout(self._quarantine.wait(self._clock())):
+                    await self._set_aside.wait()
+            except TimeoutError:
+                continue
+
+    async def _try_aside(self, attempt: Attempt) -> None:
+        finish = await self._finish(attempt.items, attempt.limits)
+        left = self._settle(attempt.items, finish)
+        held_up: list[Item] = []
+        failed: list[Item] = []
+        for item, unsettled in left:
+            if unsettled.trouble in (Trouble.LOCKED, Trouble.UNAVAILABLE):
+                held_up.append(item)
+            elif unsettled.alone:
+                self._isolate(item, unsettled.error)
+            else:
+                failed.append(item)
+        self._conclude(attempt, written=len(left) < len(attempt.items), held_up=held_up, failed=failed)
+
+    def _conclude(self, attempt: Attempt, *, written: bool, held_up: list[Item], failed: list[Item]) -> None:
+        now = self._clock()
+        if written:
+            for item in self._quarantine.written(attempt, [*held_up, *failed]):
+                self._on_aside(item.holding, False)
+                self._route(item)
+        elif failed:
+            self._quarantine.failed(attempt, [*held_up, *failed], now=now)
+        elif held_up:
+            self._quarantine.locked(attempt, held_up, now=now)
+        else:
+            self._quarantine.settle(attempt)
+
+    def _isolate(self, item: Item, error: str) -> None:
+        """An outcome failed alone once more: try again later, and in the end write a lesser one."""
+        item.tries += 1
+        pause = self._quarantine.pause_of(item)
+        if item.tries >= MOST_TRIES:
+            lower = one_rung_down(item.result.outcome, error)
+            logger.error("%s cannot write an outcome of %s %s after %d tries: %s", self._worker_name,
+                         item.result.task.step_slug, item.result.task.msg_id, item.tries, error)  # fmt: skip
+            if lower is None:
+                receipt = Receipt(result=item.result, verdict=Verdict.UNWRITTEN, error=refused(error))
+                self._settle_one(item, receipt)
+                return
+            item.result = replace(item.result, outcome=lower)
+            item.tries, pause = 0, 0.0
+        self._quarantine.isolate(item, due=self._clock() + pause)
+
+    async def _finish(self, batch: Sequence[Item], patience: Limits | None) -> Finish:
+        """One write; whatever it raises says that nothing is settled."""
+        results = [item.result for item in batch]
+        try:
+            return await self._source.finish(results, patience=patience)
+        except FlowWorkerError as error:
+            trouble, text = Trouble.UNAVAILABLE, str(error)
+        except Exception as error:
+            level = logging.ERROR if patience is None else logging.DEBUG
+            logger.log(level, "%s could not write %d results", self._worker_name, len(batch), exc_info=error)
+            trouble, text = Trouble.UNKNOWN, str(error)
+        alone = len(batch) == 1
+        return Finish(
+            receipts=(),
+            unsettled=[Unsettled(result=one, trouble=trouble, error=text, alone=alone) for one in results],
+        )
+
+    def _settle(self, batch: Iterable[Item], finish: Finish) -> list[tuple[Item, Unsettled]]:
+        """Pass the answers on; returns what is still unwritten, and not forgotten meanwhile."""
+        receipts = {id(receipt.result): receipt for receipt in finish.receipts}
+        unsettled = {id(one.result): one for one in finish.unsettled}
+        left: list[tuple[Item, Unsettled]] = []
+        for item in batch:
+            key = id(item.result)
+            if key in receipts:
+                self._settle_one(item, receipts[key])
+            elif self._unsettled.get(id(item.holding)) is item:
+                left.append((item, unsettled[key]))
+        if finish.receipts:
+            self._sizes.grow()
+        for one in {one.error for one in finish.unsettled}:
+            self._on_error(one)
         for ended in finish.ended_runs:
             self._on_run_end(ended)
+        return left
 
-    async def _wait(self, error: Exception, count: int) -> None:
+    def _settle_one(self, item: Item, receipt: Receipt) -> None:
+        if self._unsettled.get(id(item.holding)) is not item:
+            return  # forgotten meanwhile
+        del self._unsettled[id(item.holding)]
+        self._note_oldest()
+        self._on_aside(item.holding, False)
+        self._on_receipt(item.holding, receipt)
+
+    def _note_oldest(self) -> None:
+        self._oldest = next(iter(self._unsettled.values())).arrived_at if self._unsettled else None
+        if not self._unsettled:
+            self._written.set()
+
+    def _leave(self, item: Item) -> None:
+        self._on_aside(item.holding, True)
+        self._set_aside.set()
+
+    def _tell_trouble(self, item: Item, unsettled: Unsettled) -> None:
+        known = self._quarantine.holds(item.group)
+        logger.log(
+            logging.DEBUG if known else logging.WARNING,
+            "%s sets the result of %s %s aside, because it is %s: %s",
+            self._worker_name, item.result.task.step_slug, item.result.task.msg_id, unsettled.trouble, unsettled.error,
+        )  # fmt: skip
+
+    async def _wait(self, error: str, count: int) -> None:
         self._failures += 1
         delay = backoff(self._failures, self._randomness)
-        self._on_error(str(error))
         logger.log(
             logging.WARNING if self._failures == 1 else logging.DEBUG,
             "%s keeps %d results that could not be written, next try in %.1f s: %s",
@@ -133,7 +354,6 @@ class Completer(Service):
             count,
             delay,
             error,
-            exc_info=None if isinstance(error, DatabaseUnavailableError) else error,
         )
         self._hurry.clear()
         try:

@@ -53,6 +53,9 @@ class Tally:
                 self.released += 1
             case Verdict.SUPERSEDED:
                 self.superseded += 1
+            case Verdict.UNWRITTEN:
+                self.released += 1
+                self.last_error = f"{receipt.result.task.step_slug}: {unwritten(receipt)}"
             case _:
                 assert_never(receipt.verdict)
 
@@ -84,11 +87,10 @@ class Consequences:
             case Verdict.RELEASED:
                 reason = outcome.reason if isinstance(outcome, Released) else "the database gave it back"
                 self.emit(TaskReleased(worker=self.worker, task=task, reason=reason))
+            case Verdict.UNWRITTEN:
+                logger.error("%s %s: %s", task.step_slug, task.msg_id, unwritten(receipt))
+                self.emit(TaskReleased(worker=self.worker, task=task, reason=unwritten(receipt)))
             case Verdict.SUPERSEDED:
-                if receipt.error is not None:
-                    logger.warning(
-                        "the result of %s %s cannot be stored: %s", task.step_slug, task.msg_id, receipt.error
-                    )
                 self.superseded(holding, duration_of(receipt))
             case _:
                 assert_never(receipt.verdict)
@@ -126,6 +128,11 @@ def failure_of(receipt: Receipt) -> Failed:
         return outcome
     message = receipt.error or "the database refused the result"
     return Failed(kind=FailureKind.OUTPUT, message=message, stacktrace=None, duration=duration_of(receipt))
+
+
+def unwritten(receipt: Receipt) -> str:
+    """What is said about a result that the database takes in no form."""
+    return f"no outcome of the attempt can be written, so it runs again: {receipt.error or 'no reason was given'}"
 
 
 def duration_of(receipt: Receipt) -> float:

@@ -95,7 +95,9 @@ class Shift:
             on_receipt=self._on_receipt,
             on_run_end=self._on_run_end,
             on_error=self._on_error,
+            on_aside=self._on_aside,
             on_crash=given.on_crash,
+            clock=given.clock,
             randomness=given.randomness.random,
         )
         self.beginnings = Beginnings(
@@ -205,6 +207,10 @@ class Shift:
         self._consequences.of_run(end)
         if end.status is RunStatus.FAILED:
             self.lose(tuple(self.holdings.of_run(end.run_id)), "the run has failed")
+
+    def _on_aside(self, holding: Holding, aside: bool) -> None:
+        self.holdings.set_aside(holding, aside)
+        self.poller.kick()
 
     def _on_error(self, error: str) -> None:
         self._given.tally.last_error = error

@@ -17,8 +17,8 @@ from flowworker.database.faults import CONFLICTS, is_unavailable
 from flowworker.database.flow_results import Fence
 from flowworker.database.flow_tasks import FlowClaim, OwnedTask, ReadMessage, ServedStep
 from flowworker.database.leftovers import treat
-from flowworker.database.link import Links
-from flowworker.database.records import ClaimedTask, Peer, SourceKind, TaskResult
+from flowworker.database.link import Limits, Links
+from flowworker.database.records import ClaimedTask, Peer, SourceKind, TaskResult, Verdict
 from flowworker.database.refusals import translated
 from flowworker.database.server_clock import ServerClock
 from flowworker.definition.flow import Flow
@@ -28,7 +28,7 @@ from flowworker.runtime.source import Claim, Finish, Recovery
 from flowworker.runtime.sources.claiming import ClaimLane, with_more_time
 from flowworker.runtime.sources.flow_recovery import FlowRecovery
 from flowworker.runtime.sources.flow_writer import FlowWriter
-from flowworker.runtime.sources.writing import write_all
+from flowworker.runtime.sources.writing import Batch, Written, write_all, write_kinds
 
 logger = logging.getLogger(__name__)
 
@@ -280,18 +280,30 @@ class FlowSource:
         for msg_id in (id_ for id_, treatment in treatments.items() if treatment.warn):
             logger.warning(FOREIGN_MESSAGE, self.queue_name, msg_id, self.queue_name, msg_id)
 
-    async def finish(self, results: Sequence[TaskResult]) -> Finish:
+    async def finish(self, results: Sequence[TaskResult], *, patience: Limits | None = None) -> Finish:
         """Write results behind the fence. See `Source.finish`."""
-        finish = await self._links.finish.run(lambda connection: self._finish(connection, results))
-        for result in results:
-            if self._handed.get(result.task.msg_id) == result.task.started_at:
-                del self._handed[result.task.msg_id]
+        link = self._links.finish if patience is None else self._links.aside
+
+        async def try_once(batch: Batch) -> Written:
+            return await link.run(lambda connection: self._write(connection, batch), limits=patience)
+
+        finish = await write_all(results, try_once, patient=patience is not None)
+        for receipt in finish.receipts:
+            task = receipt.result.task
+            if receipt.verdict is not Verdict.UNWRITTEN and self._handed.get(task.msg_id) == task.started_at:
+                del self._handed[task.msg_id]
         return finish
 
-    async def _finish(self, connection: Connection, results: Sequence[TaskResult]) -> Finish:
-        writer = FlowWriter(connection=connection, queue_name=self.queue_name, worker_id=self._worker_id)
-        receipts = await write_all(results, writer.write)
-        return Finish(receipts=receipts, ended_runs=await writer.ended_runs())
+    async def _write(self, connection: Connection, batch: Batch) -> Written:
+        writer = FlowWriter(
+            connection=connection,
+            queue_name=self.queue_name,
+            worker_id=self._worker_id,
+            skip_locked=batch.skip_locked,
+        )
+        written = await write_kinds(batch.entries, writer.write)
+        written.ended_runs = await writer.ended_runs()
+        return written
 
     async def extend(self, tasks: Sequence[ClaimedTask]) -> Collection[int]:
         """Prolong the visibility of tasks that run on. See `Source.extend`."""

@@ -5,14 +5,11 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
-import asyncpg
-
 from flowworker.database import flow_tasks, leases, queue_jobs
 from flowworker.database.capabilities import Capabilities, detect
 from flowworker.database.connection import Connection
-from flowworker.database.faults import is_unavailable
 from flowworker.database.leases import JobFence
-from flowworker.database.link import Links
+from flowworker.database.link import Limits, Links
 from flowworker.database.queue_jobs import ReadJob
 from flowworker.database.records import ClaimedTask, Failed, FailureKind, Peer, SourceKind, TaskResult
 from flowworker.database.refusals import translated
@@ -23,7 +20,7 @@ from flowworker.errors import UnknownQueueError, UnknownRunError
 from flowworker.runtime.source import Claim, Finish, Recovery
 from flowworker.runtime.sources.claiming import ClaimLane, with_more_time
 from flowworker.runtime.sources.queue_writer import QueueWriter
-from flowworker.runtime.sources.writing import write_all
+from flowworker.runtime.sources.writing import Batch, Written, write_all, write_kinds
 
 logger = logging.getLogger(__name__)
 
@@ -116,12 +113,10 @@ class QueueSource:
 
     async def _end_doomed(self, connection: Connection, doomed: Sequence[ReadJob]) -> None:
         """The jobs claimed with them must not wait for this: what cannot be written now comes back with its lease."""
-        try:
-            await self._write(connection, [burial_of(job, self._queue) for job in doomed])
-        except asyncpg.PostgresError as error:
-            if is_unavailable(error):
-                raise
-            logger.warning("queue %r: jobs past their crash budget could not be ended now: %s", self.slug, error)
+        burials = [burial_of(job, self._queue) for job in doomed]
+        finish = await write_all(burials, lambda batch: self._write(connection, batch), patient=False)
+        for left in finish.unsettled:
+            logger.warning("queue %r: a job past its crash budget could not be ended now: %s", self.slug, left.error)
 
     async def _park(self, connection: Connection) -> None:
         await leases.park(connection, self.slug, order="q.vt", reason=self._lane.unstick())
@@ -131,11 +126,16 @@ class QueueSource:
             self._features = await detect(connection)
         return self._features
 
-    async def finish(self, results: Sequence[TaskResult]) -> Finish:
+    async def finish(self, results: Sequence[TaskResult], *, patience: Limits | None = None) -> Finish:
         """Write results behind the fence. See `Source.finish`."""
-        return await self._links.finish.run(lambda connection: self._write(connection, results))
+        link = self._links.finish if patience is None else self._links.aside
 
-    async def _write(self, connection: Connection, results: Sequence[TaskResult]) -> Finish:
+        async def try_once(batch: Batch) -> Written:
+            return await link.run(lambda connection: self._write(connection, batch), limits=patience)
+
+        return await write_all(results, try_once, patient=patience is not None)
+
+    async def _write(self, connection: Connection, batch: Batch) -> Written:
         features = await self._known_features(connection)
         writer = QueueWriter(
             connection=connection,
@@ -143,8 +143,9 @@ class QueueSource:
             options=self._queue.options,
             worker_id=self._worker_id,
             has_last_read_at=features.last_read_at,
+            skip_locked=batch.skip_locked,
         )
-        return Finish(receipts=await write_all(results, writer.write))
+        return await write_kinds(batch.entries, writer.write)
 
     async def extend(self, tasks: Sequence[ClaimedTask]) -> Collection[int]:
         """Prolong the leases of jobs still held. See `Source.extend`."""

@@ -1,6 +1,6 @@
 -- Writes outputs behind the fence. The inner ORDER BY … OFFSET 0 makes the fenced rows be fetched, and locked, before
 -- the first call changes a run: pulled one by one, LockRows would skip the other rows of that run. The order keeps
--- overlapping batches from deadlocking.
+-- overlapping batches from deadlocking. `unless_locked` is nothing, or unless_locked.sql.
 WITH result AS (
     SELECT *
     FROM unnest($2::uuid[], $3::text[], $4::integer[], $5::integer[], $6::timestamptz[], $7::jsonb[])
@@ -18,7 +18,7 @@ fenced AS MATERIALIZED (
         AND t.attempts_count = result.attempt
         AND t.started_at = result.started_at
     ORDER BY result.run_id
-    FOR UPDATE OF r, t
+    FOR UPDATE OF r, t {unless_locked}
 )
 SELECT f.position::integer, done.status, done.error_message AS error, NULL::double precision AS retry_in, now() AS written_at
 FROM (SELECT * FROM fenced ORDER BY run_id, step_slug, task_index OFFSET 0) AS f

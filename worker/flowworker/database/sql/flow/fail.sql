@@ -23,7 +23,7 @@ fenced AS MATERIALIZED (
         AND t.attempts_count = result.attempt
         AND t.started_at = result.started_at
     ORDER BY result.run_id
-    FOR UPDATE OF r, t
+    FOR UPDATE OF r, t {unless_locked}
 ),
 exhausted AS (
     UPDATE pgflow.step_tasks AS t

@@ -17,7 +17,7 @@ fenced AS MATERIALIZED (
         AND t.attempts_count = result.attempt
         AND t.started_at = result.started_at
     ORDER BY result.run_id
-    FOR UPDATE OF r, t
+    FOR UPDATE OF r, t {unless_locked}
 ),
 queued AS (
     UPDATE pgflow.step_tasks AS t

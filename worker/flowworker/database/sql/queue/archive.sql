@@ -1,8 +1,9 @@
 -- Ends jobs: moves their rows to the archive, with what became of them in the headers. The fence is read_ct: a job that
 -- anyone has read since has a higher one. The delete locks as it goes: where it has to wait for a row, it checks the
 -- fence again on the row's newest version. The columns are named, because pgmq's versions differ in them.
+-- `unless_locked` is nothing, or unless_locked.sql.
 WITH result AS (
-    SELECT * FROM unnest($1::bigint[], $2::integer[], $3::jsonb[]) AS r(msg_id, read_ct, ours)
+    SELECT r.* FROM unnest($1::bigint[], $2::integer[], $3::jsonb[]) AS r(msg_id, read_ct, ours) {unless_locked}
 ),
 ended AS (
     DELETE FROM {queue_table} AS q

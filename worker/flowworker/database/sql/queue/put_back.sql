@@ -1,8 +1,9 @@
 -- Puts jobs back under the fence of read_ct, visible after a delay, and counts why in the headers. Where a job is
 -- visible at once, sleepers are woken on pgmq's own channel in the same transaction.
 WITH result AS (
-    SELECT *
+    SELECT r.*
     FROM unnest($1::bigint[], $2::integer[], $3::jsonb[], $4::double precision[]) AS r(msg_id, read_ct, ours, delay)
+    {unless_locked}
 ),
 fenced AS MATERIALIZED (
     SELECT q.msg_id, result.ours, result.delay

@@ -1,0 +1,2 @@
+-- Leaves out results whose run or task another transaction has locked.
+SKIP LOCKED

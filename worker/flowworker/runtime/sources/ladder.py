@@ -1,0 +1,49 @@
+"""What is written instead of an outcome that the database does not take: one rung down, and in the end nothing."""
+
+from dataclasses import replace
+from typing import assert_never
+
+from flowworker.database.records import Completed, Failed, FailureKind, Outcome, Released
+
+NO_WORDS = "the attempt failed, and the database took no text about it"
+
+
+def refused(words: str) -> str:
+    """How the database's words about a result are given to people."""
+    return f"the database refused it: {words}"
+
+
+def one_rung_down(outcome: Outcome, words: str) -> Outcome | None:
+    """The next best outcome to write, or None where there is none.
+
+    An output becomes a failed attempt. A failed attempt is told in ASCII, which every encoding of a database holds;
+    then it becomes a failure for good; then it is told without a word of its own.
+
+    Args:
+        outcome: what the database did not take.
+        words: what the database said.
+    """
+    match outcome:
+        case Completed(duration=duration):
+            message = f"the database refused the output: {words}"
+            return Failed(kind=FailureKind.OUTPUT, message=message, stacktrace=None, duration=duration)
+        case Failed() if not _is_ascii(outcome):
+            trace = None if outcome.stacktrace is None else _ascii(outcome.stacktrace)
+            return replace(outcome, message=_ascii(outcome.message), stacktrace=trace)
+        case Failed(final=False):
+            message = f"{outcome.message}\n(final, because the database refused another attempt: {_ascii(words)})"
+            return replace(outcome, message=message, stacktrace=None, retry_after=None, final=True)
+        case Failed() if outcome.message != NO_WORDS:
+            return replace(outcome, message=NO_WORDS, stacktrace=None)
+        case Failed() | Released():
+            return None
+        case _:
+            assert_never(outcome)
+
+
+def _is_ascii(outcome: Failed) -> bool:
+    return outcome.message.isascii() and (outcome.stacktrace is None or outcome.stacktrace.isascii())
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "backslashreplace").decode("ascii")
