@@ -45,10 +45,10 @@ def acknowledges_before_work() -> None:
 
 def ignores_the_attempt() -> None:
     """Completes whatever it once held, and does not care that it was declared dead."""
-    load = statements.load
+    fill = statements.fill
 
-    def load_without_fence(name: str) -> str:
-        text = load(name)
+    def fill_without_fence(name: str, **parts: str) -> str:
+        text = fill(name, **parts)
         return FENCE.sub("AND $1::uuid IS NOT NULL", text) if name == "flow/complete" else text
 
     async def live_on(self: Career, shift: Shift, reason: str) -> None:
@@ -57,7 +57,7 @@ def ignores_the_attempt() -> None:
     def keep(self: Executor, holding: Holding, reason: str) -> None:
         del self, holding, reason
 
-    flow_results.load = load_without_fence  # pyright: ignore
+    flow_results.fill = fill_without_fence  # pyright: ignore
     Career._be_reborn = live_on  # pyright: ignore
     Executor.supersede = keep
 

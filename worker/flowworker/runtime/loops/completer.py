@@ -13,6 +13,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from flowworker.database.connection import describe
 from flowworker.database.link import Limits
 from flowworker.database.records import Receipt, RunEnd, TaskResult, Verdict
 from flowworker.errors import FlowWorkerError
@@ -98,6 +99,7 @@ class Completer(Service):
         self._written.set()
         self._hurry = asyncio.Event()
         self._failures = 0
+        self._writes = 0
 
     @property
     def unwritten(self) -> int:
@@ -185,18 +187,16 @@ class Completer(Service):
     async def _write(self, batch: Sequence[Item]) -> None:
         finish = await self._finish(batch, None)
         left = self._settle(batch, finish)
-        lost: list[Item] = []
-        for item, unsettled in left:
-            if unsettled.trouble is Trouble.UNAVAILABLE:
-                lost.append(item)
-            else:
-                self._admit(item, unsettled)
-        if any(unsettled.trouble is Trouble.SLOW for _, unsettled in left):
+        lost = [item for item, unsettled in left if unsettled.trouble is Trouble.UNAVAILABLE]
+        aside = [(item, unsettled) for item, unsettled in left if unsettled.trouble is not Trouble.UNAVAILABLE]
+        self._tell(aside)
+        for item, unsettled in aside:
+            self._admit(item, unsettled)
+        if any(unsettled.trouble is Trouble.SLOW for _, unsettled in aside):
             self._sizes.shrink(len(batch))
         if lost:
-            await self._wait(
-                next(one.error for one in finish.unsettled if one.trouble is Trouble.UNAVAILABLE), len(lost)
-            )
+            errors = (one.error for one in finish.unsettled if one.trouble is Trouble.UNAVAILABLE)
+            await self._wait(next(errors), len(lost))
             self._keep(lost)
         else:
             self._failures = 0
@@ -208,9 +208,11 @@ class Completer(Service):
         connection. Then the batch shrinks, others go first, and what fails while others do not is the culprit.
         """
         for item in lost:
+            item.written_then = self._writes if item.lost == 0 else item.written_then
             item.lost += 1
         (culprit, *others) = lost
-        if not others and culprit.lost > max(self._failures, MOST_LOST):
+        if not others and culprit.lost > MOST_LOST and self._writes > culprit.written_then:
+            culprit.written_then = self._writes
             self._admit(culprit, Unsettled(result=culprit.result, trouble=Trouble.SLOW, error=NO_ANSWER, alone=True))
         elif self._failures > MOST_LOST:
             self._sizes.shrink(len(lost))
@@ -220,7 +222,6 @@ class Completer(Service):
         self._arrived.set()
 
     def _admit(self, item: Item, unsettled: Unsettled) -> None:
-        self._tell_trouble(item, unsettled)
         self._leave(item)
         if unsettled.trouble is not Trouble.LOCKED and unsettled.alone:
             self._isolate(item, unsettled.error)
@@ -246,13 +247,22 @@ class Completer(Service):
         held_up: list[Item] = []
         failed: list[Item] = []
         for item, unsettled in left:
-            if unsettled.trouble in (Trouble.LOCKED, Trouble.UNAVAILABLE):
+            if unsettled.trouble is Trouble.UNAVAILABLE and self._answers_others(attempt, item):
+                self._isolate(item, NO_ANSWER)
+            elif unsettled.trouble in (Trouble.LOCKED, Trouble.UNAVAILABLE):
                 held_up.append(item)
             elif unsettled.alone:
                 self._isolate(item, unsettled.error)
             else:
                 failed.append(item)
         self._conclude(attempt, written=len(left) < len(attempt.items), held_up=held_up, failed=failed)
+
+    def _answers_others(self, attempt: Attempt, item: Item) -> bool:
+        """Whether others were written since this one lost its connection before, alone: then it is no outage."""
+        proven = len(attempt.items) == 1 and item.lost > MOST_LOST and self._writes > item.written_then
+        item.lost += 1
+        item.written_then = self._writes
+        return proven
 
     def _conclude(self, attempt: Attempt, *, written: bool, held_up: list[Item], failed: list[Item]) -> None:
         now = self._clock()
@@ -293,7 +303,7 @@ class Completer(Service):
         except Exception as error:
             level = logging.ERROR if patience is None else logging.DEBUG
             logger.log(level, "%s could not write %d results", self._worker_name, len(batch), exc_info=error)
-            trouble, text = Trouble.UNKNOWN, str(error)
+            trouble, text = Trouble.UNKNOWN, describe(error)
         alone = len(batch) == 1
         return Finish(
             receipts=(),
@@ -312,6 +322,7 @@ class Completer(Service):
             elif self._unsettled.get(id(item.holding)) is item:
                 left.append((item, unsettled[key]))
         if finish.receipts:
+            self._writes += 1
             self._sizes.grow()
         for one in {one.error for one in finish.unsettled}:
             self._on_error(one)
@@ -336,13 +347,13 @@ class Completer(Service):
         self._on_aside(item.holding, True)
         self._set_aside.set()
 
-    def _tell_trouble(self, item: Item, unsettled: Unsettled) -> None:
-        known = self._quarantine.holds(item.group)
-        logger.log(
-            logging.DEBUG if known else logging.WARNING,
-            "%s sets the result of %s %s aside, because it is %s: %s",
-            self._worker_name, item.result.task.step_slug, item.result.task.msg_id, unsettled.trouble, unsettled.error,
-        )  # fmt: skip
+    def _tell(self, aside: Sequence[tuple[Item, Unsettled]]) -> None:
+        if aside:
+            troubles = sorted({str(unsettled.trouble) for _, unsettled in aside})
+            logger.warning(
+                "%s sets %d results aside (%s), and tries them apart from the others: %s",
+                self._worker_name, len(aside), ", ".join(troubles), aside[0][1].error,
+            )  # fmt: skip
 
     async def _wait(self, error: str, count: int) -> None:
         self._failures += 1

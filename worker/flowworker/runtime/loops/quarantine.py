@@ -50,6 +50,8 @@ class Item:
 
     lost: int = 0
     """How often the connection was lost while it was being written."""
+    written_then: int = 0
+    """Writes of others that had worked when that happened."""
 
     @property
     def group(self) -> LockGroup:

@@ -38,7 +38,7 @@ MOST_FRUITLESS = 8
 """Statements in a row that write nothing because of an error of a kind we do not know: then it is not one result's
 fault. Where it is, halving alternates with success."""
 
-UNENCODABLE = (TypeError, ValueError)
+UNENCODABLE = (TypeError, ValueError, OverflowError)
 """What encoding a value raises on our side, orjson's errors included."""
 
 
