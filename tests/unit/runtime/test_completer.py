@@ -117,7 +117,7 @@ async def test_a_locked_run_leaves_the_fast_lane_with_all_that_comes_after() -> 
     assert lanes.lane(aside=False) == [[1, 2, 3], [5]]
     assert lanes.written == [3, 5]
     assert lanes.completer.unwritten == 3
-    assert lanes.completer.oldest_unwritten == 2
+    assert lanes.completer.oldest_unwritten == 0
     assert await lanes.completer.flush(100)
     assert lanes.told_at[-1] < 60 + 5
     assert all(trial is None or trial.lock <= LONGEST_LOCK for trial in lanes.source.patience)

@@ -53,7 +53,13 @@ def wish_in(error: BaseException) -> BaseException:
     members = list(_members(group))
     fails = [member for member in members if isinstance(member, Fail)]
     retries = [member for member in members if isinstance(member, Retry)]
-    return next(iter(fails), max(retries, key=lambda retry: retry.after, default=group))
+    return next(iter(fails), max(retries, key=_wait_of, default=group))
+
+
+def _wait_of(retry: Retry) -> float:
+    """A subclass may leave `after` out, or out of shape; that is said where the failure is described."""
+    after: object = getattr(retry, "after", None)
+    return after if isinstance(after, int | float) else 0.0
 
 
 def _members(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

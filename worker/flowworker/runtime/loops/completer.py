@@ -108,9 +108,8 @@ class Completer(Service):
 
     @property
     def oldest_unwritten(self) -> float | None:
-        """Seconds since the oldest of them arrived; None where there is none. Safe in any thread."""
-        oldest = self._oldest
-        return None if oldest is None else self._clock() - oldest
+        """Monotonic seconds at which the oldest of them arrived; None where there is none. Safe in any thread."""
+        return self._oldest
 
     def submit(self, holding: Holding, result: TaskResult) -> None:
         """Take a result; it is written soon."""
