@@ -62,8 +62,8 @@ def event_list() -> str:
         "Events",
         "Everything that happens in a worker is one frozen dataclass of `flowworker.telemetry.events`, handed to",
         "every subscriber of the worker's `EventStream`. Logs, metrics and traces are subscribers; any callable",
-        "can be one, synchronous or asynchronous. A subscriber that raises is logged and hurts nobody. Durations",
-        "are seconds.\n",
+        "can be one, synchronous or asynchronous; [its rules](../how-to/embed-a-worker.md#listen-to-what-happens).",
+        "Durations are seconds.\n",
         *table(("Event", "In the Elixir workers", "Meaning"), mapping),
         *(line for kind in kinds for line in _details(kind)),
     )

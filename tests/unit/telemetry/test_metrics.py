@@ -37,7 +37,13 @@ class Scrape:
     def __init__(self, *workers: WorkerGauges) -> None:
         self.registry = CollectorRegistry()
         self.workers = list(workers)
-        self.count = MetricsSubscriber(self.registry, lambda: self.workers, clock=lambda: NOON + timedelta(seconds=7))
+        self.dropped: dict[str, int] = {}
+        self.count = MetricsSubscriber(
+            self.registry,
+            lambda: self.workers,
+            dropped=lambda: self.dropped,
+            clock=lambda: NOON + timedelta(seconds=7),
+        )
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(name, labels)
@@ -196,6 +202,12 @@ def test_version_and_start_of_the_process_are_shown(scrape: Scrape) -> None:
     text = generate_latest(scrape.registry).decode()
     assert 'flowworker_build_info{version="' in text
     assert "process_start_time_seconds" in text
+
+
+def test_events_dropped_for_a_subscriber_are_shown_under_its_name(scrape: Scrape) -> None:
+    assert scrape.value("flowworker_events_dropped_total", subscriber="audit.send") is None
+    scrape.dropped["audit.send"] = 7
+    assert scrape.value("flowworker_events_dropped_total", subscriber="audit.send") == 7
 
 
 def test_two_registries_count_apart() -> None:

@@ -62,7 +62,9 @@ async def serve(workloads: Sequence[Workload], settings: Settings) -> Exit:
     pool = make_pool(workloads, settings, events)
     registry = CollectorRegistry()
     events.subscribe(LogSubscriber())
-    events.subscribe(MetricsSubscriber(registry, lambda: [gauges(state) for state in pool.states()]))
+    events.subscribe(
+        MetricsSubscriber(registry, lambda: [gauges(state) for state in pool.states()], dropped=lambda: events.dropped)
+    )
     try:
         with stop_on_signals(pool), _traces(settings, events), _probes(settings, pool, registry):
             return await _run(pool)

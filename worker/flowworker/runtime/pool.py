@@ -10,7 +10,7 @@ from typing import Self, TypedDict, Unpack
 from uuid import UUID
 
 from flowworker.database.link import Dsn
-from flowworker.errors import UsageError
+from flowworker.errors import InternalError, UsageError
 from flowworker.runtime.backoff import backoff
 from flowworker.runtime.exits import Exit, SlotsExhaustedError, asked_for, caused_by, worst
 from flowworker.runtime.host import Host
@@ -37,6 +37,10 @@ class WorkerArguments(TypedDict, total=False):
     when_drained: str
     start_timeout: float
     compile: str
+
+
+class KeeperEndedError(InternalError):
+    """What keeps a place of a pool filled has failed; the pool stops instead of running unwatched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,13 +257,23 @@ class WorkerPool:
         pending = set(self._keepers)
         while pending:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-            if any(isinstance(task.result().error, SlotsExhaustedError) for task in done):
+            if any(isinstance(_end_of(keeper).error, SlotsExhaustedError | KeeperEndedError) for keeper in done):
                 self._stopping.set()
                 await asyncio.gather(*(worker.stop() for worker in self.workers))
-        await self._leave(worst(task.result() for task in self._keepers))
+        await self._leave(worst(map(_end_of, self._keepers)))
 
     async def _leave(self, end: Exit) -> None:
         self._exit = end
-        await self._host.leave()
-        release_name(self._name)
-        self._stopped.set()
+        try:
+            await self._host.leave()
+        finally:
+            release_name(self._name)
+            self._stopped.set()
+
+
+def _end_of(keeper: "asyncio.Task[Exit]") -> Exit:
+    """How a place ended. A keeper that failed itself watches its worker no more, so the pool has to end."""
+    if not keeper.cancelled() and keeper.exception() is None:
+        return keeper.result()
+    cause = "it was cancelled from outside" if keeper.cancelled() else repr(keeper.exception())
+    return caused_by(KeeperEndedError(f"{keeper.get_name()} ended: {cause}"))

@@ -37,7 +37,9 @@ def stop_on_signals(target: Stoppable) -> Generator[None]:
         _Blocks.signalled_at = time.monotonic()
         immediately = bool(stops)
         logger.info("%s: %s", number.name, "stopping at once" if immediately else "stopping, a second one hurries")
-        stops.append(loop.create_task(target.stop(immediately=immediately), name=f"stop by {number.name}"))
+        stop = loop.create_task(target.stop(immediately=immediately), name=f"stop by {number.name}")
+        stop.add_done_callback(_report)
+        stops.append(stop)
 
     handled = [
         number for number in STOP_SIGNALS if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN
@@ -88,3 +90,8 @@ class _Blocks:
 
 
 copies_begin_afresh(lambda: _Blocks.open > 0)
+
+
+def _report(stop: "asyncio.Task[None]") -> None:
+    if not stop.cancelled() and (error := stop.exception()) is not None:
+        logger.error("%s failed", stop.get_name(), exc_info=error)

@@ -107,6 +107,12 @@ TASKS_RECOVERED = CounterSpec(
     help="Tasks taken from dead workers. `result`: released, or failed when past the crash budget.",
     labels=(*WORK, "result"),
 )
+EVENTS_DROPPED = CounterSpec(
+    name="flowworker_events_dropped_total",
+    help="Events an asynchronous subscriber was not given because too many of its calls were pending. `subscriber`: "
+    "where it is defined.",
+    labels=("subscriber",),
+)
 IN_FLIGHT = GaugeSpec(
     name="flowworker_tasks_in_flight", help="Tasks claimed and not finished, all workers of the process.", labels=WORK
 )
@@ -156,6 +162,7 @@ METRICS: tuple[MetricSpec, ...] = (
     DATABASE_LOST,
     WORKERS_LOST,
     TASKS_RECOVERED,
+    EVENTS_DROPPED,
     IN_FLIGHT,
     SLOTS,
     WORKERS,

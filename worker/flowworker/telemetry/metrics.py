@@ -4,7 +4,7 @@ Children are bound once for each step, queue or connection, so a counted event c
 increment. A scrape runs in the probe's thread and reads only what the callable given returns.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -17,6 +17,7 @@ from flowworker.database.records import ClaimedTask, RunStatus
 from flowworker.telemetry import events
 from flowworker.telemetry import metric_list as listed
 from flowworker.telemetry.events import Event, WorkerInfo
+from flowworker.telemetry.stream_counters import DroppedEventsCollector
 from flowworker.telemetry.worker_gauges import WorkerGauges, WorkersCollector
 
 CONNECTIONS = ("claim", "finish", "beat", "pulse")
@@ -33,6 +34,7 @@ class MetricsSubscriber:
         registry: CollectorRegistry,
         workers: Callable[[], Sequence[WorkerGauges]] = tuple,
         *,
+        dropped: Callable[[], Mapping[str, int]] = dict[str, int],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Register every metric.
@@ -40,6 +42,7 @@ class MetricsSubscriber:
         Args:
             registry: where the metrics go; one subscriber per registry.
             workers: called by every scrape, from another thread, for the gauges. Must not wait for the event loop.
+            dropped: the stream's `dropped`, called by every scrape likewise.
             clock: the wall clock, compared with the enqueueing time of a queue's jobs.
 
         Raises:
@@ -50,6 +53,7 @@ class MetricsSubscriber:
         self._runs = _RunMetrics(registry)
         self._trouble = _TroubleMetrics(registry)
         registry.register(WorkersCollector(workers))
+        registry.register(DroppedEventsCollector(dropped))
         ProcessCollector(registry=registry)
         listed.BUILD_INFO.on(registry).labels(version("flowworker")).set(1)
 

@@ -69,7 +69,7 @@ class Executor:
         context.run(self._on_start, holding)  # subscribers may set variables for the handler
         try:
             execution = self._start(holding, self._router(holding.task), context)
-        except BaseException as error:  # noqa: BLE001 - a payload that fits no handler, a thread that cannot start, …
+        except BaseException as error:  # noqa: BLE001 - a payload that fits no handler, a thread that cannot start
             failed = describe_failure(error, duration=self._clock() - began)
             self._on_result(holding, TaskResult(task=holding.task, outcome=failed))
             self._vacate(holding)

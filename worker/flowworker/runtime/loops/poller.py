@@ -78,7 +78,6 @@ class Poller(Service):
         self._randomness = randomness
         self._failures = 0
         self._failing_since: float | None = None
-        self._stopping = False
         self._kicked = asyncio.Event()
         self.last_claim: float | None = None
         """Monotonic seconds of the last claim that was answered; None before the first."""
