@@ -16,6 +16,7 @@ from flowworker.probes import Health, ProbeServer
 from flowworker.runtime.exits import Exit, caused_by
 from flowworker.runtime.host import Host
 from flowworker.runtime.lifecycle import Lifecycle
+from flowworker.runtime.malloc import MemoryTrimmer, system_trim
 from flowworker.runtime.options import Identity
 from flowworker.runtime.pool import WorkerArguments, WorkerPool
 from flowworker.runtime.signals import stop_on_signals
@@ -62,6 +63,7 @@ async def serve(workloads: Sequence[Workload], settings: Settings) -> Exit:
     pool = make_pool(workloads, settings, events)
     registry = CollectorRegistry()
     events.subscribe(LogSubscriber())
+    events.subscribe(MemoryTrimmer(system_trim()))
     events.subscribe(
         MetricsSubscriber(registry, lambda: [gauges(state) for state in pool.states()], dropped=lambda: events.dropped)
     )

@@ -1,0 +1,63 @@
+"""What a worker process keeps of large inputs once it is idle again."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from tests.integration.runtime.conftest import World, until, until_true
+from tests.integration.runtime.large_inputs import large
+
+RUNS = 80
+SIZE = 8 * 1024 * 1024
+IDLE_LIMIT = 120
+"""MiB; a worker that has served nothing yet takes about 50."""
+PATIENCE = 300.0
+"""Seconds for all runs, on a busy machine."""
+SOON = 30.0
+"""Seconds from the last run to the memory of an idle worker."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+async def test_a_worker_that_has_served_80_inputs_of_8_mb_is_small_again_when_idle(world: World) -> None:
+    await world.create(large)
+    async with worker_process(world.database.worker_dsn) as pid:
+        await world.owner.execute(
+            "SELECT pgflow.start_flow('large', jsonb_build_object('text', repeat('x', $1)))"
+            "FROM generate_series(1, $2::integer)",
+            SIZE, RUNS,
+        )  # fmt: skip
+        await until(lambda: all_completed(world), patience=PATIENCE)
+        await until_true(lambda: resident(pid) <= IDLE_LIMIT, patience=SOON)
+
+
+async def all_completed(world: World) -> bool:
+    """Whether every run has ended well."""
+    statement = "SELECT count(*) FROM pgflow.runs WHERE status = 'completed' AND (output ->> 'twice')::integer = $1"
+    return bool(await world.owner.fetchval(statement, 2 * SIZE) == RUNS)
+
+
+def resident(pid: int) -> int:
+    """MiB of memory that a process holds."""
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS:")]
+    return int(line.split()[1]) // 1024
+
+
+@asynccontextmanager
+async def worker_process(dsn: str) -> AsyncGenerator[int]:
+    """`flowworker run` as a user starts it; gives its process id."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "flowworker.cli", "run", "tests.integration.runtime.large_inputs:large",
+        env={**os.environ, "FLOWWORKER_DATABASE_URL": dsn},
+    )  # fmt: skip
+    try:
+        yield process.pid
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        assert await process.wait() == 0
