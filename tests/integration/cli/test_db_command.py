@@ -27,6 +27,21 @@ async def test_install_of_our_schema_alone(empty_database: Database, cli: Cli) -
     assert [component["action"] for component in report["components"]] == ["installed", "skipped", "skipped", "skipped"]
 
 
+async def test_what_is_announced_about_runs_is_chosen_at_the_install_and_shown(
+    empty_database: Database, cli: Cli
+) -> None:
+    owner = Cli(folder=cli.folder, dsn=empty_database.dsn)
+    await owner("db", "install")
+    assert "realtime:   our stand-in, announces: ends\n" in (await owner("db", "status")).out
+    switched = await owner("db", "install", "--run-events", "none")
+    assert "realtime    updated  our stand-in, announces: none" in switched.out
+    assert "realtime:   our stand-in, announces: none\n" in (await owner("db", "status")).out
+    assert (await owner("db", "status", "-o", "json")).json["capabilities"]["run_events"] == "none"
+    refused = await owner("db", "install", "--only", "flowworker", "--run-events", "all")
+    assert refused.code == 64
+    assert "--run-events" in refused.err
+
+
 async def test_install_without_rights_ends_with_77(empty_database: Database, cli: Cli) -> None:
     answer = await Cli(folder=cli.folder, dsn=empty_database.worker_dsn)("db", "install")
     assert answer.code == 77

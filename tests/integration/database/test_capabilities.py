@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 from tests.conftest import Database
 
+from flowworker.database.announcements import RunEventScope
 from flowworker.database.capabilities import Capabilities, InputRouting, detect
 from flowworker.database.connection import Connection, connect
 
@@ -87,7 +88,7 @@ async def test_an_empty_database_has_nothing(empty_database: Database) -> None:
 async def test_our_schema_and_realtime_stub_are_recognised(database: Database) -> None:
     found = await capabilities_of(database.worker_dsn)
     assert found.own_schema
-    assert found.realtime_stub
+    assert found.run_events is RunEventScope.ENDS
     assert found.pgmq_extension is None
 
 
@@ -98,7 +99,7 @@ async def test_a_real_realtime_is_told_from_the_stub(database: Database, owner: 
     )
     found = await capabilities_of(database.dsn)
     assert found.realtime
-    assert not found.realtime_stub
+    assert found.run_events is None
 
 
 async def test_a_read_only_server_is_seen(database: Database) -> None:

@@ -145,7 +145,7 @@ async def test_a_real_realtime_is_kept(empty: Connection) -> None:
     """)
     report = await install(empty)
     assert (report.action(REALTIME), report.action(PGFLOW)) == (Action.KEPT, Action.INSTALLED)
-    assert not (await detect(empty)).realtime_stub
+    assert (await detect(empty)).run_events is None
 
 
 async def test_our_own_schema_is_brought_up_to_date_when_its_file_changed(empty: Connection) -> None:

@@ -1,4 +1,4 @@
-"""Background loops: every end that nobody asked for is a crash with a reason."""
+"""Background loops: every end that `stop` did not ask for is a crash with a reason."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -10,6 +10,7 @@ from flowworker.cli import doctor
 from flowworker.cli.db_view import status_text
 from flowworker.cli.options import Dsn, DsnFile, OutputOption, with_connection
 from flowworker.cli.output import Column, Output, as_json, say, show
+from flowworker.database.announcements import RunEventScope
 from flowworker.database.connection import Connection
 from flowworker.database.grants import Profile, grant
 from flowworker.database.install import ComponentReport, install
@@ -52,6 +53,14 @@ def install_(
         ),
     ] = None,
     only: Annotated[Only | None, typer.Option("--only", help="Install nothing but our own schema.")] = None,
+    run_events: Annotated[
+        RunEventScope | None,
+        typer.Option(
+            "--run-events",
+            help="What is announced on a plain PostgreSQL, which slows down the start of runs: nothing, the ends of "
+            "runs, or all changes. Without it the choice of before stays, at first `ends`.",
+        ),
+    ] = None,
     output: OutputOption = Output.TABLE,
     dsn: Dsn = None,
     database_file: DsnFile = None,
@@ -62,7 +71,7 @@ def install_(
     """
 
     async def work(connection: Connection) -> None:
-        report = await install(connection, only=None if only is None else Component(only))
+        report = await install(connection, only=None if only is None else Component(only), run_events=run_events)
         roles = {Profile.WORKER: role, Profile.CLIENT: client_role}
         statements = [
             statement

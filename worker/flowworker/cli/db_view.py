@@ -56,7 +56,7 @@ def _pgflow(found: Capabilities) -> str:
 def _realtime(found: Capabilities) -> str:
     if not found.realtime:
         return "missing"
-    return "our stand-in, notifies channel pgflow" if found.realtime_stub else "its own"
+    return "its own" if found.run_events is None else f"our stand-in, announces: {found.run_events}"
 
 
 def _rights(found: Capabilities) -> Iterator[str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from flowworker.database.announcements import RunEventScope, scope_of
 from flowworker.database.connection import Connection
 from flowworker.database.statements import load
 
@@ -80,8 +81,8 @@ class Capabilities:
 
     realtime: bool
     """realtime.send exists, real or stub."""
-    realtime_stub: bool
-    """realtime.send is ours: it notifies the channel `pgflow`."""
+    run_events: RunEventScope | None
+    """What our stand-in for realtime.send announces on channel `pgflow`; None where it is missing or not ours."""
     cron: bool
     """A real pg_cron, so that pgflow's own jobs run."""
     own_columns: AbstractSet[str]
@@ -148,4 +149,5 @@ async def detect(connection: Connection) -> Capabilities:
     assert row is not None
     values: dict[str, Any] = dict(row)
     own_columns = frozenset[str](values.pop("own_columns"))
-    return Capabilities(own_columns=own_columns, **values)
+    run_events = scope_of(values.pop("realtime_source"))
+    return Capabilities(own_columns=own_columns, run_events=run_events, **values)

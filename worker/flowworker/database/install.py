@@ -8,15 +8,17 @@ installation that somebody else made is recognised by what it contains, never by
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 import asyncpg
 
+from flowworker.database.announcements import DEFAULT_SCOPE, RunEventScope, chosen_scope
 from flowworker.database.connection import CONNECTION_LOST, Connection, describe
 from flowworker.database.identifiers import quote
 from flowworker.database.inventory import Inventory, refuse_unknown
 from flowworker.database.packaged import Component, PackagedFile, packaged_files, packaged_version
 from flowworker.database.statements import load
-from flowworker.errors import DatabaseUnavailableError, MissingRightsError
+from flowworker.errors import DatabaseUnavailableError, MissingRightsError, UsageError
 
 ADVISORY_LOCK = 0x666C6F77
 """Key of the advisory lock that installers hold while they apply a file."""
@@ -56,42 +58,49 @@ def next_file(inventory: Inventory, packaged: Sequence[PackagedFile]) -> Package
     return next((file for file in packaged if _is_missing(file, inventory)), None)
 
 
-async def install(connection: Connection, *, only: Component | None = None) -> InstallReport:
+async def install(
+    connection: Connection, *, only: Component | None = None, run_events: RunEventScope | None = None
+) -> InstallReport:
     """Install what is missing; calling it again, or twice at the same time, changes nothing.
 
     Args:
         connection: of a role that may create schemas in this database. Not inside a transaction.
         only: restricts the installation to one component; `Component.FLOWWORKER` is the useful one.
+        run_events: what our stand-in for realtime.send announces from now on; None keeps what was chosen before, and
+            announces the ends of runs where nothing was. A realtime.send that is not ours is never changed.
 
     Raises:
         UnsupportedSchemaError: something is there that we do not recognise; nothing was changed.
         MissingRightsError: the role may not create schemas here, or does not own what is there.
         DatabaseUnavailableError: the server takes no writes, or the connection broke; calling again goes on.
-        UsageError: the packaged SQL is missing.
+        UsageError: the packaged SQL is missing, or `only` leaves out what `run_events` is about.
     """
-    packaged = [file for file in packaged_files() if only in (None, file.component)]
+    if run_events is not None and only not in (None, Component.REALTIME):
+        raise UsageError(f"what is announced about runs is no part of {only}: leave out one of --only and --run-events")
     before, applied = None, list[PackagedFile]()
     while True:
         try:
-            inventory, file = await _apply_next(connection, packaged, only)
+            inventory, file = await _apply_next(connection, only, run_events)
         except CONNECTION_LOST as error:
             raise DatabaseUnavailableError(
                 f"the connection broke during the installation: {describe(error)}. Run it again: it goes on from there."
             ) from error
         before = before or inventory
         if file is None:
-            return InstallReport(components=[_report(component, before, applied, only) for component in Component])
+            report = partial(_report, before=before, after=inventory, applied=applied, only=only)
+            return InstallReport(components=[report(component) for component in Component])
         applied.append(file)
 
 
 async def _apply_next(
-    connection: Connection, packaged: Sequence[PackagedFile], only: Component | None
+    connection: Connection, only: Component | None, run_events: RunEventScope | None
 ) -> tuple[Inventory, PackagedFile | None]:
     async with connection.transaction(isolation="read_committed"):
         await connection.execute("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
         inventory = await read_inventory(connection)
         refuse_unknown(inventory, only)
-        file = next_file(inventory, packaged)
+        scope = run_events or chosen_scope(inventory.realtime_source) or DEFAULT_SCOPE
+        file = next_file(inventory, [file for file in packaged_files(scope) if only in (None, file.component)])
         if file is not None:
             try:
                 await connection.execute(file.sql)
@@ -113,6 +122,7 @@ async def read_inventory(connection: Connection) -> Inventory:
         server_version=row["server_version"],
         read_only=row["read_only"],
         pgmq_extension=row["pgmq_extension"],
+        realtime_source=row["realtime_source"],
         columns=columns,
         functions=frozenset[str](row["functions"]),
         ledger={(entry["component"], entry["name"]): entry["checksum"] for entry in ledger},
@@ -127,14 +137,18 @@ def _is_missing(file: PackagedFile, inventory: Inventory) -> bool:
         case Component.PGMQ:
             return not inventory.has_pgmq
         case Component.REALTIME:
-            return not inventory.has_realtime or noted not in (None, file.checksum)
+            if not inventory.has_realtime:
+                return True
+            other = inventory.run_events is not chosen_scope(file.sql) or noted not in (None, file.checksum)
+            return inventory.run_events is not None and other
         case Component.PGFLOW:
             return noted is None and not inventory.has_pgflow
 
 
 def _report(
-    component: Component, before: Inventory, applied: Sequence[PackagedFile], only: Component | None
-) -> ComponentReport:
+    component: Component, *, before: Inventory, after: Inventory, applied: Sequence[PackagedFile],
+    only: Component | None,
+) -> ComponentReport:  # fmt: skip
     count = sum(file.component is component for file in applied)
     action, detail = Action.KEPT, before.describe(component)
     if only not in (None, component):
@@ -142,6 +156,8 @@ def _report(
     elif count:
         action = Action.UPDATED if before.has(component) else Action.INSTALLED
         detail = f"{packaged_version(component)}, {count} file{'s' if count > 1 else ''} applied"
+        if component is Component.REALTIME:
+            detail = f"our stand-in, announces: {after.run_events}"
     return ComponentReport(component=component, action=action, detail=detail)
 
 

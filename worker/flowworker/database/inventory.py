@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
+from flowworker.database.announcements import RunEventScope, scope_of
 from flowworker.database.packaged import Component
 from flowworker.errors import DatabaseUnavailableError, UnsupportedSchemaError
 
@@ -37,6 +38,8 @@ class Inventory:
     """`schema.table.column`, also of views and composite types; queue tables are left out."""
     functions: AbstractSet[str]
     """`schema.name(argument types)`."""
+    realtime_source: str | None
+    """Text of realtime.send; None where it is missing."""
     ledger: Mapping[tuple[str, str], str]
     """(component, file name) -> checksum."""
 
@@ -49,6 +52,11 @@ class Inventory:
     def has_realtime(self) -> bool:
         """Whether the function exists that pgflow announces every change with."""
         return "realtime.send(jsonb, text, text, boolean)" in self.functions
+
+    @property
+    def run_events(self) -> RunEventScope | None:
+        """What our stand-in for that function announces; None where it is missing or not ours."""
+        return scope_of(self.realtime_source)
 
     @property
     def has_pgflow(self) -> bool:
@@ -71,6 +79,9 @@ class Inventory:
         """Where a component that is kept came from."""
         if component is Component.PGMQ and self.pgmq_extension is not None:
             return f"extension {self.pgmq_extension}"
+        if component is Component.REALTIME and self.has_realtime:
+            scope = self.run_events
+            return "not ours, so left alone" if scope is None else f"our stand-in, announces: {scope}"
         ours = any(noted == component for noted, _ in self.ledger)
         return "installed by flowworker earlier" if ours else "installed by somebody else"
 

@@ -9,7 +9,11 @@ from importlib.metadata import version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
+from flowworker.database.announcements import DEFAULT_SCOPE, RunEventScope
 from flowworker.errors import UsageError
+
+REALTIME_NAME = "realtime_stub.sql"
+"""How the ledger calls the stand-in, whatever it announces: each choice takes the place of the one before."""
 
 
 class Component(StrEnum):
@@ -33,8 +37,11 @@ class PackagedFile:
 
 
 @cache
-def packaged_files() -> tuple[PackagedFile, ...]:
+def packaged_files(run_events: RunEventScope = DEFAULT_SCOPE) -> tuple[PackagedFile, ...]:
     """Every file in the order of installation; ours first, because it holds the ledger.
+
+    Args:
+        run_events: what the stand-in for realtime.send announces.
 
     Raises:
         UsageError: pgmq's and pgflow's SQL was never fetched.
@@ -47,7 +54,7 @@ def packaged_files() -> tuple[PackagedFile, ...]:
     return (
         _read(Component.FLOWWORKER, ours / "flowworker.sql"),
         _read(Component.PGMQ, upstream / "pgmq" / "pgmq.sql"),
-        _read(Component.REALTIME, ours / "realtime_stub.sql"),
+        _read(Component.REALTIME, ours / f"realtime_{run_events}.sql", name=REALTIME_NAME),
         *(_read(Component.PGFLOW, entry) for entry in migrations if entry.name.endswith(".sql")),
     )
 
@@ -62,14 +69,14 @@ def packaged_version(component: Component) -> str:
         case Component.FLOWWORKER:
             return version("flowworker")
         case Component.REALTIME:
-            return "a stub that notifies channel pgflow"
+            return "our stand-in"
 
 
-def _read(component: Component, entry: Traversable) -> PackagedFile:
+def _read(component: Component, entry: Traversable, *, name: str | None = None) -> PackagedFile:
     text = entry.read_text()
     # pgmq is installed from its SQL: where it is no extension there is nothing to create, and where it is one it is
     # already there.
     sql = "\n".join(line for line in text.splitlines() if not line.startswith("CREATE EXTENSION"))
     return PackagedFile(
-        component=component, name=entry.name, sql=sql, checksum=hashlib.sha256(text.encode()).hexdigest()
+        component=component, name=name or entry.name, sql=sql, checksum=hashlib.sha256(text.encode()).hexdigest()
     )

@@ -1,7 +1,8 @@
-"""Hearing about runs as they move, so that whoever waits for one need not ask so often.
+"""Hearing about runs as they move, so that who waits for one need not ask so often.
 
-On a plain PostgreSQL our stand-in for `realtime.send` notifies channel `pgflow`. With Supabase's own realtime, or
-through a transaction pooler, nothing is heard: the waiter's own questions still find out, only later.
+On a plain PostgreSQL our stand-in for `realtime.send` notifies channel `pgflow`, of the ends of runs or of all changes
+(`flowworker.database.announcements`). Where it announces nothing, with Supabase's own realtime, and through a
+transaction pooler, nothing is heard: the waiter's own questions still find out, only later.
 """
 
 import asyncio

@@ -53,7 +53,7 @@ SELECT
     (SELECT coalesce(max(pronargs), 0) FROM found_function WHERE name = 'pgflow.ensure_flow_compiled') AS ensure_compiled_arity,
     EXISTS (SELECT FROM found_function WHERE name = 'pgflow.set_vt_batch') AS flow_set_vt_batch,
     EXISTS (SELECT FROM found_function WHERE name = 'realtime.send') AS realtime,
-    EXISTS (SELECT FROM found_function WHERE name = 'realtime.send' AND prosrc LIKE '%pg_notify(''pgflow''%') AS realtime_stub,
+    (SELECT prosrc FROM found_function WHERE signature = 'realtime.send(jsonb, text, text, boolean)') AS realtime_source,
     EXISTS (
         SELECT FROM found_table t JOIN pg_extension e ON e.extname = 'pg_cron' WHERE t.name = 'cron.job'
     ) AS cron,

@@ -5,6 +5,12 @@ SELECT
     current_setting('server_version_num')::integer AS server_version,
     pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' AS read_only,
     (SELECT extversion FROM pg_extension WHERE extname = 'pgmq') AS pgmq_extension,
+    (
+        SELECT p.prosrc
+        FROM pg_proc p
+        JOIN pg_namespace n ON n.oid = p.pronamespace
+        WHERE n.nspname = 'realtime' AND p.proname = 'send' AND oidvectortypes(p.proargtypes) = 'jsonb, text, text, boolean'
+    ) AS realtime_source,
     ARRAY(
         SELECT n.nspname || '.' || c.relname || '.' || a.attname
         FROM pg_attribute a

@@ -4,5 +4,6 @@ CREATE SCHEMA IF NOT EXISTS realtime;
 
 CREATE OR REPLACE FUNCTION realtime.send(payload jsonb, event text, topic text, private boolean DEFAULT true)
 RETURNS void LANGUAGE sql AS $$
+    -- flowworker announces: all
     SELECT pg_notify('pgflow', json_build_object('event', event, 'run_id', payload->>'run_id')::text)
 $$;
