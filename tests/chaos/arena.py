@@ -8,12 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.chaos.ground import Ground
-from tests.conftest import create_database, create_roles, install_everything, make_server
+from tests.conftest import WORKER_ROLE, create_database, create_roles, install_everything, make_server
 from tests.support import recording
 
+from flowworker.database.connection import connect
 from flowworker.database.local_server import LocalServer
 from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue
+
+OWN_ROLES = ("flowworker_first", "flowworker_second", "flowworker_third")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +41,20 @@ def new_arena() -> Generator[Arena]:
             yield Arena(server, asyncio.run(_make_template(server)))
 
 
+async def create_own_roles(server: LocalServer) -> None:
+    """Create roles with a worker's rights, each for the processes of one name: sessions show whose they are."""
+    admin = await connect(server.dsn(), application_name="test")
+    try:
+        for role in OWN_ROLES:
+            await admin.execute(f"CREATE ROLE {role} LOGIN IN ROLE {WORKER_ROLE}")
+    finally:
+        await admin.close()
+
+
 async def _make_template(server: LocalServer) -> str:
     """A database with everything installed, to be copied."""
     await create_roles(server)
+    await create_own_roles(server)
     database = await create_database(server, "chaos_template")
     await install_everything(database)
     return database.name

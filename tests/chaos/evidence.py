@@ -1,7 +1,7 @@
 """Gathers a scenario's history from its witnesses."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class Evidence:
     owner: Connection
     folder: Path
     workloads: Sequence[Flow | Queue]
+    roles: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Names of worker processes by the role that only they use."""
 
     @property
     def queues(self) -> set[str]:
@@ -57,7 +59,7 @@ class Evidence:
 
     async def history(self, known: Testimony, *, jobs: bool) -> History:
         """Everything about the runs, or about the jobs."""
-        transitions = await recording.read(self.owner, await self._processes())
+        transitions = await recording.read(self.owner, await self._processes(), self.roles)
         return History(
             started={owner for owner in known.started if (":" in owner) is jobs},
             in_doubt=known.in_doubt,
@@ -66,6 +68,7 @@ class Evidence:
             executions=[one for one in self.executions() if (one.key.owner in self.queues) is jobs],
             transitions=[one for one in transitions if (one.key.owner in self.queues) is jobs],
             faults=known.faults,
+            lives=[life for life in await recording.read_lives(self.owner) if (life.serves in self.queues) is jobs],
             messages=await self._messages(),
             charges=not jobs,
         )

@@ -52,6 +52,8 @@ class Ground:
     faults: list[Fault] = field(default_factory=list[Fault])
     started: set[str] = field(default_factory=set[str])
     in_doubt: set[str] = field(default_factory=set[str])
+    roles: dict[str, str] = field(default_factory=dict[str, str])
+    """Names of workers by the role that only they use."""
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     @classmethod
@@ -104,10 +106,16 @@ class Ground:
 
     def worker(
         self, name: str, *references: str, through_proxy: bool = False, launcher: str = COMMAND_LINE,
-        **settings: str,
+        role: str | None = None, **settings: str,
     ) -> WorkerProcess:  # fmt: skip
-        """A worker process, not started yet; `settings` are its environment, without the prefix."""
+        """A worker process, not started yet; `settings` are its environment, without the prefix.
+
+        A `role` of its own (one of the arena's `OWN_ROLES`) shows which sessions and claims of jobs are this worker's.
+        """
         dsn = self.database.worker_dsn
+        if role is not None:
+            dsn = self.database.server.dsn(self.database.name, role)
+            self.roles[role] = name
         served = [f"tests.chaos.workloads:{reference}" for reference in references]
         worker = WorkerProcess(
             name=name,
@@ -127,21 +135,32 @@ class Ground:
 
     # Work
 
-    async def start_run(self, flow: Flow, plan: BaseModel | Sequence[BaseModel]) -> UUID:
+    @asynccontextmanager
+    async def customer(self) -> AsyncGenerator[Connection]:
+        """A connection of its own that starts runs and sends jobs."""
+        connection = await self.database.connect()
+        try:
+            yield connection
+        finally:
+            connection.terminate()
+
+    async def start_run(
+        self, flow: Flow, plan: BaseModel | Sequence[BaseModel], *, connection: "Connection | None" = None
+    ) -> UUID:
         """Start a run and remember that the start was acknowledged."""
         run_id = uuid4()
         value = plan.model_dump() if isinstance(plan, BaseModel) else [one.model_dump() for one in plan]
         self.in_doubt.add(str(run_id))
-        await self.owner.execute(
+        await (connection or self.owner).execute(
             "SELECT run_id FROM pgflow.start_flow($1, $2, $3)", flow.slug, orjson.dumps(value), run_id
         )
         self.in_doubt.discard(str(run_id))
         self.started.add(str(run_id))
         return run_id
 
-    async def send(self, queue: Queue, plan: BaseModel) -> int:
+    async def send(self, queue: Queue, plan: BaseModel, *, connection: "Connection | None" = None) -> int:
         """Send a job."""
-        msg_id: int = await self.owner.fetchval(
+        msg_id: int = await (connection or self.owner).fetchval(
             "SELECT * FROM pgmq.send($1, $2)", queue.name, orjson.dumps(plan.model_dump())
         )
         self.started.add(f"{queue.name}:{msg_id}")
@@ -193,10 +212,17 @@ class Ground:
         ended: int | None = None,
         rerun_within: float | None = None,
     ) -> None:
-        """Put something on record that was done to the system: it explains duplicates, and sets a deadline."""
+        """Put something on record that was done to the system: it explains duplicates and deaths, and sets a deadline.
+
+        A kill has no `ended`: it lasts.
+        """
         hit = frozenset(worker.name for worker in workers) or None
         last = began if ended is None else ended
         self.faults.append(Fault(name=name, began=began, ended=last, workers=hit, rerun_within=rerun_within))
+
+    def excuse(self, fault: Fault) -> None:
+        """Put something on record that was done to the system and explains only what its fields say."""
+        self.faults.append(fault)
 
     # The verdict
 
@@ -228,7 +254,7 @@ class Ground:
 
     @property
     def _evidence(self) -> Evidence:
-        return Evidence(self.owner, self.folder, self.workloads)
+        return Evidence(self.owner, self.folder, self.workloads, self.roles)
 
 
 def _keep(folder: Path, name: str) -> None:

@@ -80,9 +80,9 @@ async def test_a_frozen_observer_declares_nobody_dead_when_it_thaws(arena: Arena
         await witness.start()
         await _hold_work(ground, witness)
         await observer.start()
-        observer.freeze()
+        began = observer.freeze()
         await hold_for(DEATH)
-        observer.thaw()
+        ground.fault("freeze of the observer", observer, began=began, ended=observer.thaw())
         await hold_for(DEATH)
         assert {report["pod_name"] for report in await _lost(ground)} == {"observer"}
         ground.open_gate("open")

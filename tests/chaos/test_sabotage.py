@@ -62,6 +62,7 @@ async def test_burying_the_living_is_noticed(arena: Arena) -> None:
         ground.open_gate("open")
         await ground.drained()
         await _noticed(ground, Rule.UNEXPLAINED_DUPLICATE)
+        await _noticed(ground, Rule.FALSE_DEATH)
 
 
 @together

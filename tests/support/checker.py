@@ -17,6 +17,7 @@ from tests.support.history import (
     Fault,
     History,
     Key,
+    Life,
     Transition,
     owner_of,
 )
@@ -24,6 +25,17 @@ from tests.support.history import (
 SECOND = 1_000_000_000
 SLACK = SECOND // 100
 """Between the clocks of the witnesses."""
+
+SILENCE = 7 * SECOND
+"""The shortest time for which a fault must have kept beats away from peers who then declare their worker lost: they
+wait 10 s, and the last beat may be as old as the pause between two.
+"""
+
+AFTERMATH = 5 * SECOND
+"""For how long after its end a fault still explains a death: the next beat is due, the reconnection takes its pause."""
+
+UNDER_WAY = SECOND
+"""What was claimed when its worker was declared lost has begun by then."""
 
 
 class Rule(StrEnum):
@@ -38,6 +50,8 @@ class Rule(StrEnum):
     ORDER = "dependency order"
     FENCE = "fence"
     BOUND = "time to run again"
+    FALSE_DEATH = "false death"
+    LOST_WORKER = "work of a lost worker"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,11 +196,60 @@ def duplicates_explained(case: Case) -> Iterator[Violation]:
         for before, again in pairwise(executions):
             if again.attempt > before.attempt and (before.ended is None or before.ended <= again.began + SLACK):
                 continue
-            if not any(case.in_flight(before, f) and f.began <= again.began + SLACK for f in case.history.faults):
+            if not any(_explains(case, fault, before, again) for fault in case.history.faults):
                 text = (
                     f"attempt {again.attempt} ran on {before.worker} and again on {again.worker}, and no fault hit it"
                 )
                 yield Violation(rule=Rule.UNEXPLAINED_DUPLICATE, subject=str(key), explanation=text)
+
+
+def _explains(case: Case, fault: Fault, before: Execution, again: Execution) -> bool:
+    """Whether a fault is the reason for which a handler ran again."""
+    if not case.in_flight(before, fault) or fault.began > again.began + SLACK:
+        return False
+    deaths = [life.lost for life in case.history.lives if life.worker == before.worker and life.lost is not None]
+    return not fault.only_by_death or any(
+        max(fault.began, before.began) - SLACK <= death <= again.began + SLACK for death in deaths
+    )
+
+
+def false_deaths(case: Case) -> Iterator[Violation]:
+    """Only those are declared lost whose beats could not arrive, and not before their peers had waited."""
+    for life in case.history.lives:
+        if life.lost is not None and not any(_silenced(life, life.lost, fault) for fault in case.history.faults):
+            text = f"{life.worker}, which serves {life.serves}, was declared lost, and nothing had kept its beats away"
+            yield Violation(rule=Rule.FALSE_DEATH, subject=life.incarnation, explanation=text)
+
+
+def _silenced(life: Life, lost: int, fault: Fault) -> bool:
+    if not fault.silences or not (fault.workers is None or life.worker in fault.workers):
+        return False
+    if fault.ended == fault.began:  # a kill, which lasts, and whose successor in the same pod need not wait
+        return lost >= fault.began - SLACK
+    return fault.began + SILENCE <= lost <= fault.ended + AFTERMATH
+
+
+def lost_workers_begin_nothing(case: Case) -> Iterator[Violation]:
+    """A worker that was declared lost begins nothing more, whatever a claim still brings it."""
+    for execution in case.history.executions:
+        lives = _may_be(case, execution)
+        if lives and not any(_alive(life, execution.began) for life in lives):
+            text = f"{execution.worker} began it although it had been declared lost"
+            yield Violation(rule=Rule.LOST_WORKER, subject=str(execution.key), explanation=text)
+
+
+def _may_be(case: Case, execution: Execution) -> Sequence[Life]:
+    """The incarnations that can have begun this execution; of a job only the process is known."""
+    position = case.claim(execution)
+    incarnation = None if position is None else case.transitions[execution.key][position].incarnation
+    if incarnation is not None:
+        return [life for life in case.history.lives if life.incarnation == incarnation]
+    whose = (execution.worker, execution.key.step)
+    return [life for life in case.history.lives if (life.worker, life.serves) == whose]
+
+
+def _alive(life: Life, at: int) -> bool:
+    return life.born <= at + SLACK and (life.lost is None or at <= life.lost + UNDER_WAY)
 
 
 def losses_uncharged(case: Case) -> Iterator[Violation]:
@@ -264,4 +327,6 @@ RULES: Sequence[Callable[[Case], Iterator[Violation]]] = (
     dependency_order,
     fencing,
     bounds,
+    false_deaths,
+    lost_workers_begin_nothing,
 )

@@ -48,6 +48,8 @@ class Transition:
     at: Nanoseconds
     worker: str | None = None
     """Name of the process that held the task."""
+    incarnation: str | None = None
+    """Id of the worker that held the task; of a job there is none."""
     execution: str | None = None
     """The execution whose output or error was written."""
     output: bytes | None = None
@@ -64,6 +66,24 @@ class Fault:
     """Whom it hit; None means everybody."""
     rerun_within: float | None = None
     """Seconds from its begin within which what was in flight must run again."""
+    silences: bool = True
+    """Whether the heartbeats of these workers could not arrive, so that their peers had to take them for dead."""
+    only_by_death: bool = False
+    """Whether it explains a repeat only where the worker was declared lost meanwhile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Life:
+    """One incarnation of a worker, as the database knows it."""
+
+    incarnation: str
+    worker: str
+    """Name of the process."""
+    serves: str
+    """Slug of the flow or name of the queue."""
+    born: Nanoseconds
+    lost: Nanoseconds | None = None
+    """When it was declared lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +101,7 @@ class History:
     executions: Sequence[Execution] = ()
     transitions: Sequence[Transition] = ()
     faults: Sequence[Fault] = ()
+    lives: Sequence[Life] = ()
     messages: Collection[str] = ()
     """Owners of messages that are in the queue in the end."""
     charges: bool = True

@@ -11,24 +11,30 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from tests.support.framing import COMMAND_COMPLETE, READY, SSL_REQUEST, Frame, Splitter, Statements, rows_of
+from tests.support.framing import (
+    BACKEND_KEY,
+    CANCEL_REQUEST,
+    CANCELLED,
+    COMMAND_COMPLETE,
+    ERROR,
+    READY,
+    SSL_REQUEST,
+    Frame,
+    Splitter,
+    Statements,
+    application_of,
+    cancel_request,
+    key_of,
+    rows_of,
+)
+from tests.support.line import Line, Weather
+
+__all__ = ["Line", "Moment", "Proxy", "Weather"]
 
 CHUNK = 65536
 REFUSED_SSL = b"N"
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER with no time: closing sends RST instead of FIN."""
-
-
-class Weather(Enum):
-    """What happens to bytes and to new connections."""
-
-    CLEAR = auto()
-    HELD = auto()
-    """Packets are lost and sent again later: everything arrives once the weather is clear."""
-    SWALLOWED = auto()
-    """Bytes vanish for good and nobody is told: a connection that sends meanwhile stays dead for ever."""
-    REFUSED = auto()
-    """Connections are reset, new ones as well."""
 
 
 class Moment(Enum):
@@ -66,8 +72,18 @@ class Conversation:
     """One connection: both its ends, and the statement that is on its way."""
 
     client: asyncio.StreamWriter
+    line: Line
     server: asyncio.StreamWriter | None = None
+    answers: "asyncio.Future[asyncio.StreamReader]" = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+    """Done once the server was reached."""
+    key: bytes = b""
+    """What a request to cancel its statement must carry."""
     statements: Statements = field(default_factory=Statements)
+    application: str = ""
+    begun: int = 0
+    """Statements so far."""
     current: str = ""
     withheld: list[Frame] = field(default_factory=list[Frame])
     rows: int = 0
@@ -107,13 +123,9 @@ class Proxy:
         self._conversations: set[Conversation] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._traps: list[Trap] = []
-        self._passable = asyncio.Event()
-        self._passable.set()
-        self._weather = Weather.CLEAR
-        self.latency = 0.0
-        """Seconds added to each chunk, in each direction."""
-        self.trickle = False
-        """One byte at a time."""
+        self._keys: dict[bytes, Conversation] = {}
+        self._lines: dict[str, Line] = {}
+        self._line = Line(self._reset)
         self.accepted = 0
         """Connections so far, refused ones included."""
         self.begun = 0
@@ -140,23 +152,65 @@ class Proxy:
 
     @property
     def weather(self) -> Weather:
-        """The weather now."""
-        return self._weather
+        """The weather of connections without a line of their own."""
+        return self._line.weather
 
     @weather.setter
     def weather(self, weather: Weather) -> None:
-        self._weather = weather
-        if weather is Weather.HELD:
-            self._passable.clear()
-        else:
-            self._passable.set()
-        if weather is Weather.REFUSED:
-            self.reset()
+        self._line.weather = weather
+
+    @property
+    def latency(self) -> float:
+        """Seconds added to each chunk, in each direction."""
+        return self._line.latency
+
+    @latency.setter
+    def latency(self, seconds: float) -> None:
+        self._line.latency = seconds
+
+    @property
+    def bandwidth(self) -> float | None:
+        """Bytes a second of each connection, in each direction."""
+        return self._line.bandwidth
+
+    @bandwidth.setter
+    def bandwidth(self, bandwidth: float | None) -> None:
+        self._line.bandwidth = bandwidth
+
+    @property
+    def trickle(self) -> bool:
+        """One byte at a time."""
+        return self._line.trickle
+
+    @trickle.setter
+    def trickle(self, trickle: bool) -> None:
+        self._line.trickle = trickle
+
+    @property
+    def applications(self) -> set[str]:
+        """Application names of the connections there are."""
+        return {conversation.application for conversation in self._conversations}
+
+    def line(self, application: str) -> Line:
+        """The line of the connections, now and later, that come under this application name; requests to cancel their
+        statements take it as well.
+        """
+        if application not in self._lines:
+            self._lines[application] = Line(self._reset)
+            for conversation in self._conversations:
+                if conversation.application == application:
+                    conversation.line = self._lines[application]
+        return self._lines[application]
 
     def reset(self) -> None:
         """Reset every connection there is; new ones are welcome."""
         for conversation in tuple(self._conversations):
             conversation.reset()
+
+    def _reset(self, line: Line) -> None:
+        for conversation in tuple(self._conversations):
+            if conversation.line is line:
+                conversation.reset()
 
     def trap(
         self, pattern: str, moment: Moment, *, least_rows: int = 0, action: Callable[[], None] = lambda: None
@@ -168,8 +222,8 @@ class Proxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
-        conversation = Conversation(writer)
-        if self._weather is Weather.REFUSED:
+        conversation = Conversation(writer, self._line)
+        if self.weather is Weather.REFUSED:
             conversation.reset()
             return
         task = asyncio.current_task()
@@ -183,13 +237,13 @@ class Proxy:
             pass
         finally:
             self._conversations.discard(conversation)
+            self._keys.pop(conversation.key, None)
             self._tasks.discard(task)
             conversation.reset()
 
     async def _serve(self, conversation: Conversation, reader: asyncio.StreamReader) -> None:
-        answers, conversation.server = await asyncio.open_connection("127.0.0.1", self._target)
-        asking = asyncio.create_task(self._pump(conversation, reader, self._on_client(conversation)))
-        answering = asyncio.create_task(self._pump(conversation, answers, self._on_server(conversation)))
+        asking = asyncio.create_task(self._ask(conversation, reader))
+        answering = asyncio.create_task(self._answer_all(conversation))
         try:
             done, _ = await asyncio.wait({asking, answering}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -199,57 +253,97 @@ class Proxy:
         for task in done:
             task.result()
 
+    async def _ask(self, conversation: Conversation, reader: asyncio.StreamReader) -> None:
+        splitter = Splitter(starting=True)
+
+        async def deal(data: bytes) -> None:
+            await conversation.line.delay(len(data))
+            frames = splitter.feed(data)
+            begun = conversation.begun
+            passed = b"".join([await self._admit(conversation, frame) for frame in frames])
+            if passed and conversation.server is not None:
+                await self._send(conversation, conversation.server, passed)
+            if conversation.begun > begun and conversation.line.wants_cancel():
+                await self._cancel(conversation)
+
+        await self._pump(conversation, reader, deal)
+
+    async def _answer_all(self, conversation: Conversation) -> None:
+        reader = await conversation.answers
+        splitter = Splitter(starting=False)
+
+        async def deal(data: bytes) -> None:
+            passed = b"".join(self._answer(conversation, frame) for frame in splitter.feed(data))
+            if passed:
+                await self._send(conversation, conversation.client, passed)
+
+        await self._pump(conversation, reader, deal)
+
     async def _pump(
         self, conversation: Conversation, reader: asyncio.StreamReader, deal: Callable[[bytes], Awaitable[None]]
     ) -> None:
         while data := await reader.read(CHUNK):
-            if self._weather is Weather.SWALLOWED or conversation.dead:
-                conversation.dead = True
-                continue
-            await self._passable.wait()
-            await deal(data)
+            if not self._is_lost(conversation):
+                await conversation.line.passable()
+                await deal(data)
         if conversation.dead:  # the end of a connection is a message, too, that does not arrive
-            await asyncio.Event().wait()
-        await self._passable.wait()
+            await conversation.line.reachable()
+        await conversation.line.passable()
 
-    def _on_client(self, conversation: Conversation) -> Callable[[bytes], Awaitable[None]]:
-        splitter = Splitter(starting=True)
+    def _is_lost(self, conversation: Conversation) -> bool:
+        conversation.dead = conversation.dead or conversation.line.weather is Weather.SWALLOWED
+        return conversation.dead
 
-        async def deal(data: bytes) -> None:
-            passed: list[bytes] = []
-            for frame in splitter.feed(data):
-                if not frame.kind and frame.code == SSL_REQUEST:
-                    await self._send(conversation.client, REFUSED_SSL)
-                    continue
-                self._watch(conversation, frame)
-                passed.append(frame.raw)
-            assert conversation.server is not None
-            await self._send(conversation.server, b"".join(passed))
+    async def _admit(self, conversation: Conversation, frame: Frame) -> bytes:
+        """What of a client's message passes to the server."""
+        if not frame.kind and frame.code == SSL_REQUEST:
+            await self._send(conversation, conversation.client, REFUSED_SSL)
+            return b""
+        if conversation.server is None:
+            self._introduce(conversation, frame)
+            if self._is_lost(conversation):
+                return b""
+            reader, conversation.server = await asyncio.open_connection("127.0.0.1", self._target)
+            conversation.answers.set_result(reader)
+        self._watch(conversation, frame)
+        return frame.raw
 
-        return deal
+    def _introduce(self, conversation: Conversation, frame: Frame) -> None:
+        """Choose the line, by who the client says it is or by whose statement it wants to be cancelled."""
+        if frame.code == CANCEL_REQUEST:
+            meant = self._keys.get(key_of(frame))
+            conversation.line = self._line if meant is None else meant.line
+        else:
+            conversation.application = application_of(frame)
+            conversation.line = self._lines.get(conversation.application, self._line)
+        if conversation.line.weather is Weather.REFUSED:
+            raise CutError
+
+    async def _cancel(self, conversation: Conversation) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", self._target)
+        writer.write(cancel_request(conversation.key))
+        await writer.drain()
+        writer.close()
 
     def _watch(self, conversation: Conversation, frame: Frame) -> None:
         statement = conversation.statements.begun_by(frame)
         if statement is None:
             return
         self.begun += 1
+        conversation.begun += 1
         conversation.current = statement
         for trap in self._traps:
             if trap.catches(statement, Moment.BEFORE_SEND):
                 trap.spring()
                 raise CutError
 
-    def _on_server(self, conversation: Conversation) -> Callable[[bytes], Awaitable[None]]:
-        splitter = Splitter(starting=False)
-
-        async def deal(data: bytes) -> None:
-            passed = [self._answer(conversation, frame) for frame in splitter.feed(data)]
-            await self._send(conversation.client, b"".join(passed))
-
-        return deal
-
     def _answer(self, conversation: Conversation, frame: Frame) -> bytes:
         """What passes to the client now; an answer is withheld until the commit shows whether a trap springs."""
+        if frame.kind == BACKEND_KEY:
+            conversation.key = frame.body
+            self._keys[frame.body] = conversation
+        if frame.kind == ERROR and CANCELLED in frame.body:
+            conversation.line.cancelled += 1
         caught = [trap for trap in self._traps if trap.catches(conversation.current, Moment.AFTER_COMMIT)]
         if not caught and not conversation.withheld:
             return frame.raw
@@ -267,11 +361,12 @@ class Proxy:
                 raise CutError
         return b"".join(one.raw for one in withheld)
 
-    async def _send(self, writer: asyncio.StreamWriter, data: bytes) -> None:
-        if not data:
-            return
-        if self.latency:
-            await asyncio.sleep(self.latency)
-        for piece in (data[index : index + 1] for index in range(len(data))) if self.trickle else (data,):
+    async def _send(self, conversation: Conversation, writer: asyncio.StreamWriter, data: bytes) -> None:
+        line = conversation.line
+        if line.latency:
+            await asyncio.sleep(line.latency)
+        for piece in line.pieces(data):
+            if writer is conversation.client:
+                await line.delay(len(piece))
             writer.write(piece)
             await writer.drain()

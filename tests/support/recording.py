@@ -7,10 +7,11 @@ error names, so that the checker knows whose outcome was accepted.
 import re
 import time
 from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
 
 import orjson
-from tests.support.history import COMPLETED, FAILED, QUEUED, Key, Transition
+from tests.support.history import COMPLETED, FAILED, QUEUED, Key, Life, Transition
 
 from flowworker.database.connection import Connection
 from flowworker.database.identifiers import archive_table, queue_table
@@ -26,8 +27,20 @@ TABLE = """
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
         owner text NOT NULL, step text NOT NULL, index bigint NOT NULL,
         status text NOT NULL, attempt integer NOT NULL, worker_id uuid, output jsonb, error text,
+        at timestamptz NOT NULL DEFAULT clock_timestamp(), role text NOT NULL DEFAULT session_user
+    );
+    CREATE TABLE chaos.lives (
+        worker_id uuid NOT NULL, serves text NOT NULL, process text, state text NOT NULL,
         at timestamptz NOT NULL DEFAULT clock_timestamp()
     );
+    CREATE FUNCTION chaos.record_life() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+    BEGIN
+        INSERT INTO chaos.lives VALUES (NEW.worker_id, NEW.slug, NEW.pod_name, NEW.state);
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER chaos_born AFTER INSERT ON flowworker.workers FOR EACH ROW EXECUTE FUNCTION chaos.record_life();
+    CREATE TRIGGER chaos_lost AFTER UPDATE ON flowworker.workers FOR EACH ROW
+        WHEN (NEW.state = 'lost' AND OLD.state <> 'lost') EXECUTE FUNCTION chaos.record_life();
     CREATE FUNCTION chaos.record_task() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
     BEGIN
         IF TG_OP = 'INSERT' OR (NEW.status, NEW.attempts_count, NEW.output, NEW.started_at, NEW.last_worker_id)
@@ -75,9 +88,11 @@ JOBS = """
 
 READ = """
     SELECT *, extract(epoch FROM coalesce(pg_xact_commit_timestamp(xmin), at)) * 1000000000 AS committed
-    FROM chaos.transitions
-    ORDER BY id
+    FROM chaos.{table}
+    ORDER BY {order}
 """
+
+LOST = "lost"
 
 
 async def install(connection: Connection) -> None:
@@ -90,27 +105,49 @@ async def record_queue(connection: Connection, queue: str) -> None:
     await connection.execute(JOBS.format(queue=queue_table(queue), archive=archive_table(queue)))
 
 
-async def read(connection: Connection, processes: Mapping[UUID, str]) -> list[Transition]:
-    """Everything recorded.
+async def read(connection: Connection, processes: Mapping[UUID, str], roles: Mapping[str, str]) -> list[Transition]:
+    """Every change of a task or job.
 
     Args:
         connection: the owner's.
         processes: names of worker processes by worker id.
+        roles: names of worker processes by the role that only they use.
     """
-    ahead = time.time_ns() - time.monotonic_ns()
-    rows = await connection.fetch(READ)
+    rows = await connection.fetch(READ.format(table="transitions", order="id"))
     return [
         Transition(
             key=Key(owner=row["owner"], step=row["step"], index=row["index"]),
             status=row["status"],
             attempt=row["attempt"],
-            at=int(row["committed"]) - ahead,
-            worker=processes.get(row["worker_id"]),
+            at=_monotonic(row["committed"]),
+            worker=processes.get(row["worker_id"], roles.get(row["role"])),
+            incarnation=None if row["worker_id"] is None else str(row["worker_id"]),
             execution=_execution(row["status"], row["output"], row["error"]),
             output=row["output"],
         )
         for row in rows
     ]
+
+
+async def read_lives(connection: Connection) -> list[Life]:
+    """Every incarnation of a worker, oldest first."""
+    rows = await connection.fetch(READ.format(table="lives", order="at"))
+    lost = {row["worker_id"]: _monotonic(row["committed"]) for row in rows if row["state"] == LOST}
+    return [
+        Life(
+            incarnation=str(row["worker_id"]),
+            worker=row["process"] or "",
+            serves=row["serves"],
+            born=_monotonic(row["committed"]),
+            lost=lost.get(row["worker_id"]),
+        )
+        for row in rows
+        if row["state"] != LOST
+    ]
+
+
+def _monotonic(committed: Any) -> int:
+    return int(committed) - (time.time_ns() - time.monotonic_ns())
 
 
 def _execution(status: str, output: bytes | None, error: str | None) -> str | None:

@@ -14,6 +14,7 @@ from tests.support.history import (
     Fault,
     History,
     Key,
+    Life,
     Transition,
 )
 
@@ -95,6 +96,23 @@ RETRIED = History(
 )
 """One step that fails once."""
 
+SILENCED = replace(
+    KILLED,
+    lives=(
+        Life(incarnation="a1", worker="a", serves="flow", born=at(0), lost=at(13)),
+        Life(incarnation="b1", worker="b", serves="flow", born=at(0)),
+    ),
+    transitions=(
+        queued(FIRST, 0),
+        replace(claimed(FIRST, 1), incarnation="a1"),
+        queued(FIRST, 13),
+        replace(claimed(FIRST, 13.5, worker="b"), incarnation="b1"),
+        ended(FIRST, 16, "e2", worker="b"),
+    ),
+    faults=(Fault(name="cut beat", began=at(3), ended=at(20), workers=frozenset({"a"}), only_by_death=True),),
+)
+"""One step whose worker's beats are cut off, which is declared lost, and its next run elsewhere."""
+
 JOBS = History(
     started={"mail:7"},
     ends={"mail:7": COMPLETED},
@@ -109,7 +127,9 @@ JOBS = History(
 )
 
 
-@pytest.mark.parametrize("history", [GOOD, KILLED, RETRIED, JOBS], ids=["plain", "killed", "retried", "jobs"])
+@pytest.mark.parametrize(
+    "history", [GOOD, KILLED, SILENCED, RETRIED, JOBS], ids=["plain", "killed", "silenced", "retried", "jobs"]
+)
 def test_good_histories_pass(history: History) -> None:
     assert check(history) == []
 
@@ -246,6 +266,42 @@ def a_job_runs_twice_without_a_fault() -> History:
     return replace(JOBS, executions=(*JOBS.executions, again))
 
 
+def a_worker_is_declared_lost_without_a_fault() -> History:
+    return replace(SILENCED, faults=(Fault(name="cut claim", began=at(3), ended=at(20), silences=False),))
+
+
+def a_worker_is_declared_lost_before_its_peers_had_waited() -> History:
+    return replace(SILENCED, faults=(replace(SILENCED.faults[0], began=at(8)),))
+
+
+def a_worker_is_declared_lost_long_after_the_fault() -> History:
+    return replace(SILENCED, faults=(replace(SILENCED.faults[0], ended=at(7)),))
+
+
+def a_task_runs_twice_while_the_beat_is_cut_and_its_worker_is_not_lost() -> History:
+    return replace(SILENCED, lives=(replace(SILENCED.lives[0], lost=None), SILENCED.lives[1]))
+
+
+def a_task_runs_twice_before_its_worker_is_declared_lost() -> History:
+    return replace(SILENCED, lives=(replace(SILENCED.lives[0], lost=at(15)), SILENCED.lives[1]))
+
+
+def a_lost_worker_begins_a_task() -> History:
+    return replace(
+        SILENCED,
+        executions=(*SILENCED.executions, execution("e3", SECOND_STEP, 15, None)),
+        transitions=(*SILENCED.transitions, replace(claimed(SECOND_STEP, 12.9), incarnation="a1")),
+    )
+
+
+def a_lost_worker_begins_a_job() -> History:
+    lives = (
+        Life(incarnation="a1", worker="a", serves="mail", born=at(-9), lost=at(-1)),
+        Life(incarnation="a2", worker="a", serves="mail", born=at(2.5)),
+    )
+    return replace(JOBS, lives=lives)
+
+
 BAD: list[tuple[Callable[[], History], Rule]] = [
     (an_acknowledged_run_is_gone, Rule.LOST),
     (a_run_never_ends, Rule.LOST),
@@ -272,6 +328,13 @@ BAD: list[tuple[Callable[[], History], Rule]] = [
     (a_zombie_fails_the_attempt_of_its_heir, Rule.FENCE),
     (a_task_waits_too_long_after_a_kill, Rule.BOUND),
     (a_task_never_runs_again_after_a_kill, Rule.BOUND),
+    (a_worker_is_declared_lost_without_a_fault, Rule.FALSE_DEATH),
+    (a_worker_is_declared_lost_before_its_peers_had_waited, Rule.FALSE_DEATH),
+    (a_worker_is_declared_lost_long_after_the_fault, Rule.FALSE_DEATH),
+    (a_task_runs_twice_while_the_beat_is_cut_and_its_worker_is_not_lost, Rule.UNEXPLAINED_DUPLICATE),
+    (a_task_runs_twice_before_its_worker_is_declared_lost, Rule.UNEXPLAINED_DUPLICATE),
+    (a_lost_worker_begins_a_task, Rule.LOST_WORKER),
+    (a_lost_worker_begins_a_job, Rule.LOST_WORKER),
     (a_job_is_lost, Rule.LOST),
     (a_job_runs_twice_without_a_fault, Rule.UNEXPLAINED_DUPLICATE),
 ]

@@ -3,11 +3,13 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from random import Random
 
 import asyncpg
 import pytest
 from tests.conftest import Database
 from tests.support.proxy import Moment, Proxy, Weather
+from tests.support.waiting import hold_for, until
 
 from flowworker.database.connection import Connection, connect
 
@@ -111,3 +113,85 @@ async def test_latency_and_trickle_only_take_longer(through: Through, proxy: Pro
     assert time.monotonic() - began >= 0.2
     proxy.latency, proxy.trickle = 0.0, True
     assert len(await connection.fetchval("SELECT repeat('x', 3000)")) == 3000
+
+
+async def test_a_line_disturbs_only_the_connections_of_its_name(
+    through: Through, proxy: Proxy, database: Database
+) -> None:
+    other = await connect(proxy.dsn(database.dsn), application_name="other")
+    connection = await through()
+    proxy.line("through").weather = Weather.REFUSED
+    with pytest.raises((OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)):
+        await connection.fetchval("SELECT 1")
+    with pytest.raises(Exception, match="no connection to the database"):
+        await through()
+    assert await other.fetchval("SELECT 1") == 1
+    proxy.line("through").heal()
+    assert await (await through()).fetchval("SELECT 1") == 1
+    await other.close()
+
+
+async def test_a_swallowed_connection_whose_client_is_gone_ends_when_the_line_heals(
+    through: Through, proxy: Proxy, owner: Connection
+) -> None:
+    connection = await through()
+    proxy.line("through").weather = Weather.SWALLOWED
+    with pytest.raises(TimeoutError):
+        await connection.fetchval("SELECT 1", timeout=0.1)
+    connection.terminate()
+    assert await sessions(owner) == 1
+    proxy.line("through").heal()
+    await until(lambda: ended(owner), "the server's side ends")
+
+
+async def test_a_narrow_line_takes_its_time_in_both_directions(through: Through, proxy: Proxy) -> None:
+    connection = await through()
+    proxy.line("through").bandwidth = 500_000
+    began = time.monotonic()
+    assert await connection.fetchval("SELECT length($1::text)", "x" * 100_000) == 100_000
+    asked = time.monotonic()
+    assert len(await connection.fetchval("SELECT repeat('x', 100000)")) == 100_000
+    assert (asked - began >= 0.15, time.monotonic() - asked >= 0.15) == (True, True)
+
+
+async def test_statements_of_a_line_are_cancelled_by_chance(through: Through, proxy: Proxy) -> None:
+    connection = await through()
+    proxy.line("through").cancels = Random(1)
+    cancelled = [await is_cancelled(connection) for _ in range(10)]
+    assert set(cancelled) == {True, False}
+    assert proxy.line("through").cancelled == sum(cancelled)
+
+
+@pytest.mark.parametrize(("weather", "arrives"), [(Weather.CLEAR, True), (Weather.SWALLOWED, False)])
+async def test_a_request_to_cancel_takes_the_line_of_whose_statement_it_means(
+    through: Through, proxy: Proxy, owner: Connection, weather: Weather, arrives: bool
+) -> None:
+    statement = asyncio.ensure_future((await through()).fetchval("SELECT pg_sleep(10)", timeout=0.5))
+    await until(lambda: active(owner), "the statement runs")
+    proxy.line("through").weather = weather
+    with pytest.raises(TimeoutError):
+        await statement
+    await hold_for(0.3)
+    assert await active(owner) is not arrives
+
+
+async def sessions(owner: Connection) -> int:
+    number: int = await owner.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'through'")
+    return number
+
+
+async def active(owner: Connection) -> bool:
+    statement = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'through' AND state = 'active'"
+    return bool(await owner.fetchval(statement))
+
+
+async def ended(owner: Connection) -> bool:
+    return await sessions(owner) == 0
+
+
+async def is_cancelled(connection: Connection) -> bool:
+    try:
+        await connection.fetchval("SELECT pg_sleep(0.05)")
+    except asyncpg.QueryCanceledError:
+        return True
+    return False
