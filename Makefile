@@ -6,7 +6,7 @@ PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-image setup-services setup-cluster demo demo-down demo-local cluster-up cluster-down cluster-status \
-	test test-unit test-chaos test-control-plane test-postgresql test-image e2e bench bench-operator fmt lint types verify scan generate \
+	test test-unit test-chaos matrix test-control-plane test-postgresql test-image e2e bench bench-operator fmt lint types verify scan generate \
 	image lock clean
 
 help:  ## Show this list
@@ -58,6 +58,9 @@ e2e: setup setup-image setup-cluster  ## Tests on a real node, with real pods
 
 test-chaos: setup  ## Tests that kill, freeze, block and cut real processes
 	$(PYTEST) -m 'chaos and not control_plane' tests
+
+matrix: setup  ## The whole fault matrix, 60 s a fault, again and again for an hour (MINUTES=…, HOURS=…, SEED=…)
+	$(BIN)/python -m tests.chaos.matrix --minutes $(or $(MINUTES),$(if $(HOURS),$$(($(HOURS) * 60)),60)) $(if $(SEED),--seed $(SEED))
 
 test-postgresql: setup  ## The database's tests on the system's PostgreSQL instead of the embedded one
 	FLOWWORKER_TEST_POSTGRES_BIN="$${POSTGRES_BIN:-$$(tools/system_postgresql)}" $(PYTEST) tests/contract tests/integration/database tests/integration/sources

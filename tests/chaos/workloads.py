@@ -4,7 +4,9 @@ import asyncio
 import os
 import signal
 import time
+from base64 import b64encode
 from pathlib import Path
+from random import Random
 
 from pydantic import BaseModel
 from tests.support import journal
@@ -32,6 +34,8 @@ class Plan(BaseModel):
     """Handlers kill their own process."""
     failures: int = 0
     """Attempts that fail."""
+    ballast: str = ""
+    """Makes the input heavy."""
 
 
 class Done(BaseModel):
@@ -55,7 +59,7 @@ async def work(plan: Plan, context: TaskContext) -> Done:
     writer.write(journal.END)
     if context.attempt <= plan.failures:
         raise RuntimeError(f"execution {writer.execution} was told to fail")
-    return Done(execution=writer.execution, plan=plan)
+    return Done(execution=writer.execution, plan=plan.model_copy(update={"ballast": ""}))
 
 
 async def opened(gate: str) -> None:
@@ -104,3 +108,63 @@ jobs = Queue("jobs", max_attempts=3, base_delay=1, timeout=TIMEOUT)
 async def job(plan: Plan, ctx: TaskContext) -> Done:
     """One job."""
     return await work(plan, ctx)
+
+
+calm = Flow("calm", max_attempts=3, base_delay=1, timeout=TIMEOUT)
+"""What nothing disturbs, served by every worker of a cell of the matrix."""
+
+
+@calm.step
+async def quiet(plan: Plan, ctx: TaskContext) -> Done:
+    """The whole flow."""
+    return await work(plan, ctx)
+
+
+beside = Queue("beside", max_attempts=3, base_delay=1, timeout=TIMEOUT)
+"""What nothing disturbs, served by the disturbed worker alone."""
+
+
+@beside.job
+async def aside(plan: Plan, ctx: TaskContext) -> Done:
+    """One job."""
+    return await work(plan, ctx)
+
+
+wide = Flow("wide", max_attempts=3, base_delay=1, timeout=TIMEOUT)
+"""A step whose output is long, and a map over it."""
+
+
+class Spread(BaseModel):
+    """How wide, and how heavy."""
+
+    elements: int
+    weight: int
+    """Bytes of each element; no compression makes them much fewer."""
+
+
+@wide.step
+def elements(plan: Spread) -> list[Plan]:
+    """Many elements of many bytes each."""
+    chance = Random(plan.elements)
+    return [Plan(ballast=b64encode(chance.randbytes(plan.weight * 3 // 4)).decode()) for _ in range(plan.elements)]
+
+
+@wide.map(over=elements)
+async def element(plan: Plan, ctx: TaskContext) -> Done:
+    """One of them."""
+    return await work(plan, ctx)
+
+
+def _member(number: int) -> Flow:
+    flow = Flow(f"crowd_{number}", max_attempts=3, base_delay=1, timeout=TIMEOUT)
+
+    @flow.step(slug="only")
+    async def member(plan: Plan, ctx: TaskContext) -> Done:
+        return await work(plan, ctx)
+
+    del member
+    return flow
+
+
+crowd = [_member(number) for number in range(20)]
+"""Flows of one process."""
