@@ -239,7 +239,7 @@ def lost_workers_begin_nothing(case: Case) -> Iterator[Violation]:
 
 
 def _may_be(case: Case, execution: Execution) -> Sequence[Life]:
-    """The incarnations that can have begun this execution; of a job only the process is known."""
+    """The incarnations that can have begun this execution: the one that claimed it, or else those of its process."""
     position = case.claim(execution)
     incarnation = None if position is None else case.transitions[execution.key][position].incarnation
     if incarnation is not None:

@@ -49,7 +49,7 @@ class Transition:
     worker: str | None = None
     """Name of the process that held the task."""
     incarnation: str | None = None
-    """Id of the worker that held the task; of a job there is none."""
+    """Id of the worker that held the task or job."""
     execution: str | None = None
     """The execution whose output or error was written."""
     output: bytes | None = None

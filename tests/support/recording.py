@@ -65,9 +65,9 @@ TABLE = """
         ours jsonb := NEW.headers -> 'flowworker';
         ended boolean := TG_TABLE_NAME LIKE 'a\\_%';
     BEGIN
-        INSERT INTO chaos.transitions (owner, step, index, status, attempt, output, error)
+        INSERT INTO chaos.transitions (owner, step, index, worker_id, status, attempt, output, error)
         VALUES (
-            queue, queue, NEW.msg_id,
+            queue, queue, NEW.msg_id, CASE WHEN NOT ended THEN (ours ->> 'holder')::uuid END,
             CASE
                 WHEN ended THEN CASE ours ->> 'status' WHEN 'done' THEN 'completed' ELSE 'failed' END
                 WHEN TG_OP = 'INSERT' THEN 'queued'
