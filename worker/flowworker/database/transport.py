@@ -43,6 +43,6 @@ def _tcp_socket(connection: Connection) -> socket.socket | None:
     # asyncpg has no public way to its transport.
     transport: Any = getattr(connection, "_transport", None)
     sock = None if transport is None else transport.get_extra_info("socket")
-    if sock is None or sock.family not in {socket.AF_INET, socket.AF_INET6}:
+    if sock is None or sock.fileno() < 0 or sock.family not in {socket.AF_INET, socket.AF_INET6}:
         return None
     return cast("socket.socket", sock)
