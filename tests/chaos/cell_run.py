@@ -33,6 +33,10 @@ DRAINS_WITHIN = 90.0
 LEAST_PROMPT = 0.95
 GATE = "healed"
 
+MOST_SHOWN = 12
+WIDEST = 300
+"""Violations of a cell that are printed, and characters of each."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
@@ -63,7 +67,9 @@ class Result:
             f"prompt {self.prompt:4.0%} {self.neighbours:4.0%}  sessions {most:2}  resumed {self.resumed:5.1f} s"
         )
         verdict = "" if self.violations else "good"
-        return "\n    ".join([f"{self.cell!s:26} {figures}  {verdict}", *self.violations])
+        shown = [one if len(one) <= WIDEST else f"{one[:WIDEST]}…" for one in self.violations[:MOST_SHOWN]]
+        rest = [f"and {len(self.violations) - MOST_SHOWN} more"] if len(self.violations) > MOST_SHOWN else []
+        return "\n    ".join([f"{self.cell!s:26} {figures}  {verdict}", *shown, *rest])
 
 
 async def run_cell(arena: Arena, cell: Cell, *, seconds: float, seed: int) -> Result:
