@@ -52,8 +52,6 @@ class Result:
     """Share of the undisturbed workload of both workers that was served as promptly as before the fault."""
     neighbours: float
     """The same of what the disturbed worker serves besides, and alone."""
-    cancelled: int
-    """Statements that ended because they were cancelled."""
     sessions: Mapping[str, int]
     """Most sessions on the server at once, by worker."""
     resumed: float
@@ -63,7 +61,7 @@ class Result:
     def __str__(self) -> str:
         most = max(self.sessions.values(), default=0)
         figures = (
-            f"{self.units:5} units {self.repeats:3} repeats {self.deaths:2} deaths {self.cancelled:3} cancelled  "
+            f"{self.units:5} units {self.repeats:3} repeats {self.deaths:2} deaths  "
             f"prompt {self.prompt:4.0%} {self.neighbours:4.0%}  sessions {most:2}  resumed {self.resumed:5.1f} s"
         )
         verdict = "" if self.violations else "good"
@@ -109,7 +107,6 @@ async def run_cell(arena: Arena, cell: Cell, *, seconds: float, seed: int) -> Re
             deaths=sum(report["state"] == "lost" for report in reports),
             prompt=prompt,
             neighbours=neighbours,
-            cancelled=ground.proxy.line(cell.application).cancelled,
             sessions=sessions.most,
             resumed=resumed,
             violations=(),

@@ -9,6 +9,7 @@ from tests.chaos.cells import BANDWIDTH, LATENCY, Cell, Disturbance, Kind, Lane
 from tests.chaos.ground import Ground
 from tests.chaos.offers import Offer
 from tests.chaos.workloads import Plan
+from tests.support import recording
 from tests.support.line import Line
 from tests.support.proxy import Weather
 from tests.support.waiting import until
@@ -44,12 +45,26 @@ async def disturbed(ground: Ground, cell: Cell, offer: Offer, chance: Random) ->
             yield
         return
     assert cell.application in ground.proxy.applications, f"no connection is called {cell.application!r}"
+    if cell.disturbance is Disturbance.CANCEL:
+        async with _cancelled(ground, cell, chance):
+            yield
+        return
     line = ground.proxy.line(cell.application)
-    _disturb(line, cell.disturbance, chance)
+    _disturb(line, cell.disturbance)
     try:
         yield
     finally:
         line.heal()
+
+
+@asynccontextmanager
+async def _cancelled(ground: Ground, cell: Cell, chance: Random) -> AsyncGenerator[None]:
+    """Half of the statements are cancelled in their midst; of claims and finishes some must have been."""
+    role = next(role for role, name in ground.roles.items() if name == "disturbed")
+    await recording.cancel(ground.owner, role, cell.application, chance.randrange(1_000_000))
+    yield
+    cancelled = await recording.cancel_no_more(ground.owner)
+    assert cancelled > 0 or cell.lane not in {Lane.CLAIM, Lane.FINISH}, "no statement was cancelled"
 
 
 @asynccontextmanager
@@ -66,7 +81,7 @@ async def locked(ground: Ground, statements: Sequence[str]) -> AsyncGenerator[No
         connection.terminate()
 
 
-def _disturb(line: Line, disturbance: Disturbance, chance: Random) -> None:
+def _disturb(line: Line, disturbance: Disturbance) -> None:
     match disturbance:
         case Disturbance.CUT:
             line.weather = Weather.REFUSED
@@ -76,10 +91,8 @@ def _disturb(line: Line, disturbance: Disturbance, chance: Random) -> None:
             line.latency = LATENCY
         case Disturbance.BANDWIDTH:
             line.bandwidth = BANDWIDTH
-        case Disturbance.CANCEL:
-            line.cancels = chance
-        case Disturbance.LOCK:
-            raise AssertionError("a lock is not on the way, but in the server")
+        case Disturbance.CANCEL | Disturbance.LOCK:
+            raise AssertionError(f"{disturbance} does not come from the network")
 
 
 async def _locks(ground: Ground, cell: Cell, offer: Offer) -> Sequence[str]:

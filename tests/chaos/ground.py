@@ -85,6 +85,8 @@ class Ground:
         for workload in self.workloads:
             if isinstance(workload, Queue):
                 await recording.record_queue(self.owner, workload.name)
+            else:
+                await recording.cancel_in_queue(self.owner, workload.slug)
 
     async def _close_owner(self) -> None:
         if not self.owner.is_closed():

@@ -36,10 +36,17 @@ async def _outcome(arena: Arena, cell: Cell, *, seconds: float, seed: int) -> Re
         return await run_cell(arena, cell, seconds=seconds, seed=seed)
     except Exception as error:  # noqa: BLE001 - one cell must not hide the others
         return Result(
-            cell=cell, units=0, repeats=0, deaths=0, prompt=0.0, neighbours=0.0, cancelled=0, sessions={},
+            cell=cell, units=0, repeats=0, deaths=0, prompt=0.0, neighbours=0.0, sessions={},
             resumed=float("inf"),
-            violations=[f"the cell did not come to its end: {type(error).__name__}: {error}"],
+            violations=[f"the cell did not come to its end: {_said(error)}"],
         )  # fmt: skip
+
+
+def _said(error: BaseException) -> str:
+    """An error, without the groups around it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,7 +18,6 @@ GOOD = Result(
     deaths=0,
     prompt=1.0,
     neighbours=0.95,
-    cancelled=0,
     sessions={"disturbed": 5, "steady": 3},
     resumed=20.0,
     violations=(),

@@ -7,10 +7,7 @@ HEADER = 5
 SSL_REQUEST = 80877103
 CANCEL_REQUEST = 80877102
 
-COMMAND_COMPLETE, READY, BACKEND_KEY, ERROR = b"C", b"Z", b"K", b"E"
-
-CANCELLED = b"C57014\0"
-"""The field of an error that says a statement was cancelled."""
+COMMAND_COMPLETE, READY, BACKEND_KEY = b"C", b"Z", b"K"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +79,6 @@ def application_of(frame: Frame) -> str:
     """The application name in a startup message; empty when it has none."""
     texts = [text.decode() for text in frame.body[4:].split(b"\0")]
     return dict(zip(texts[::2], texts[1::2], strict=False)).get("application_name", "")
-
-
-def cancel_request(key: bytes) -> bytes:
-    """The message that asks a server to cancel what runs; `key` is the body of its BackendKeyData."""
-    return struct.pack("!ii", 8 + len(key), CANCEL_REQUEST) + key
 
 
 def key_of(frame: Frame) -> bytes:

@@ -1,9 +1,8 @@
-"""The way that bytes of some connections take: its weather, its speed, and what else befalls their statements."""
+"""The way that bytes of some connections take: its weather and its speed."""
 
 import asyncio
 from collections.abc import Callable, Iterator
 from enum import Enum, auto
-from random import Random
 
 PIECE = 16_384
 """Bytes that a narrow line passes on at once."""
@@ -42,10 +41,6 @@ class Line:
         """Bytes a second, in each direction; None: no limit."""
         self.trickle = False
         """One byte at a time."""
-        self.cancels: Random | None = None
-        """Where set, every second statement is cancelled, by this chance, right after the server was sent it."""
-        self.cancelled = 0
-        """Statements that ended because they were cancelled."""
 
     @property
     def weather(self) -> Weather:
@@ -62,7 +57,7 @@ class Line:
 
     def heal(self) -> None:
         """Let everything pass from now on."""
-        self.latency, self.bandwidth, self.trickle, self.cancels = 0.0, None, False, None
+        self.latency, self.bandwidth, self.trickle = 0.0, None, False
         self.weather = Weather.CLEAR
 
     async def passable(self) -> None:
@@ -77,10 +72,6 @@ class Line:
         """Take the time that so many bytes need at the sender's end."""
         if self.bandwidth is not None:
             await asyncio.sleep(size / self.bandwidth)
-
-    def wants_cancel(self) -> bool:
-        """Whether the statement on its way is to be cancelled."""
-        return self.cancels is not None and self.cancels.random() < 0.5
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
         """What is sent at once."""

@@ -14,16 +14,13 @@ from urllib.parse import urlsplit
 from tests.support.framing import (
     BACKEND_KEY,
     CANCEL_REQUEST,
-    CANCELLED,
     COMMAND_COMPLETE,
-    ERROR,
     READY,
     SSL_REQUEST,
     Frame,
     Splitter,
     Statements,
     application_of,
-    cancel_request,
     key_of,
     rows_of,
 )
@@ -82,8 +79,6 @@ class Conversation:
     """What a request to cancel its statement must carry."""
     statements: Statements = field(default_factory=Statements)
     application: str = ""
-    begun: int = 0
-    """Statements so far."""
     current: str = ""
     withheld: list[Frame] = field(default_factory=list[Frame])
     rows: int = 0
@@ -259,12 +254,9 @@ class Proxy:
         async def deal(data: bytes) -> None:
             await conversation.line.delay(len(data))
             frames = splitter.feed(data)
-            begun = conversation.begun
             passed = b"".join([await self._admit(conversation, frame) for frame in frames])
             if passed and conversation.server is not None:
                 await self._send(conversation, conversation.server, passed)
-            if conversation.begun > begun and conversation.line.wants_cancel():
-                await self._cancel(conversation)
 
         await self._pump(conversation, reader, deal)
 
@@ -319,18 +311,11 @@ class Proxy:
         if conversation.line.weather is Weather.REFUSED:
             raise CutError
 
-    async def _cancel(self, conversation: Conversation) -> None:
-        _, writer = await asyncio.open_connection("127.0.0.1", self._target)
-        writer.write(cancel_request(conversation.key))
-        await writer.drain()
-        writer.close()
-
     def _watch(self, conversation: Conversation, frame: Frame) -> None:
         statement = conversation.statements.begun_by(frame)
         if statement is None:
             return
         self.begun += 1
-        conversation.begun += 1
         conversation.current = statement
         for trap in self._traps:
             if trap.catches(statement, Moment.BEFORE_SEND):
@@ -342,8 +327,6 @@ class Proxy:
         if frame.kind == BACKEND_KEY:
             conversation.key = frame.body
             self._keys[frame.body] = conversation
-        if frame.kind == ERROR and CANCELLED in frame.body:
-            conversation.line.cancelled += 1
         caught = [trap for trap in self._traps if trap.catches(conversation.current, Moment.AFTER_COMMIT)]
         if not caught and not conversation.withheld:
             return frame.raw

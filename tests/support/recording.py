@@ -79,6 +79,34 @@ TABLE = """
     END $$;
 """
 
+CANCELS = """
+    CREATE TABLE chaos.cancelling (role text NOT NULL, application text NOT NULL, seed integer NOT NULL);
+    CREATE SEQUENCE chaos.chances;
+    CREATE SEQUENCE chaos.cancelled MINVALUE 0;
+    CREATE FUNCTION chaos.cancel_by_chance() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+    BEGIN
+        IF EXISTS (
+            SELECT FROM chaos.cancelling
+            WHERE role = session_user
+                AND application = current_setting('application_name')
+                AND hashint8(nextval('chaos.chances') + seed) & 1 = 1
+        ) THEN
+            PERFORM nextval('chaos.cancelled'), pg_cancel_backend(pg_backend_pid()), pg_sleep(0.01);
+        END IF;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER chaos_cancel AFTER INSERT OR UPDATE ON pgflow.step_tasks
+        FOR EACH STATEMENT EXECUTE FUNCTION chaos.cancel_by_chance();
+    CREATE TRIGGER chaos_cancel AFTER INSERT OR UPDATE ON flowworker.workers
+        FOR EACH STATEMENT EXECUTE FUNCTION chaos.cancel_by_chance();
+"""
+"""Statements of the sessions in `cancelling` are cancelled in their midst, half of them by chance."""
+
+CANCELS_OF_QUEUE = """
+    CREATE TRIGGER chaos_cancel AFTER UPDATE OR DELETE ON {queue}
+        FOR EACH STATEMENT EXECUTE FUNCTION chaos.cancel_by_chance();
+"""
+
 JOBS = """
     CREATE TRIGGER chaos_sent AFTER INSERT ON {queue} FOR EACH ROW EXECUTE FUNCTION chaos.record_job();
     CREATE TRIGGER chaos_read AFTER UPDATE ON {queue} FOR EACH ROW WHEN (NEW.read_ct > OLD.read_ct)
@@ -98,11 +126,30 @@ LOST = "lost"
 async def install(connection: Connection) -> None:
     """Record every change of pgflow's tasks from now on."""
     await connection.execute(TABLE)
+    await connection.execute(CANCELS)
 
 
 async def record_queue(connection: Connection, queue: str) -> None:
     """Record every change of a queue's jobs from now on."""
     await connection.execute(JOBS.format(queue=queue_table(queue), archive=archive_table(queue)))
+    await cancel_in_queue(connection, queue)
+
+
+async def cancel_in_queue(connection: Connection, queue: str) -> None:
+    """Let statements that change this queue's messages be cancelled, too."""
+    await connection.execute(CANCELS_OF_QUEUE.format(queue=queue_table(queue)))
+
+
+async def cancel(connection: Connection, role: str, application: str, seed: int) -> None:
+    """From now on cancel statements of one role and application name, half of them by chance."""
+    await connection.execute("INSERT INTO chaos.cancelling VALUES ($1, $2, $3)", role, application, seed)
+
+
+async def cancel_no_more(connection: Connection) -> int:
+    """Let every statement end by itself again; returns how many were cancelled so far."""
+    await connection.execute("DELETE FROM chaos.cancelling")
+    cancelled: int = await connection.fetchval("SELECT nextval('chaos.cancelled')")
+    return cancelled
 
 
 async def read(connection: Connection, processes: Mapping[UUID, str], roles: Mapping[str, str]) -> list[Transition]:

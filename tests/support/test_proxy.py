@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from random import Random
 
 import asyncpg
 import pytest
@@ -154,14 +153,6 @@ async def test_a_narrow_line_takes_its_time_in_both_directions(through: Through,
     assert (asked - began >= 0.15, time.monotonic() - asked >= 0.15) == (True, True)
 
 
-async def test_statements_of_a_line_are_cancelled_by_chance(through: Through, proxy: Proxy) -> None:
-    connection = await through()
-    proxy.line("through").cancels = Random(1)
-    cancelled = [await is_cancelled(connection) for _ in range(10)]
-    assert set(cancelled) == {True, False}
-    assert proxy.line("through").cancelled == sum(cancelled)
-
-
 @pytest.mark.parametrize(("weather", "arrives"), [(Weather.CLEAR, True), (Weather.SWALLOWED, False)])
 async def test_a_request_to_cancel_takes_the_line_of_whose_statement_it_means(
     through: Through, proxy: Proxy, owner: Connection, weather: Weather, arrives: bool
@@ -187,11 +178,3 @@ async def active(owner: Connection) -> bool:
 
 async def ended(owner: Connection) -> bool:
     return await sessions(owner) == 0
-
-
-async def is_cancelled(connection: Connection) -> bool:
-    try:
-        await connection.fetchval("SELECT pg_sleep(0.05)")
-    except asyncpg.QueryCanceledError:
-        return True
-    return False
