@@ -19,6 +19,7 @@ from flowworker import (
     InputError,
     Job,
     JobRun,
+    JsonText,
     OutputError,
     Queue,
     Restart,
@@ -37,7 +38,7 @@ from flowworker.definition.flow import StepSettings
 GROUPS: Sequence[tuple[str, Sequence[type[Any]]]] = (
     ("Definitions", (Flow, Step, StepSettings, Queue, Job)),
     ("Inside a handler", (TaskContext, Message, Cancellation, Retry, Fail)),
-    ("Clients", (Client, Run, StoredJob)),
+    ("Clients", (Client, JsonText, Run, StoredJob)),
     ("Workers inside a program", (Worker, WorkerPool, Restart, JobRun, EventStream)),
     ("Errors", (FlowWorkerError, DefinitionError, InputError, OutputError)),
 )
