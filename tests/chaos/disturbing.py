@@ -14,7 +14,7 @@ from tests.support.line import Line
 from tests.support.proxy import Weather
 from tests.support.waiting import until
 
-from flowworker.database.connection import Connection, connect
+from flowworker.database.connection import connect
 from flowworker.definition.flow import Flow
 
 WORKERS = (
@@ -24,7 +24,7 @@ WORKERS = (
 )
 
 CAUGHT = 4
-"""Units whose rows are locked while their handlers run."""
+"""Units at least whose rows are locked while their handlers run."""
 
 HANDLING = 2.0
 """Seconds that these handlers take."""
@@ -112,19 +112,18 @@ async def _locks(ground: Ground, cell: Cell, offer: Offer) -> Sequence[str]:
 
 async def _caught(ground: Ground, offer: Offer) -> Sequence[str]:
     """Units of work whose handlers have begun and last a while, some of them in the disturbed worker."""
+    owners: list[str] = []
+
+    async def begun() -> bool:
+        found = {_owner(one.key.owner, one.key.index) for one in ground.executions(worker="disturbed")}
+        if found.isdisjoint(owners) or len(owners) < CAUGHT:
+            owners.append(await offer.put(connection, Plan(seconds=HANDLING)))
+            return False
+        return True
+
     async with ground.customer() as connection:
-        owners = [await _put(offer, connection) for _ in range(CAUGHT)]
-
-    def begun() -> bool:
-        found = [one for one in ground.executions(worker="disturbed") if _owner(one.key.owner, one.key.index) in owners]
-        return bool(found)
-
-    await until(begun, "the disturbed worker has begun some of the work to be locked")
+        await until(begun, "the disturbed worker has begun some of the work to be locked", every=0.2)
     return owners
-
-
-async def _put(offer: Offer, connection: Connection) -> str:
-    return await offer.put(connection, Plan(seconds=HANDLING))
 
 
 def _rows_of(owners: Sequence[str], kind: Kind, table: str) -> str:

@@ -9,6 +9,7 @@ import random
 import sys
 import time
 from collections.abc import Sequence
+from typing import cast
 
 from tests.chaos.arena import Arena, new_arena
 from tests.chaos.cell_run import Result, run_cell
@@ -45,7 +46,7 @@ async def _outcome(arena: Arena, cell: Cell, *, seconds: float, seed: int) -> Re
 def _said(error: BaseException) -> str:
     """An error, without the groups around it."""
     while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
     return f"{type(error).__name__}: {error}"
 
 

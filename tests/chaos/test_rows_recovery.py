@@ -60,9 +60,9 @@ async def test_a_dead_peer_of_twenty_flows_is_noticed_over_200_ms_of_latency(are
         await victim.start()
         await ground.start_run(crowd[0], Plan(gate="open"))
         await ground.began(worker="victim")
-        ground.proxy.latency = 0.1
         await heir.start()
         await until(lambda: _registered(ground, "heir"), "the heir serves every flow")
+        ground.proxy.latency = 0.1
         await _killed(ground, victim, others=1)
         ground.open_gate("open")
         await ground.conclude()

@@ -209,7 +209,7 @@ def _explains(case: Case, fault: Fault, before: Execution, again: Execution) -> 
         return False
     deaths = [life.lost for life in case.history.lives if life.worker == before.worker and life.lost is not None]
     return not fault.only_by_death or any(
-        max(fault.began, before.began) - SLACK <= death <= again.began + SLACK for death in deaths
+        max(fault.began, before.began - UNDER_WAY) - SLACK <= death <= again.began + SLACK for death in deaths
     )
 
 
