@@ -163,7 +163,7 @@ async def test_defaults_of_a_role_change_nothing(database: Database, owner: Conn
         "default_transaction_isolation = 'serializable'",
         "search_path = 'nowhere'",
         "idle_in_transaction_session_timeout = '1ms'",
-        "idle_session_timeout = '10ms'",
+        "idle_session_timeout = '10s'",
     ):
         await owner.execute(f"ALTER DATABASE {quote(database.name)} SET {setting}")
     link = a_link(database, limits=Limits(statement=5, lock=1))

@@ -259,7 +259,7 @@ def test_a_decimal_that_its_type_could_not_read_again_is_refused() -> None:
         {"a": Ellipsis},
         test_a_secret_that_its_model_reveals_and_a_text_like_a_mask_are_stored,
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_has_no_json_is_refused_with_its_type(value: object) -> None:
     with pytest.raises(OutputError, match=r"is a \w+, which cannot be written as JSON"):

@@ -264,7 +264,7 @@ class Link:
             let_go(connection)
             raise
         self._applied = self._limits
-        self._session = Session(pid=connection.get_server_pid(), began_at=row["backend_start"])
+        self._session = Session(pid=row["pid"], began_at=row["backend_start"])
 
     async def _end_given_up(self, connection: Connection) -> None:
         """Until they are gone, what they were doing may still be committed."""

@@ -10,6 +10,6 @@ applied AS MATERIALIZED (
     JOIN pg_catalog.pg_settings AS known ON known.name = wanted.name AND known.context = 'user'
     WHERE wanted.name <> 'client_connection_check_interval' OR version() ~ 'linux'
 )
-SELECT s.backend_start, (SELECT count(*) FROM applied) AS settings
+SELECT s.pid, s.backend_start, (SELECT count(*) FROM applied) AS settings
 FROM pg_catalog.pg_stat_activity AS s
 WHERE s.pid = pg_backend_pid()
