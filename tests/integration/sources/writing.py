@@ -75,6 +75,14 @@ class Writing:
                 await asyncio.sleep(0.01)
 
 
+async def claim_everything(source: Source) -> list[ClaimedTask]:
+    """All that can start now: one claim brings a bounded number."""
+    tasks: list[ClaimedTask] = []
+    while (claim := await source.claim(200, [task.msg_id for task in tasks])).read:
+        tasks.extend(claim.tasks)
+    return tasks
+
+
 @asynccontextmanager
 async def writing(
     world: World, workload: Flow | Queue, *, dsn: str | None = None, limits: Limits = QUICK
