@@ -55,8 +55,8 @@ async def test_a_thousand_tasks_of_twenty_flows_of_a_dead_worker_run_again_but_f
 @together
 async def test_a_dead_peer_of_twenty_flows_is_noticed_over_200_ms_of_latency(arena: Arena) -> None:
     async with arena.ground(*crowd) as ground:
-        victim = ground.worker("victim", "crowd", signal_strategy="notify")
-        heir = ground.worker("heir", "crowd", signal_strategy="notify", through_proxy=True)
+        victim = ground.worker("victim", "crowd", min_poll_interval="1", max_poll_interval="5")
+        heir = ground.worker("heir", "crowd", through_proxy=True, min_poll_interval="1", max_poll_interval="5")
         await victim.start()
         await ground.start_run(crowd[0], Plan(gate="open"))
         await ground.began(worker="victim")
