@@ -7,8 +7,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "worker" / "flowworker"
-LONGEST = 400
-"""Lines of a module."""
 
 SQL = re.compile(
     r"\b(SELECT\b.+\bFROM|INSERT\s+INTO|UPDATE\s+\S+\s+SET|DELETE\s+FROM|CREATE\s+(TABLE|FUNCTION|SCHEMA|INDEX|DATABASE|ROLE)"
@@ -77,11 +75,6 @@ def test_no_test_lives_under_the_operator_folder() -> None:
     assert not [
         path for path in (ROOT / "operator").rglob("*.py") if re.match(r"test_|conftest|.*_test\.py", path.name)
     ]
-
-
-def test_every_module_is_short_enough_to_be_read_at_once() -> None:
-    lengths = {str(path.relative_to(ROOT)): len(text_of(path).splitlines()) for path in sources()}
-    assert {name: length for name, length in lengths.items() if length > LONGEST} == {}
 
 
 def test_sql_stays_in_the_database_folder() -> None:

@@ -185,7 +185,7 @@ async def test_ghosts_at_the_head_of_the_queue_are_archived(world: World) -> Non
     await finish_one(source, task, completed())
     ghost = await world.send("one_step", {})
     await world.owner.execute("UPDATE pgflow.step_tasks SET message_id = $1", ghost)
-    assert (await source.recover([])).archived == 1
+    assert (await source.recover([], tuple)).archived == 1
     assert await world.owner.fetchval("SELECT count(*) FROM pgmq.q_one_step") == 0
 
 

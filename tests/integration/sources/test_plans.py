@@ -10,9 +10,11 @@ import pytest
 from tests.integration.sources.flows import one_step
 from tests.integration.sources.world import World
 
+from flowworker.database import flow_tasks
+from flowworker.database.capabilities import InputRouting
 from flowworker.database.connection import Connection
 from flowworker.database.identifiers import archive_table, queue_table
-from flowworker.database.queue_jobs import extend_statement
+from flowworker.database.queue_jobs import claim_statement, extend_statement
 from flowworker.database.statements import fill
 
 MESSAGES = 20_000
@@ -115,6 +117,10 @@ NAMES = {
     "archive_table": A,
     "columns": "q.msg_id, q.read_ct, q.enqueued_at, q.vt, q.message",
     "unless_locked": "",
+    "order": "q.vt",
+    "ours": "'{}'::jsonb",
+    "losses": "0",
+    "begun": "true",
     "plain_columns": "msg_id, read_ct, enqueued_at, vt, message",
 }
 
@@ -131,7 +137,11 @@ HOT: dict[str, Arguments] = {
     "flow/ended_runs": ended,
     "flow/leftovers": given("one_step", [1, 2, 3]),
     "flow/next_due": given(),
-    "recovery/stranded": given("one_step", uuid4(), 60.0, 200),
+    "recovery/stranded": given("one_step", uuid4(), 60.0, 200, []),
+    "recovery/ended": given("one_step", uuid4(), 200),
+    "workers/begun": given(uuid4(), None),
+    "queue/park": given(600.0, "why"),
+    "queue/forgive": given([1, 2], [1, 1]),
     "recovery/ghosts": given("one_step", 200),
     "queue/archive": given([1, 2], [1, 1], [b"{}", b"{}"]),
     "queue/put_back": given([1, 2], [1, 1], [b"{}", b"{}"], [0.0, 0.0], "channel"),
@@ -146,6 +156,15 @@ async def test_no_hot_statement_scans_a_growing_table(big: World) -> None:
         for name, arguments in HOT.items()
     }
     assert {name: tables for name, tables in scans.items() if tables} == {}
+
+
+async def test_claims_find_the_head_of_the_queue_by_an_index(big: World) -> None:
+    now = await big.owner.fetchval("SELECT clock_timestamp()")
+    jobs = claim_statement("one_step", last_read_at=True, begun_at=True)
+    assert await scans_of(big.owner, jobs, [uuid4(), 15.0, 10, now, 6.0, []]) == set()
+    tasks = flow_tasks.claim_statement("one_step", False, InputRouting.WRAPPED)
+    arguments = ["one_step", 5, 10, uuid4(), ["only"], [70], [False], now]
+    assert await scans_of(big.owner, tasks, arguments) == set()
 
 
 async def test_leases_of_several_queues_are_extended_by_their_keys(big: World) -> None:

@@ -6,6 +6,7 @@ Thin functions over one statement each; `flowworker.runtime.sources.flow_source`
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from uuid import UUID
 
 import asyncpg
@@ -98,7 +99,7 @@ async def read_and_start(
     """
     deadline = await deadline_of(connection, clock)
     rows = await connection.fetch(
-        _claim_statement(flow_slug, features.start_tasks_arity >= ROUTED_ARITY, features.input_routing),
+        claim_statement(flow_slug, features.start_tasks_arity >= ROUTED_ARITY, features.input_routing),
         flow_slug,
         READ_VISIBILITY,
         limit,
@@ -209,7 +210,9 @@ async def effective_timeouts(connection: Connection, flow_slug: str) -> dict[str
     return {row["step_slug"]: row["timeout"] for row in rows}
 
 
-def _claim_statement(flow_slug: str, routed: bool, routing: InputRouting) -> str:
+@cache
+def claim_statement(flow_slug: str, routed: bool, routing: InputRouting) -> str:
+    """The text of a claim, for a core that names queues or not, and carries the run's input beside or within."""
     return fill(
         "flow/claim",
         queue_table=queue_table(flow_slug),

@@ -85,8 +85,9 @@ class JobClaim:
 
 
 async def claim(
-    connection: Connection, features: Capabilities, queue_name: str, worker_id: UUID, limit: int, *, clock: ServerClock
-) -> JobClaim:
+    connection: Connection, features: Capabilities, queue_name: str, worker_id: UUID, limit: int, *,
+    held: Collection[int] = (), clock: ServerClock,
+) -> JobClaim:  # fmt: skip
     """Lease at most `limit` jobs that may start now.
 
     Args:
@@ -95,6 +96,7 @@ async def claim(
         queue_name: the queue.
         worker_id: a registered worker.
         limit: most jobs to read.
+        held: msg_ids that are not taken, because this worker still has them.
         clock: the database's; set anew by every claim.
 
     Raises:
@@ -102,22 +104,30 @@ async def claim(
     """
     deadline = await deadline_of(connection, clock)
     rows = await connection.fetch(
-        _claim_statement(queue_name, features), worker_id, float(LEASE), limit, deadline, HOLDER_PATIENCE
+        claim_statement(queue_name, last_read_at=features.last_read_at, begun_at=features.begun_at),
+        worker_id,
+        float(LEASE),
+        limit,
+        deadline,
+        HOLDER_PATIENCE,
+        list(held),
     )
     ticket = ticket_of(rows[0], deadline=deadline, clock=clock, name=queue_name)
     return JobClaim(ticket=ticket, jobs=[_read_job(row) for row in rows if row["msg_id"] is not None])
 
 
-def _claim_statement(queue_name: str, features: Capabilities) -> str:
+@cache
+def claim_statement(queue_name: str, *, last_read_at: bool, begun_at: bool) -> str:
+    """The text of a claim, for a database whose messages and workers have these columns or not."""
     return fill(
         "queue/claim",
         queue_table=queue_table(queue_name),
-        last_read_at=", last_read_at = clock.now" if features.last_read_at else "",
+        last_read_at=", last_read_at = clock.now" if last_read_at else "",
         ours=ours_in("q.headers"),
         failures=counter("failures", ours="holder.ours"),
         losses=counter("losses", ours="holder.ours"),
-        begun=fill("headers/begun", ours="holder.ours") if features.begun_at else "true",
-        begun_at="holder.begun_at" if features.begun_at else "NULL::timestamptz",
+        begun=fill("headers/begun", ours="holder.ours") if begun_at else "true",
+        begun_at="holder.begun_at" if begun_at else "NULL::timestamptz",
     )
 
 

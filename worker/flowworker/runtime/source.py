@@ -194,11 +194,11 @@ class Source(Protocol):
     async def recover(self, dead: Collection[Peer], held: Callable[[], Collection[int]] | None = None) -> Recovery:
         """Give back what dead workers, foreign workers past their deadline and no worker at all hold.
 
-        Also what this worker holds in the database but not here, because the reply of its claim was lost.
-
         Args:
             dead: peers judged dead by the caller. Each is marked lost only if its beat is still the one given.
-            held: gives the msg_ids this worker holds when it is called; None leaves what is its own alone.
+            held: gives the msg_ids this worker holds when it is called. With it the pass is thorough: it also gives
+                back what this worker holds in the database but not here, because the reply of its claim was lost,
+                and tidies up what ended runs have left.
         """
         ...
 

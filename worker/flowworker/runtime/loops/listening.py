@@ -77,11 +77,11 @@ class Listening:
 
     async def _obstacle(self, channel: str) -> str | None:
         """Why announcements do not arrive; None when they do."""
-        state = await self._links.claim.run(self._state)
+        state = await self._links.aside.run(self._state)
         if not state.ready:
             return state.message if state.command is None else f"{state.message}: {state.command}"
         self._heard.clear()
-        await self._links.claim.run(lambda connection: _send_note(connection, channel))
+        await self._links.aside.run(lambda connection: _send_note(connection, channel))
         try:
             async with asyncio.timeout(TRIAL_TIMEOUT):
                 await self._heard.wait()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
@@ -18,7 +19,7 @@ from flowworker.telemetry.stream import EventStream
 logger = logging.getLogger(__name__)
 
 SWEEP_INTERVAL = (45.0, 75.0)
-"""Seconds between two passes when no peer is found dead; random within, so that a fleet takes turns."""
+"""Seconds between two thorough passes; random within, so that a fleet takes turns."""
 
 PENDING_INTERVAL = 2.0
 """Seconds until the next pass while the run of something is locked."""
@@ -77,12 +78,16 @@ class Rescuer(Service):
         self._asked.set()
 
     async def _run(self) -> None:
+        thorough_at = self._clock() + self._uniform(*SWEEP_INTERVAL)
         while True:
             self._asked.clear()
-            pending = await self._pass()
-            await self._forgive()
+            thorough = self._clock() >= thorough_at
+            pending = await self._pass(thorough=thorough)
+            if thorough:
+                await self._forgive()
+                thorough_at = self._clock() + self._uniform(*SWEEP_INTERVAL)
             try:
-                async with asyncio.timeout(self._pause(pending)):
+                async with asyncio.timeout(min(self._pause(pending), max(0.0, thorough_at - self._clock()))):
                     await self._asked.wait()
             except TimeoutError:
                 continue
@@ -92,12 +97,13 @@ class Rescuer(Service):
             return PENDING_INTERVAL
         if self._clock() - self._lost_at < AFTER_LOSS:
             return AFTER_LOSS_INTERVAL
-        return self._uniform(*SWEEP_INTERVAL)
+        return math.inf
 
-    async def _pass(self) -> int:
+    async def _pass(self, *, thorough: bool) -> int:
         """Recover once; returns how many tasks wait for a lock."""
+        held = self._holdings.message_ids if thorough else None
         try:
-            recovery = await self._source.recover(tuple(self._dead.values()), self._holdings.message_ids)
+            recovery = await self._source.recover(tuple(self._dead.values()), held)
         except Exception as error:
             expected = is_passing(error)
             logger.log(

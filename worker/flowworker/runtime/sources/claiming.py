@@ -36,7 +36,7 @@ SLOW = 1.0
 QUICK = 0.5
 """Seconds within which a claim may return to the connection that all share."""
 
-FIRST_PATIENCE = 8.0
+FIRST_PATIENCE = 30.0
 """Seconds a claim may take aside, at first."""
 
 LONGEST_PATIENCE = 120.0

@@ -1,4 +1,4 @@
-"""One recovery pass over a flow: mark the dead, give back or fail what they left, end what no run needs."""
+"""Recovery of a flow: mark the dead, give back or fail what they left, and tidy up what no run needs."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ MOST_ROUNDS = 50
 
 @dataclass(slots=True, kw_only=True)
 class FlowRecovery:
-    """Used for one pass.
+    """Used once.
 
     Every write is fenced, so that observers who act at once, or a worker that wakes, do no harm. What is locked is
     passed over and stays for the next pass.
@@ -33,27 +33,27 @@ class FlowRecovery:
     _locked: set[UUID] = field(init=False, default_factory=set[UUID])
     """Runs whose tasks could not be given back now."""
 
-    async def run(self, dead: Collection[Peer], *, held: Collection[int] | None) -> Recovery:
-        """Do one pass.
-
-        Args:
-            dead: peers to mark lost, if their beats are still the ones given.
-            held: msg_ids this worker holds; None leaves its own tasks alone.
-        """
+    async def give_back(self, dead: Collection[Peer]) -> Recovery:
+        """Mark peers lost whose beats are still the ones given, and give back what the dead have left."""
         lost = await stranded.mark_lost(self.connection, self.flow_slug, dead) if dead else []
         pending = await self._give_back_all()
-        settled = await self._settle(held)
-        ghosts = await stranded.find_ghosts(self.connection, self.flow_slug)
-        archived = await flow_tasks.archive(self.connection, self.flow_slug, ghosts) if ghosts else 0
         return Recovery(
             released=self._released,
             failed=self._failed,
             pending=pending,
-            settled=settled,
-            archived=archived,
             lost=lost,
             notes=[f"worker {worker_id} is lost: its heartbeat stopped" for worker_id in lost],
         )
+
+    async def tidy(self, held: Collection[int]) -> Recovery:
+        """End what failed runs have left `started`, but for the msg_ids held here, and clear the queue's head."""
+        ended = await stranded.find_ended(self.connection, self.flow_slug, own_id=self.own_id)
+        free = [task for task in ended if not task.is_own or task.msg_id not in held]
+        if free:
+            await stranded.settle(self.connection, free)
+        ghosts = await stranded.find_ghosts(self.connection, self.flow_slug)
+        archived = await flow_tasks.archive(self.connection, self.flow_slug, ghosts) if ghosts else 0
+        return Recovery(settled=len(free), archived=archived)
 
     async def _give_back_all(self) -> int:
         """Batch after batch, passing over the runs that are locked; returns how many tasks of those were seen."""
@@ -81,7 +81,9 @@ class FlowRecovery:
         if not tasks:
             return set()
         fences = [task.fence for task in tasks]
-        answers = await flow_results.release(self.connection, self.flow_slug, fences, list(tasks.values()))
+        answers = await flow_results.release(
+            self.connection, self.flow_slug, fences, list(tasks.values()), skip_locked=True
+        )
         self._released += len(answers)
         return {task for position, task in enumerate(tasks) if position in answers}
 
@@ -89,13 +91,8 @@ class FlowRecovery:
         if not tasks:
             return set()
         fences = [task.fence for task in tasks]
-        answers = await flow_results.fail(self.connection, self.flow_slug, fences, list(tasks.values()))
+        answers = await flow_results.fail(
+            self.connection, self.flow_slug, fences, list(tasks.values()), skip_locked=True
+        )
         self._failed += len(answers)
         return {task for position, task in enumerate(tasks) if position in answers}
-
-    async def _settle(self, held: Collection[int] | None) -> int:
-        ended = await stranded.find_ended(self.connection, self.flow_slug, own_id=self.own_id)
-        free = [task for task in ended if not task.is_own or (held is not None and task.msg_id not in held)]
-        if free:
-            await stranded.settle(self.connection, free)
-        return len(free)

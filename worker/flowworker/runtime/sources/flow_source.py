@@ -331,21 +331,22 @@ class FlowSource:
         return found
 
     async def recover(self, dead: Collection[Peer], held: Callable[[], Collection[int]] | None = None) -> Recovery:
-        """Give back what the dead and no worker hold, and what this worker holds only there. See `Source.recover`."""
-        returned = 0 if held is None else await self._return_unheld(held)
-        recovery = await with_more_time(self._links, lambda connection: self._recover(connection, dead, held))
-        return replace(recovery, released=recovery.released + returned)
-
-    async def _recover(
-        self, connection: Connection, dead: Collection[Peer], held: Callable[[], Collection[int]] | None
-    ) -> Recovery:
-        recovery = FlowRecovery(
-            connection=connection,
-            features=await self._known_features(connection),
-            flow_slug=self.slug,
-            own_id=self._worker_id,
+        """Give back what the dead and no worker hold; with `held`, tidy up as well. See `Source.recover`."""
+        recovery = await self._links.aside.run(lambda connection: self._recovery(connection).give_back(dead))
+        if held is None:
+            return recovery
+        returned = await self._return_unheld(held)
+        tidied = await with_more_time(self._links, lambda connection: self._recovery(connection).tidy(held()))
+        return replace(
+            recovery,
+            released=recovery.released + returned,
+            settled=tidied.settled,
+            archived=tidied.archived,
         )
-        return await recovery.run(dead, held=None if held is None else held())
+
+    def _recovery(self, connection: Connection) -> FlowRecovery:
+        assert self._features is not None
+        return FlowRecovery(connection=connection, features=self._features, flow_slug=self.slug, own_id=self._worker_id)
 
     async def _return_unheld(self, held: Callable[[], Collection[int]]) -> int:
         """No claim may be under way meanwhile: what it brings is ours before it is held here."""

@@ -18,7 +18,7 @@ from flowworker.database.stranded import CRASH_BUDGET, crash_message, mark_lost
 from flowworker.definition.queue import Queue
 from flowworker.errors import UnknownQueueError, UnknownRunError
 from flowworker.runtime.source import Claim, Finish, Recovery
-from flowworker.runtime.sources.claiming import ClaimLane, with_more_time
+from flowworker.runtime.sources.claiming import ClaimLane
 from flowworker.runtime.sources.queue_writer import QueueWriter
 from flowworker.runtime.sources.writing import Batch, Written, write_all, write_kinds
 
@@ -82,12 +82,12 @@ class QueueSource:
     async def claim(self, limit: int, held: Collection[int]) -> Claim:
         """Lease at most `limit` jobs. See `Source.claim`.
 
-        A job whose workers died too often is failed here instead of being handed out. `held` is not needed: a lease
-        whose reply was lost simply runs out.
+        A job whose workers died too often is failed here instead of being handed out. A lease whose reply was lost
+        simply runs out; what is held here is not taken once more when its own lease has run out.
         """
         if self._lane.is_stuck:
             await self._links.aside.run(self._park)
-        return await self._lane.run(limit, self._claim)
+        return await self._lane.run(limit, lambda connection, asked: self._claim(connection, asked, held))
 
     async def begun(self, claimed_at: datetime) -> None:
         """Record that handlers have begun. See `Source.begun`."""
@@ -97,9 +97,11 @@ class QueueSource:
                 lambda connection: leases.begun(connection, features, self._worker_id, claimed_at)
             )
 
-    async def _claim(self, connection: Connection, limit: int) -> Claim:
+    async def _claim(self, connection: Connection, limit: int, held: Collection[int]) -> Claim:
         features = await self._known_features(connection)
-        found = await queue_jobs.claim(connection, features, self.slug, self._worker_id, limit, clock=self._clock)
+        found = await queue_jobs.claim(
+            connection, features, self.slug, self._worker_id, limit, held=held, clock=self._clock
+        )
         doomed = [job for job in found.jobs if job.losses > CRASH_BUDGET]
         if doomed:
             await self._end_doomed(connection, doomed)
@@ -170,7 +172,7 @@ class QueueSource:
         """Mark dead peers lost; their jobs come back by themselves when the leases run out."""
         if not dead:
             return Recovery()
-        lost = await with_more_time(self._links, lambda connection: mark_lost(connection, self.slug, dead))
+        lost = await self._links.aside.run(lambda connection: mark_lost(connection, self.slug, dead))
         return Recovery(lost=lost, notes=[f"worker {worker_id} is lost: its heartbeat stopped" for worker_id in lost])
 
     async def forgive(self, tasks: Sequence[ClaimedTask]) -> None:

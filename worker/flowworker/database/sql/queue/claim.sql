@@ -2,7 +2,7 @@
 -- Reads nothing when it arrives too late ($4): a claim that the network has held up runs the moment an outage is over,
 -- when every lease has lapsed and none has been prolonged yet. Reads nothing for a worker that was marked lost or has
 -- ended: the fence is its own row. A job whose holder is not known to be gone waits $5 seconds past the end of its lease,
--- in which a holder that had no database for a while can prolong it.
+-- in which a holder that had no database for a while can prolong it. What this worker still has ($6) is not taken again.
 -- Each lease names its holder in the message's headers, and counts a loss where the former holder was marked lost after
 -- its handler had begun. Headers that are no object belong to others and stay as they are.
 -- The time and the worker's state come with every answer: there is a row even where there is no job.
@@ -20,6 +20,7 @@ head AS MATERIALIZED (
         THEN (q.headers -> 'flowworker' ->> 'holder')::uuid
     END
     WHERE q.vt <= (SELECT clock.now FROM clock WHERE clock.now <= $4::timestamptz)
+        AND q.msg_id <> ALL($6::bigint[])
         AND EXISTS (SELECT FROM me WHERE me.state NOT IN ('lost', 'stopped'))
         AND (
             holder.worker_id IS NULL
