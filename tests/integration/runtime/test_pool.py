@@ -47,7 +47,7 @@ async def test_workers_of_a_pool_are_numbered_and_named_after_it(world: World) -
     assert {event.worker.worker_name for event in world.heard.of(TaskStarted)} == set(names)
 
 
-async def test_flows_and_queues_share_four_connections(world: World) -> None:
+async def test_flows_and_queues_share_at_most_five_connections(world: World) -> None:
     await world.create(jobs, flow)
     async with make_pool(world, [flow, jobs]):
         run = await world.start_run(flow, 4)
@@ -58,7 +58,7 @@ async def test_flows_and_queues_share_four_connections(world: World) -> None:
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE $1",
             "flowworker %",
         )
-    assert count == 4
+    assert 4 <= count <= 5
 
 
 async def test_a_second_pool_of_the_same_name_is_refused(world: World) -> None:

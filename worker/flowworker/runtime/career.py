@@ -29,6 +29,7 @@ from flowworker.runtime.pulse.loop_watch import Blockage
 from flowworker.runtime.pulse.membership import Membership
 from flowworker.runtime.pulse.pulse import News
 from flowworker.runtime.reporting import make_report, make_state, package_version
+from flowworker.runtime.service import LoopEndedError
 from flowworker.runtime.sources.opening import compile_workload, make_source
 from flowworker.runtime.state import WorkerState
 from flowworker.runtime.workload import Router, Workload
@@ -75,6 +76,7 @@ class Career:
         self._starting: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._reborn_soon = False
+        self._winding_down = False
         self._hurry = asyncio.Event()
         self._stopped = asyncio.Event()
         self._began_at = time.monotonic()
@@ -298,7 +300,10 @@ class Career:
 
     def _settle(self, task: "asyncio.Task[None]") -> None:
         self._background.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():
+            if not self._winding_down:
+                self._crash(LoopEndedError(f"{task.get_name()} was cancelled from outside"))
+        elif (error := task.exception()) is not None:
             self._crash(error)
 
     def _on_fenced(self) -> None:
@@ -344,6 +349,16 @@ class Career:
             self._stopping = asyncio.create_task(
                 self._shut_down(end.reason), name=f"stop of {self._options.worker_name}"
             )
+            self._stopping.add_done_callback(self._shut)
+
+    def _shut(self, task: "asyncio.Task[None]") -> None:
+        """Whatever a stop ended with, those who wait for it go on."""
+        if task.cancelled() or (error := task.exception()) is None:
+            error = None if self._stopped.is_set() else LoopEndedError(f"{task.get_name()} was cancelled from outside")
+        if error is not None:
+            logger.error("%s failed", task.get_name(), exc_info=error)
+            self.exit = caused_by(error)
+        self._stopped.set()
 
     async def _shut_down(self, reason: str) -> None:
         self._lifecycle.move(Lifecycle.DRAINING, reason)
@@ -367,6 +382,7 @@ class Career:
         hurry.cancel()
 
     async def _cancel_background(self) -> None:
+        self._winding_down = True
         tasks = tuple(self._background)
         for task in tasks:
             task.cancel()
@@ -376,6 +392,12 @@ class Career:
     async def _end(self, end: Exit) -> None:
         """Leave no trace: whatever was begun is ended, whether it began well or not."""
         self.exit = self.exit or end
+        try:
+            await self._leave(self.exit)
+        finally:
+            self._stopped.set()
+
+    async def _leave(self, end: Exit) -> None:
         await self._cancel_background()
         if self._membership is not None:
             await self._host.pulse.detach(self._membership, mark_stopped=True)
@@ -383,15 +405,13 @@ class Career:
             await self._shift.close()
         if self._unwatch is not None:
             self._unwatch()
-        self._lifecycle.move(Lifecycle.STOPPED, self.exit.reason)
+        self._lifecycle.move(Lifecycle.STOPPED, end.reason)
         if self._membership is not None and self._shift is not None:
             duration = time.monotonic() - self._began_at
-            event = WorkerStopped(worker=self._shift.info, duration=duration, reason=self.exit.reason)
-            self._host.events.emit(event)
+            self._host.events.emit(WorkerStopped(worker=self._shift.info, duration=duration, reason=end.reason))
         if self._unwatch is not None:
             with suppress(DatabaseUnavailableError):
                 await self._host.leave()
-        self._stopped.set()
 
     def _on_lifecycle(self, previous: Lifecycle, current: Lifecycle, reason: str) -> None:
         self._reason = reason

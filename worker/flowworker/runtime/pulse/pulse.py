@@ -204,12 +204,14 @@ class Pulse:
 
     async def detach(self, member: Member, *, mark_stopped: bool) -> None:
         """Beat no longer for a worker; with `mark_stopped`, say so in the database as far as it can be reached."""
-        await self._call(self._detach(member.worker_id, mark_stopped))
+        if not self._finished.done():
+            await self._call(self._detach(member.worker_id, mark_stopped))
 
     def beat_soon(self) -> None:
         """Do not wait for the next beat: there is something to report."""
         if self._thread is not None and not self._finished.done():
-            self._loop.call_soon_threadsafe(self._beating.hurry)
+            with contextlib.suppress(RuntimeError):  # the thread's loop has just closed
+                self._loop.call_soon_threadsafe(self._beating.hurry)
 
     async def _call(self, work: Coroutine[Any, Any, T]) -> T:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
