@@ -6,6 +6,7 @@ Everything in a database belongs to `flowworker_owner`, a plain role that is no 
 
 import asyncio
 import os
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
@@ -55,8 +56,12 @@ settings.load_profile("flowworker")
 
 
 def pytest_configure() -> None:
-    """Before a test without a loop, looptime asks for the thread's, which would make one that nobody closes."""
+    """Let every run begin alike, however it was started."""
+    # Before a test without a loop, looptime asks for the thread's, which would make one that is never closed.
     asyncio.set_event_loop(None)
+    # A shell lets what it starts in the background ignore Ctrl-C, and nohup a hangup; all that we start inherits it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @dataclass(frozen=True, slots=True)

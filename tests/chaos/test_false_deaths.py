@@ -22,7 +22,10 @@ DEATH = 15.0
 MOST_UNITS = 18
 """Of work for two workers with ten slots each."""
 
-CLAIM = r"pgmq\.read\("
+CLAIM = r"t\.last_worker_id = \$1::uuid AND t\.status = 'started'"
+"""The second statement of a flow's claim: what it finds was just claimed, and nothing of it has begun."""
+
+CLAIM_OF_JOBS = r"FROM judged CROSS JOIN clock"
 
 
 @together
@@ -155,7 +158,7 @@ async def test_a_claim_whose_reply_was_lost_is_given_back_and_runs(arena: Arena)
 async def test_a_job_whose_claim_was_lost_on_the_way_comes_back_with_its_lease(arena: Arena) -> None:
     async with arena.ground(jobs) as ground:
         await ground.send(jobs, Plan())
-        trap = ground.proxy.trap(CLAIM, Moment.AFTER_COMMIT)
+        trap = ground.proxy.trap(CLAIM_OF_JOBS, Moment.AFTER_COMMIT)
         await ground.worker("worker", "jobs", through_proxy=True).start()
         await until(trap.sprung.is_set, "the reply of the claim is lost")
         (execution,) = await ground.began(patience=20)

@@ -22,7 +22,13 @@ CONNECTS_PER_SECOND = 2.0
 
 LASTING = 30.0
 
-STATEMENTS = (r"pgmq\.read\(", r"pgflow\.complete_task", r"INTO \"?pgmq\"?\.\"?a_jobs", "INTO flowworker.workers")
+STATEMENTS = (
+    r"pgmq\.read\(",
+    r"FROM judged CROSS JOIN clock",
+    r"pgflow\.complete_task",
+    r"INTO \"?pgmq\"?\.\"?a_jobs",
+    "INTO flowworker.workers",
+)
 """Claims, finishes of tasks and of jobs, heartbeats."""
 
 

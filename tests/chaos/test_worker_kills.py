@@ -14,7 +14,9 @@ from tests.support.waiting import until
 RERUN_WITHIN = 20.0
 """Seconds from the kill to the task's next run, whatever its timeout."""
 
-CLAIM = r"pgmq\.read\("
+CLAIM = r"t\.last_worker_id = \$1::uuid AND t\.status = 'started'"
+"""The second statement of a flow's claim: what it finds was just claimed, and nothing of it has begun."""
+
 COMPLETE = r"pgflow\.complete_task"
 
 

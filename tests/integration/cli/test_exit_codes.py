@@ -71,6 +71,8 @@ def test_no_part_of_a_malformed_connection_string_is_shown(
     project: Path, password: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(project)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    monkeypatch.setattr("sys.modules", {**sys.modules})
     (project / "dsn").write_text(f"postgresql://u:{password}@127.0.0.1:1/db\n")
     for command in (["run", "shop_flows:shop"], ["doctor"], ["db", "install"], ["runs", "list"]):
         assert main(["--debug", *command, "--database-file", "dsn"]) == 64

@@ -7,8 +7,10 @@ import asyncpg
 import pytest
 from tests.integration.sources.flows import fan, one_step, root_map, wide
 from tests.integration.sources.world import World, claim_all, completed, drive, failed, finish_one
+from tests.support.waiting import until
 
 from flowworker.database import flow_tasks
+from flowworker.database.leases import PARKED_FOR
 from flowworker.database.records import SourceKind, TaskResult
 from flowworker.errors import DatabaseUnavailableError, UnknownFlowError, UnknownRunError
 from flowworker.runtime.sources.flow_source import GRACE, FlowSource
@@ -199,6 +201,49 @@ async def test_a_malformed_message_does_no_harm(world: World, body: object) -> N
     await world.start("one_step")
     claim = await source.claim(10, ())
     assert (len(claim.tasks), claim.unstartable) == (1, 1)
+
+
+REFUSE = """
+    CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN IF NEW.run_id = '{run}' THEN RAISE 'not this one'; END IF; RETURN NEW; END$$;
+    CREATE TRIGGER refuse BEFORE UPDATE ON pgflow.step_tasks FOR EACH ROW EXECUTE FUNCTION public.refuse();
+"""
+
+
+async def test_a_task_that_cannot_be_claimed_is_put_off_and_the_others_go_on(world: World) -> None:
+    await world.create(one_step)
+    source = await world.source(one_step)
+    poison = await world.start("one_step")
+    others = [await world.start("one_step") for _ in range(3)]
+    await world.owner.execute(REFUSE.format(run=poison))
+    claimed: list[UUID | None] = []
+
+    async def all_others() -> bool:
+        try:
+            claimed.extend(task.run_id for task in (await source.claim(10, ())).tasks)
+        except asyncpg.RaiseError:
+            return False
+        return len(claimed) == len(others)
+
+    await until(all_others, "the others are claimed")
+    assert set(claimed) == set(others)
+    row = await world.task(poison, "only")
+    ours = (await world.headers("one_step", row["message_id"]))["flowworker"]
+    assert (row["status"], ours["parks"]) == ("queued", 1)
+    assert "not this one" in ours["parked"]
+    assert 30 < await world.seconds_until_visible("one_step", row["message_id"]) <= PARKED_FOR
+
+
+async def test_a_claim_that_takes_too_long_is_repeated_aside_for_less(world: World) -> None:
+    await world.create(one_step)
+    source = await world.source(one_step)
+    await world.start("one_step")
+    async with world.owner.transaction():
+        await world.owner.execute("LOCK TABLE pgflow.step_tasks")
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await source.claim(10, ())
+    assert len(await claim_all(source)) == 1
+    assert await world.owner.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'aside%'") == 1
 
 
 async def test_the_message_of_a_task_running_elsewhere_is_put_off(world: World) -> None:

@@ -120,6 +120,7 @@ NAMES = {
     "order": "q.vt",
     "ours": "'{}'::jsonb",
     "losses": "0",
+    "parks": "0",
     "begun": "true",
     "plain_columns": "msg_id, read_ct, enqueued_at, vt, message",
 }
@@ -140,7 +141,7 @@ HOT: dict[str, Arguments] = {
     "recovery/stranded": given("one_step", uuid4(), 60.0, 200, []),
     "recovery/ended": given("one_step", uuid4(), 200),
     "workers/begun": given(uuid4(), None),
-    "queue/park": given(600.0, "why"),
+    "queue/park": given(60.0, "why", 3600.0),
     "queue/forgive": given([1, 2], [1, 1]),
     "recovery/ghosts": given("one_step", 200),
     "queue/archive": given([1, 2], [1, 1], [b"{}", b"{}"]),

@@ -7,15 +7,17 @@ from datetime import datetime
 from uuid import UUID
 
 from flowworker.database.capabilities import Capabilities
-from flowworker.database.claims import ours_in
+from flowworker.database.claims import counter, ours_in
 from flowworker.database.connection import Connection
 from flowworker.database.identifiers import queue_table
 from flowworker.database.statements import fill, load
 
 logger = logging.getLogger(__name__)
 
-PARKED_FOR = 600.0
-"""Seconds for which a message is put off that could not be claimed."""
+PARKED_FOR = 60.0
+"""Seconds for which a message is put off that could not be claimed; four times as long each time it happens again."""
+
+LONGEST_PARKED = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,13 +49,18 @@ async def park(connection: Connection, queue_name: str, *, order: str, reason: s
         order: the column by which claims read the queue.
         reason: kept in the message's headers.
     """
-    statement = fill("queue/park", queue_table=queue_table(queue_name), ours=ours_in("q.headers"), order=order)
-    msg_id: int | None = await connection.fetchval(statement, PARKED_FOR, reason)
-    if msg_id is not None:
-        logger.warning(
-            "queue %r: message %d could not be claimed and is put off by %.0f s: %s",
-            queue_name, msg_id, PARKED_FOR, reason,
-        )  # fmt: skip
+    ours = ours_in("q.headers")
+    statement = fill(
+        "queue/park", queue_table=queue_table(queue_name), ours=ours, parks=counter("parks", ours=ours), order=order
+    )
+    row = await connection.fetchrow(statement, PARKED_FOR, reason, LONGEST_PARKED)
+    if row is None:
+        return None
+    msg_id: int = row["msg_id"]
+    logger.warning(
+        "queue %r: message %d could not be claimed and is put off by %.0f s: %s",
+        queue_name, msg_id, row["seconds"], reason,
+    )  # fmt: skip
     return msg_id
 
 

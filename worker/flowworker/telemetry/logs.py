@@ -7,6 +7,7 @@ renders these lines, those of libraries and those of handlers alike, as JSON or 
 
 import logging
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, TextIO
 
@@ -64,7 +65,8 @@ class LineHandler(logging.Handler):
         line = self._line(record)
         if self._writer is not None:
             self._writer.write(line)
-        else:
+            return
+        with suppress(OSError, ValueError):  # the stream is closed: whoever logs has work to do
             self._out.write(line + "\n")
 
     def flush(self) -> None:

@@ -151,9 +151,9 @@ class MemoryFlowSource:
             if _is_running(task) and task.worker_id != self._worker_id and self._store.is_lost(task.worker_id):
                 buried = self._recover(task)
                 failed, released = failed + buried, released + (not buried)
-        return Recovery(released=released, failed=failed, settled=self._settle(held), lost=lost)
+        return Recovery(released=released, failed=failed, settled=0 if held is None else self._settle(held), lost=lost)
 
-    def _settle(self, held: Callable[[], Collection[int]] | None) -> int:
+    def _settle(self, held: Callable[[], Collection[int]]) -> int:
         """End what failed runs have left `started`."""
         ended = [
             task
@@ -165,9 +165,9 @@ class MemoryFlowSource:
             task.status, task.error = State.FAILED, "the run had failed"
         return len(ended)
 
-    def _may_settle(self, task: Task, held: Callable[[], Collection[int]] | None) -> bool:
+    def _may_settle(self, task: Task, held: Callable[[], Collection[int]]) -> bool:
         if task.worker_id == self._worker_id:
-            return held is not None and task.msg_id not in held()
+            return task.msg_id not in held()
         return self._store.is_lost(task.worker_id)
 
     async def forgive(self, tasks: Sequence[ClaimedTask]) -> None:

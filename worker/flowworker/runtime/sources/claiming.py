@@ -47,7 +47,7 @@ SPARE = 2.0
 ASIDE_LOCK = 1.0
 """Seconds a claim waits for a lock aside; it is repeated anyway."""
 
-REFUSALS_BEFORE_PARKING = 3
+REFUSALS_BEFORE_PARKING = 5
 """Refusals of a single task after which it is put off, so that the rest of the queue goes on."""
 
 
