@@ -77,11 +77,12 @@ ALLOWED = (
     "list flowworker.dev|flowworkers", "watch flowworker.dev|flowworkers", "patch flowworker.dev|flowworkers",
     "patch flowworker.dev|flowworkers/status", "update flowworker.dev|flowworkers/finalizers",
     "create apps|deployments", "patch apps|deployments", "delete apps|deployments", "watch apps|deployments",
-    "list pods", "watch pods", "patch pods", "create policy|poddisruptionbudgets", "get secrets=site-database",
-    "create events", "patch events",
+    "list pods", "watch pods", "patch pods", "create pods", "delete pods",
+    "create policy|poddisruptionbudgets", "get secrets=site-database",
+    "create events", "patch events", "list events",
 )  # fmt: skip
 FORBIDDEN = (
-    "list secrets", "watch secrets", "create secrets", "update secrets=site-database", "create pods", "delete pods",
+    "list secrets", "watch secrets", "create secrets", "update secrets=site-database",
     "create pods/exec", "get pods/log", "delete flowworker.dev|flowworkers", "create flowworker.dev|flowworkers",
     "update apps|deployments", "list configmaps", "list namespaces", "list nodes", "create serviceaccounts/token",
     "create rbac.authorization.k8s.io|roles", "list apiextensions.k8s.io|customresourcedefinitions",

@@ -288,11 +288,12 @@ class World:
     async def lose_pod(self, name: str) -> None:
         """Kill the worker of a pod and remove the pod, as when a node dies and is given up."""
         pod = next(one for one in self.kubelet.pods.values() if one.name == name)
+        now = time.monotonic_ns()  # it lasts: without an end of its own, like a kill
         self.ground.faults.append(
             Fault(
                 name="node lost",
-                began=time.monotonic_ns(),
-                ended=time.monotonic_ns(),
+                began=now,
+                ended=now,
                 workers=frozenset({name}),
                 rerun_within=GIVEN_BACK_WITHIN,
             )

@@ -25,6 +25,11 @@ TOGETHER = 20
 """Requests of ours at the same time."""
 CONVERGED_WITHIN = 180.0
 """Seconds; most of them are the controller manager's and our own, who make and play hundreds of pods."""
+SETTLED_FOR = 4.0
+"""Seconds in which a settled operator makes at most `SETTLED_STATEMENTS`: one look each second, and two to spare."""
+
+SETTLED_STATEMENTS = 6
+
 QUIET = 4.0
 """Seconds without a write of the operator after which nothing is left to do."""
 STRAINED = {"minReplicas": 1, "maxReplicas": 10, "tasksPerReplica": 4}
@@ -111,6 +116,23 @@ class Crowd:
             return time.monotonic() - since >= QUIET
 
         await until(quiet, "the operator writes nothing any more", patience=CONVERGED_WITHIN, every=0.5)
+
+    async def until_settled(self) -> None:
+        """Wait until the database is asked no more than at rest.
+
+        Pods of a crowd are deleted while they run, so for some seconds the operator is in doubt about their workers.
+        """
+        proxy = self.world.ground.proxy
+        seen, since = proxy.begun, time.monotonic()
+
+        def settled() -> bool:
+            nonlocal seen, since
+            now = time.monotonic()
+            if proxy.begun - seen > SETTLED_STATEMENTS:
+                seen, since = proxy.begun, now
+            return now - since >= SETTLED_FOR
+
+        await until(settled, "the operator asks its database only what it asks at rest", patience=CONVERGED_WITHIN)
 
     async def rest(self, seconds: float) -> Rest:
         """Watch the operator for some time."""

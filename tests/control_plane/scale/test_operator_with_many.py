@@ -24,6 +24,7 @@ STRAINED_FOR = 30.0
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_many_at_rest_cost_no_write_one_connection_and_one_statement_for_each_tick(crowd: Crowd) -> None:
+    await crowd.until_settled()
     rest = await crowd.rest(WINDOW)
     assert rest.writes == []
     assert (rest.connections, rest.accepted) == (1, 1)
