@@ -196,10 +196,10 @@ class Ground:
         await until(enough, f"{number} of {len(self.runs)} runs have ended", patience=patience, every=0.3)
 
     def fault(self, name: str, *pods: str, began: int, rerun_within: float | None = None) -> None:
-        """Put on record what was done to the system from then to now: it explains duplicates, and sets a deadline."""
-        ended = time.monotonic_ns()
+        """Put on record a kill between then and now: it explains duplicates and deaths, and sets a deadline."""
+        ended, workers = time.monotonic_ns(), frozenset(pods) or None
         self.faults.append(
-            Fault(name=name, began=began, ended=ended, workers=frozenset(pods) or None, rerun_within=rerun_within)
+            Fault(name=name, began=began, ended=ended, workers=workers, rerun_within=rerun_within, lasts=True)
         )
 
     # The verdict

@@ -224,7 +224,7 @@ def false_deaths(case: Case) -> Iterator[Violation]:
 def _silenced(life: Life, lost: int, fault: Fault) -> bool:
     if not fault.silences or not (fault.workers is None or life.worker in fault.workers):
         return False
-    if fault.ended == fault.began:  # a kill, which lasts, and whose successor in the same pod need not wait
+    if fault.lasts or fault.ended == fault.began:  # a kill, whose successor in the same pod need not wait
         return lost >= fault.began - SLACK
     return fault.began + SILENCE <= lost <= fault.ended + AFTERMATH
 

@@ -68,6 +68,8 @@ class Fault:
     """Seconds from its begin within which what was in flight must run again."""
     silences: bool = True
     """Whether the heartbeats of these workers could not arrive, so that their peers had to take them for dead."""
+    lasts: bool = False
+    """Whether these workers never beat again, whenever the fault itself was over: a kill."""
     only_by_death: bool = False
     """Whether it explains a repeat only where the worker was declared lost meanwhile."""
 
