@@ -155,6 +155,16 @@ async def test_an_unknown_error_that_lasts_for_minutes_is_reported_once_patience
     assert polling.crashes == []
 
 
+async def test_an_outage_uses_up_no_patience_with_an_unknown_error() -> None:
+    outage = [DatabaseUnavailableError("down")] * 400
+    polling = Polling(*outage, InternalError("a bug"), a_claim(1))
+    polling.poller.start()
+    await asyncio.sleep(4 * UNKNOWN_PATIENCE)
+    await polling.poller.stop()
+    assert len(polling.held) == 1
+    assert polling.refused == []
+
+
 async def test_missing_rights_are_reported_at_once_with_the_command_that_helps() -> None:
     polling = Polling(asyncpg.InsufficientPrivilegeError("permission denied for table q_flow"))
     polling.poller.start()

@@ -77,7 +77,7 @@ class Poller(Service):
         self._clock = clock
         self._randomness = randomness
         self._failures = 0
-        self._failing_since: float | None = None
+        self._unknown_since: float | None = None
         self._kicked = asyncio.Event()
         self.last_claim: float | None = None
         """Monotonic seconds of the last claim that was answered; None before the first."""
@@ -117,7 +117,7 @@ class Poller(Service):
         except Exception as error:  # noqa: BLE001 - handlers run, whatever became of a claim
             await self._failed(error)
             return None
-        self._failures, self._failing_since = 0, None
+        self._failures, self._unknown_since = 0, None
         self.last_claim, self.wanting_since = self._clock(), None
         if claim.fenced:
             self._on_fenced()
@@ -183,22 +183,31 @@ class Poller(Service):
     async def _failed(self, error: Exception) -> None:
         """Class the error: wait for what passes, give up what lasts, and be patient with what is unknown."""
         self._failures += 1
-        since = self._failing_since = self._clock() if self._failing_since is None else self._failing_since
-        refusal = refusal_of(error, f"claim from {self._source.slug!r}")
-        if refusal is None and not is_passing(error) and self._clock() - since >= UNKNOWN_PATIENCE:
-            refusal = InternalError(
-                f"claims from {self._source.slug!r} have failed for {UNKNOWN_PATIENCE:.0f} s: {describe(error)}"
-            )
-        if refusal is not None:
-            self._on_refused(refusal)
-        delay = backoff(self._failures, self._randomness)
         passing = is_passing(error)
-        level = logging.WARNING if self._failures == 1 else logging.DEBUG
+        if (final := self._final(error, passing=passing)) is not None:
+            self._on_refused(final)
+        delay = backoff(self._failures, self._randomness)
         logger.log(
-            level, "%s cannot claim, next try in %.1f s: %s", self._info.worker_name, delay, describe(error),
+            logging.WARNING if self._failures == 1 else logging.DEBUG,
+            "%s cannot claim, next try in %.1f s: %s", self._info.worker_name, delay, describe(error),
             exc_info=None if passing else error,
         )  # fmt: skip
         await self._pause(delay, until_kicked=False)
+
+    def _final(self, error: Exception, *, passing: bool) -> FlowWorkerError | None:
+        """Why claiming cannot go on; None while it may."""
+        now = self._clock()
+        if passing:
+            self._unknown_since = None
+            return None
+        if self._unknown_since is None:
+            self._unknown_since = now
+        refusal = refusal_of(error, f"claim from {self._source.slug!r}")
+        if refusal is None and now - self._unknown_since >= UNKNOWN_PATIENCE:
+            return InternalError(
+                f"claims from {self._source.slug!r} have failed for {UNKNOWN_PATIENCE:.0f} s: {describe(error)}"
+            )
+        return refusal
 
     async def _pause(self, seconds: float, *, until_kicked: bool = True) -> None:
         """Wait, at most this long, for a kick (only a stop ends a pause that must last)."""
