@@ -15,7 +15,7 @@ from tests.support.proxy import Proxy
 from flowworker.database.connection import Connection, connect
 from flowworker.database.link import Limits
 from flowworker.database.local_server import LocalServer
-from flowworker.database.records import ClaimedTask, Completed, Outcome, TaskResult, Verdict
+from flowworker.database.records import ClaimedTask, Completed, Outcome, SourceKind, TaskResult, Verdict
 from flowworker.definition.queue import Queue
 from flowworker.runtime.source import Trouble
 
@@ -282,6 +282,16 @@ async def test_an_error_text_the_encoding_lacks_is_stored_in_ascii_and_its_attem
     assert (await world.task(run_id, "only"))["error_message"] == "kaputt \\U0001f389"
     ours = (await world.headers("mail", job))["flowworker"]
     assert (ours["failures"], ours["error"]) == (1, "kaputt \\U0001f389")
+
+
+@pytest.mark.parametrize("letter", ["\N{PARTY POPPER}", "\ud800", "\0"])
+async def test_no_letter_of_an_error_costs_a_heartbeat(world: World, latin_world: World, letter: str) -> None:
+    for where in (world, latin_world):
+        worker_id = uuid4()
+        await where.register(worker_id, slug="mail", kind=SourceKind.QUEUE, worker_name=f"mail {letter}")
+        await where.beat(worker_id, slug="mail", kind=SourceKind.QUEUE, last_error=f"kaputt {letter}")
+        shown = await where.owner.fetchval("SELECT last_error FROM flowworker.workers WHERE worker_id = $1", worker_id)
+        assert shown.startswith("kaputt ")
 
 
 async def test_an_output_the_encoding_lacks_fails_its_attempt_and_says_so(latin_world: World) -> None:

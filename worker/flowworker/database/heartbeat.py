@@ -17,6 +17,7 @@ import orjson
 
 from flowworker.database.capabilities import Capabilities
 from flowworker.database.connection import Connection
+from flowworker.database.flow_results import storable_text
 from flowworker.database.records import Peer, SourceKind
 from flowworker.database.statements import fill, load
 
@@ -217,7 +218,8 @@ async def _beat(
     connection: Connection, reports: Sequence[Report], *, look: Look, health: bool, revive: bool
 ) -> Beat:  # fmt: skip
     with_pgflow = any(report.kind is SourceKind.FLOW for report in reports)
-    payload = orjson.dumps([_as_json(report) for report in reports])
+    encoding = connection.get_settings().server_encoding
+    payload = orjson.dumps([_as_json(report, encoding) for report in reports])
     statement = beat_statement(with_pgflow=with_pgflow, health=health, revive=revive)
     rows = await connection.fetch(statement, payload, look.since, look.after, look.sample)
     boots = {report.worker_id: report.boot_id for report in reports}
@@ -250,9 +252,15 @@ def beat_statement(*, with_pgflow: bool, health: bool, revive: bool) -> str:
     )
 
 
-def _as_json(report: Report) -> dict[str, object]:
-    error = None if report.last_error is None else report.last_error.replace("\0", "")[:LONGEST_ERROR]
-    return {**asdict(report), "last_error": error}
+def _as_json(report: Report, encoding: str) -> dict[str, object]:
+    error = None if report.last_error is None else _in_any_encoding(report.last_error, encoding)[:LONGEST_ERROR]
+    return {**asdict(report), "last_error": error, "worker_name": _in_any_encoding(report.worker_name, encoding)}
+
+
+def _in_any_encoding(text: str, encoding: str) -> str:
+    """The text as a database of this encoding holds it: no letter of an error may cost a heartbeat."""
+    storable = storable_text(text.replace("\0", ""))
+    return storable if encoding == "UTF8" else storable.encode("ascii", "backslashreplace").decode()
 
 
 def _own_row(row: asyncpg.Record, boot_id: UUID) -> OwnRow:
