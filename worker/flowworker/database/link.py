@@ -36,10 +36,8 @@ RETRY_PAUSE = 1.0
 a server that is down or full must not feel how many they are."""
 
 SILENCE = 3.0
-"""Seconds without a moving byte, on top of what a statement may take, after which the client gives up."""
-
-CANCEL_PATIENCE = 2.0
-"""Seconds for the server to confirm that a cancelled statement is over."""
+"""Seconds without a moving byte, on top of what a statement may take, after which the client gives up; half as many are
+for the server to confirm that the cancelled statement is over."""
 
 END_PATIENCE = 2.0
 """Seconds for a session that was given up to be gone from the server."""
@@ -90,6 +88,7 @@ class Link:
         statement_cache: bool = True,
         timeout: float = 30.0,
         limits: Limits | None = None,
+        silence: float = SILENCE,
         settings: Mapping[str, str] | None = None,
         idle_timeout: float | None = None,
         on_state: StateCallback | None = None,
@@ -103,6 +102,7 @@ class Link:
                 client's own limit then ends statements.
             timeout: without `limits`, seconds without a moving byte after which a piece of work is given up.
             limits: how long a statement may take; each piece of work may bring others.
+            silence: with `limits`, seconds without a moving byte on top of them.
             settings: further settings of the session.
             idle_timeout: seconds without use after which the connection is closed; None keeps it.
             on_state: called on every change between up and down.
@@ -112,6 +112,7 @@ class Link:
         self._statement_cache = statement_cache
         self._timeout = timeout
         self._limits = limits
+        self._silence = silence
         self._settings = settings
         self._idle_timeout = idle_timeout
         self._lock = asyncio.Lock()
@@ -171,7 +172,7 @@ class Link:
     async def _attempt(
         self, connection: Connection, work: Callable[[Connection], Awaitable[T]], limits: Limits | None
     ) -> T:
-        silence = self._timeout if limits is None else limits.statement + SILENCE
+        silence = self._timeout if limits is None else limits.statement + self._silence
         try:
             async with _Progress(connection, silence):
                 await self._apply(connection, limits)
@@ -202,7 +203,7 @@ class Link:
     async def _end_statement(self, connection: Connection) -> None:
         """Cancelling the work asked the server to cancel the statement: keep the connection once that is answered."""
         try:
-            async with asyncio.timeout(CANCEL_PATIENCE):
+            async with asyncio.timeout(self._silence / 2):
                 await connection.execute("SELECT 1")
             if connection.is_in_transaction():
                 self._drop()
@@ -250,7 +251,7 @@ class Link:
             "lock_timeout": _milliseconds(self._limits.lock),
         }
         try:
-            async with asyncio.timeout(self._limits.statement + SILENCE):
+            async with asyncio.timeout(self._limits.statement + self._silence):
                 row = await connection.fetchrow(load("session/begin"), list(settings), list(settings.values()))
                 assert row is not None
                 await self._end_given_up(connection)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from uuid import UUID, uuid4
 
-from flowworker.database.link import Dsn, Limits, Link, Links
+from flowworker.database.link import SILENCE, Dsn, Limits, Link, Links
 from flowworker.database.pooler import REMEDY, shares_sessions
 from flowworker.errors import UsageError
 from flowworker.redaction import redact
@@ -28,8 +28,10 @@ ASIDE = Limits(statement=30.0, lock=1.0)
 ASIDE_IDLE = 60.0
 """Seconds without trouble after which the connection aside is closed."""
 
-BEAT = Limits(statement=3.0, lock=2.0)
-"""Of a heartbeat: well below the silence after which peers call us dead."""
+BEAT = Limits(statement=2.0, lock=1.5)
+BEAT_SILENCE = 2.0
+"""Of a heartbeat. A connection that swallows it is noticed after five seconds in all, and the other one beats instead:
+the last heartbeat is then at most eight seconds old, and peers wait for ten."""
 
 LEASES = Limits(statement=2.0, lock=0.5)
 """Of one statement that extends leases."""
@@ -76,7 +78,7 @@ class Host:
                 claim=self._link("claim", self._dsn, FAST),
                 finish=self._link("finish", self._dsn, FAST),
                 aside=self._link("aside", self._dsn, ASIDE, idle_timeout=ASIDE_IDLE),
-                beat=self._link("beat", self._direct_dsn, BEAT, pooled=not self._pulse_is_direct),
+                beat=self._link("beat", self._direct_dsn, BEAT, pooled=not self._pulse_is_direct, silence=BEAT_SILENCE),
                 pulse=self._link("pulse", self._direct_dsn, LEASES, pooled=not self._pulse_is_direct),
             )
         return self._links
@@ -121,13 +123,21 @@ class Host:
         return DatabaseHeart(beat=self.links.beat, other=self.links.pulse, lends=self._pulse_is_direct)
 
     def _link(
-        self, name: str, dsn: Dsn, limits: Limits, *, pooled: bool | None = None, idle_timeout: float | None = None
+        self,
+        name: str,
+        dsn: Dsn,
+        limits: Limits,
+        *,
+        pooled: bool | None = None,
+        idle_timeout: float | None = None,
+        silence: float = SILENCE,
     ) -> Link:
         return Link(
             dsn,
             application_name=f"flowworker {name}",
             statement_cache=self._statement_cache if pooled is None else not pooled,
             limits=limits,
+            silence=silence,
             idle_timeout=idle_timeout,
             on_state=lambda up, error: self._on_state(name, up, error),
         )
