@@ -108,7 +108,7 @@ async def test_a_dead_peer_of_25_workloads_is_noticed_whatever_the_latency(world
             died = time.monotonic()
             await until_true(lambda: members[7].dead, patience=60)
             assert members[7].dead[0].worker_id == ghost.worker_id
-            assert time.monotonic() - died < FOUND_WITHIN + 15 * latency
+            assert time.monotonic() - died < FOUND_WITHIN + 30 * latency
             assert longest_pause(members[7]) < BEHIND + 2 * latency
             assert not any(member.dead for member in members if member is not members[7])
 
