@@ -14,14 +14,16 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from typing import TypeAlias
 from uuid import UUID, uuid4
 
 import asyncpg
 
 from flowworker.bench.workloads import jobs, noop
+from flowworker.database.capabilities import InputRouting
 from flowworker.database.connection import Connection, connect
-from flowworker.database.flow_tasks import READ_VISIBILITY
+from flowworker.database.flow_tasks import READ_VISIBILITY, claim_statement
 from flowworker.database.queue_jobs import LEASE
 from flowworker.database.statements import fill, load
 from flowworker.runtime.event_loop import loop_factory
@@ -30,6 +32,7 @@ APPLICATION_NAME = "flowworker-bench-floor"
 DSN_VARIABLE = "FLOWWORKER_DATABASE_URL"
 VISIBILITY = 70
 NOTHING = b"null"
+NEVER_LATE = datetime.max.replace(tzinfo=UTC)
 STEP = next(iter(noop.steps))
 FENCE = ("run_id", "step_slug", "task_index", "attempt", "started_at")
 
@@ -41,14 +44,14 @@ Finish: TypeAlias = Callable[[Connection, Batch], Awaitable[int]]
 
 def flow_floor(worker_id: UUID) -> tuple[Claim, Finish]:
     """Claim and finish of a flow's tasks."""
-    claim_sql = fill("flow/claim", start_tasks=load("flow/start_tasks_plain"), inputs=load("flow/inputs_wrapped"))
-    owned_sql, complete_sql = load("flow/owned"), load("flow/complete")
+    claim_sql = claim_statement(noop.slug, False, InputRouting.WRAPPED)
+    owned_sql, complete_sql = load("flow/owned"), fill("flow/complete", unless_locked="")
 
     async def claim(connection: Connection, limit: int) -> Batch:
         read = await connection.fetch(
-            claim_sql, noop.slug, READ_VISIBILITY, limit, worker_id, [STEP], [VISIBILITY], [False]
+            claim_sql, noop.slug, READ_VISIBILITY, limit, worker_id, [STEP], [VISIBILITY], [False], NEVER_LATE
         )
-        claimed = {row["msg_id"] for row in read}
+        claimed = {row["msg_id"] for row in read if row["msg_id"] is not None}
         owned = await connection.fetch(owned_sql, worker_id, noop.slug)
         return [row for row in owned if row["msg_id"] in claimed]
 
