@@ -12,8 +12,8 @@ from tests.support.proxy import Weather
 from tests.support.together import together
 from tests.support.waiting import hold_for
 
-OUTAGE = 18.0
-"""Seconds; longer than leases of jobs last."""
+OUTAGE = 24.0
+"""Seconds; every lease has lapsed for longer than a job waits for its holder."""
 
 CUT = 25.0
 """Seconds; long enough to be declared lost and to do harm afterwards."""

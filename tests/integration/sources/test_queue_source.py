@@ -22,6 +22,7 @@ from flowworker.database.statements import load
 from flowworker.database.stranded import CRASH_BUDGET
 from flowworker.definition.queue import Queue
 from flowworker.errors import DatabaseUnavailableError, UnknownQueueError, UnknownRunError
+from flowworker.runtime.pulse.peers import DEATH_AFTER
 from flowworker.runtime.sources.queue_source import QueueSource
 
 mail = Queue("mail", max_attempts=3, base_delay=2, timeout=20)
@@ -44,7 +45,7 @@ async def test_a_claim_that_was_held_up_on_its_way_reads_nothing_and_the_next_on
     clock = ServerClock()
 
     async def claim() -> list[int]:
-        found = await queue_jobs.claim(world.owner, features, "mail", worker_id, 10, clock=clock)
+        found = await queue_jobs.claim(world.owner, features, "mail", worker_id, 10, clock=clock, watched=True)
         return [job.msg_id for job in found.jobs]
 
     clock.set(await world.owner.fetchval("SELECT clock_timestamp()") - CLAIM_PATIENCE - timedelta(seconds=1))
@@ -233,6 +234,17 @@ async def test_a_job_whose_holder_is_not_known_to_be_gone_waits_past_its_lease(w
     assert [job.msg_id for job in await claim_all(other)] == [msg_id]
 
 
+async def test_a_worker_that_has_just_come_takes_only_jobs_of_no_living_holder(world: World) -> None:
+    """It cannot know how long the holder had no database, so it first watches whether that comes back."""
+    holder = await world.queue_source(mail, worker_id=uuid4())
+    newcomer = await world.queue_source(mail, watched_for=DEATH_AFTER - 0.1)
+    await world.send("mail", 1)
+    await claim_all(holder)
+    await world.let_lease_lapse("mail")
+    free = await world.send("mail", 2)
+    assert [job.msg_id for job in await claim_all(newcomer)] == [free]
+
+
 @pytest.mark.parametrize("state", ["lost", "stopped"])
 async def test_a_job_whose_holder_is_gone_is_taken_when_its_lease_ends(world: World, state: str) -> None:
     holder_id = uuid4()
@@ -378,7 +390,7 @@ async def test_a_queue_name_with_capitals_works(world: World) -> None:
 
 
 async def test_an_unknown_queue_is_refused_with_the_command_that_helps(world: World) -> None:
-    source = QueueSource(queue=mail, worker_id=uuid4(), links=world.links())
+    source = QueueSource(queue=mail, worker_id=uuid4(), links=world.links(), watched_for=lambda: 0.0)
     with pytest.raises(UnknownQueueError, match=r"pgmq\.create"):
         await source.prepare()
 
@@ -474,7 +486,10 @@ async def test_an_old_pgmq_without_pgflow_and_without_last_read_at_is_enough(que
     worker_id = uuid4()
     await link.run(lambda connection: install_flowworker(connection, worker_id))
     source = QueueSource(
-        queue=mail, worker_id=worker_id, links=Links(claim=link, finish=link, aside=link, beat=link, pulse=link)
+        queue=mail,
+        worker_id=worker_id,
+        links=Links(claim=link, finish=link, aside=link, beat=link, pulse=link),
+        watched_for=lambda: 0.0,
     )
     await source.prepare()
     (job,) = await claim_all(source)

@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import math
 import random
 from collections.abc import Callable
 from datetime import datetime
@@ -39,7 +38,7 @@ class Polling:
         self.claimed: list[datetime] = []
         self.fenced: list[float] = []
         self.refused: list[BaseException] = []
-        self.gate = 0.0
+        self.may_claim = True
         self.wakeup = Wakeup(
             strategy=Strategy.POLLING, polling=Adaptive(1.0, 5.0, random.Random(1).uniform), fallback=None,
             clock=now, uniform=random.Random(1).uniform,
@@ -50,7 +49,7 @@ class Polling:
             holdings=self.holdings,
             wakeup=self.wakeup,
             batch_size=batch_size,
-            gate=lambda: self.gate,
+            may_claim=lambda: self.may_claim,
             launch=lambda task: self.held.append(self.holdings.add(task, now())),
             on_claimed=self.claimed.append,
             on_fenced=lambda: self.fenced.append(now()),
@@ -97,18 +96,16 @@ async def test_after_a_claim_that_was_not_full_it_waits_for_its_time() -> None:
     await polling.poller.stop()
 
 
-async def test_it_claims_nothing_while_the_gate_is_closed() -> None:
+async def test_it_claims_nothing_while_it_may_not() -> None:
     polling = Polling()
-    polling.gate = math.inf
+    polling.may_claim = False
     polling.poller.start()
     await asyncio.sleep(30)
     assert polling.source.asked == []
-    polling.gate = 6.0
+    polling.may_claim = True
     polling.poller.kick()
     await asyncio.sleep(1)
-    polling.gate = 0.0
-    await asyncio.sleep(6)
-    assert polling.source.asked[0][0] == pytest.approx(36.0)
+    assert polling.source.asked[0][0] == pytest.approx(30.0)
     await polling.poller.stop()
 
 

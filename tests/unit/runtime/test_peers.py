@@ -16,6 +16,7 @@ from flowworker.runtime.pulse.peers import (
     alive_since,
     failed,
     succeeded,
+    watched_for,
 )
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -47,6 +48,14 @@ def first_judgement(*, took: float, gap: float = BEAT_INTERVAL) -> float | None:
             return sent
         watch = beat(watch, sent, took=took)
     return None
+
+
+def test_it_has_watched_since_the_first_of_its_heartbeats_in_order() -> None:
+    watch = regular(Watch(), 100.0, 4)
+    assert watched_for(watch, 111.01) == pytest.approx(11.0)
+    assert watched_for(failed(watch), 111.01) == 0.0
+    assert watched_for(watch, 109.0 + FROZEN_AFTER + 1) == 0.0
+    assert watched_for(beat(watch, 112.0, server=1), 113.01) == pytest.approx(1.0)
 
 
 def test_who_has_not_reported_since_a_beat_of_ours_ten_seconds_ago_is_dead() -> None:

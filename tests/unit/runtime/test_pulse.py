@@ -18,7 +18,6 @@ from flowworker.database.records import Peer, SourceKind
 from flowworker.errors import DatabaseUnavailableError, UsageError
 from flowworker.runtime.holdings import Holding
 from flowworker.runtime.pulse import pulse as pulse_module
-from flowworker.runtime.pulse.leases import CLAIM_PAUSE, OUTAGE_AFTER, claim_pause
 from flowworker.runtime.pulse.loop_watch import Blockage
 from flowworker.runtime.pulse.pulse import News, Pulse
 
@@ -316,12 +315,3 @@ async def test_a_worker_that_cannot_register_learns_why(heart: FakeHeart) -> Non
     with pytest.raises(DatabaseUnavailableError):
         await pulse.attach(FakeMember())
     await pulse.stop()
-
-
-def test_after_an_outage_jobs_are_claimed_only_when_all_had_time_to_extend() -> None:
-    queue, flow = SourceKind.QUEUE, SourceKind.FLOW
-    assert claim_pause(queue, now=100, last_beat=99, resumed_at=None) == 0
-    assert claim_pause(queue, now=100, last_beat=100 - OUTAGE_AFTER - 1, resumed_at=None) == float("inf")
-    assert claim_pause(queue, now=100, last_beat=100, resumed_at=98) == CLAIM_PAUSE - 2
-    assert claim_pause(queue, now=110, last_beat=109, resumed_at=98) == 0
-    assert claim_pause(flow, now=100, last_beat=0, resumed_at=99) == 0

@@ -24,8 +24,7 @@ LEASE = 15
 """Seconds a job stays invisible after a claim or an extension: a dead worker's job is back within this time."""
 
 HOLDER_PATIENCE = 6.0
-"""Seconds past the end of its lease for which a job waits whose holder is not known to be gone. After an outage every
-lease has lapsed at once, and whoever claims before the holders have prolonged theirs takes jobs that still run."""
+"""Seconds past the end of its lease for which a job waits whose holder is not known to be gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +85,7 @@ class JobClaim:
 
 async def claim(
     connection: Connection, features: Capabilities, queue_name: str, worker_id: UUID, limit: int, *,
-    held: Collection[int] = (), clock: ServerClock,
+    held: Collection[int] = (), clock: ServerClock, watched: bool,
 ) -> JobClaim:  # fmt: skip
     """Lease at most `limit` jobs that may start now.
 
@@ -98,6 +97,8 @@ async def claim(
         limit: most jobs to read.
         held: msg_ids that are not taken, because this worker still has them.
         clock: the database's; set anew by every claim.
+        watched: whether the database has been there long enough for every living holder to prolong its leases. After
+            an outage all have lapsed at once, and one who claims before that takes jobs that still run.
 
     Raises:
         DatabaseUnavailableError: the claim came late, or the worker is not registered; it read nothing.
@@ -109,7 +110,7 @@ async def claim(
         float(LEASE),
         limit,
         deadline,
-        HOLDER_PATIENCE,
+        HOLDER_PATIENCE if watched else None,
         list(held),
     )
     ticket = ticket_of(rows[0], deadline=deadline, clock=clock, name=queue_name)

@@ -193,14 +193,19 @@ class Career:
             events=self._host.events,
             tally=self._tally,
             holdings=self._holdings,
-            gate=self._gate,
+            may_claim=lambda: self.lifecycle is Lifecycle.RUNNING,
             on_fenced=self._on_fenced,
             on_refused=self._on_refused,
             on_crash=self._crash,
             on_settled=self._on_settled,
             on_vacated=self._on_vacated,
         )
-        source = make_source(self._workload, worker_id=self.worker_id, links=self._host.links)
+        source = make_source(
+            self._workload,
+            worker_id=self.worker_id,
+            links=self._host.links,
+            watched_for=lambda: self._host.pulse.watched_for,
+        )
         return Shift(given, source=source, worker_id=self.worker_id)
 
     def _make_membership(self, shift: Shift) -> Membership:
@@ -230,11 +235,6 @@ class Career:
             on_trial=listening.heard,
             on_blocked=self._on_blocked,
         )
-
-    def _gate(self) -> float:
-        if self.lifecycle is not Lifecycle.RUNNING or self._shift is None:
-            return math.inf
-        return self._host.pulse.claim_pause(self._shift.source.kind)
 
     def _on_beat(self, news: News) -> None:
         shift = self._shift

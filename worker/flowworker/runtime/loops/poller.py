@@ -38,7 +38,7 @@ class Poller(Service):
     """The loop that claims."""
 
     def __init__(
-        self, *, source: Source, holdings: Holdings, wakeup: Wakeup, batch_size: int, gate: Callable[[], float],
+        self, *, source: Source, holdings: Holdings, wakeup: Wakeup, batch_size: int, may_claim: Callable[[], bool],
         launch: Callable[[ClaimedTask], None], on_claimed: Callable[[datetime], None], on_fenced: Callable[[], None],
         on_refused: Callable[[FlowWorkerError], None], events: EventStream, info: WorkerInfo,
         clock: Callable[[], float], on_crash: Crash, randomness: Randomness = random.random,
@@ -50,7 +50,7 @@ class Poller(Service):
             holdings: what is held; its free slots bound each claim.
             wakeup: sleeps between polls.
             batch_size: most tasks per claim.
-            gate: seconds until claiming is allowed: 0 means now, infinity means not until `kick`.
+            may_claim: whether claiming is allowed now; `kick` has it looked at again.
             launch: takes each claimed task.
             on_claimed: called with the database's time of a claim before its tasks are launched.
             on_fenced: called when the database lets this worker claim nothing because it was marked lost.
@@ -67,7 +67,7 @@ class Poller(Service):
         self._holdings = holdings
         self._wakeup = wakeup
         self._batch_size = batch_size
-        self._gate = gate
+        self._may_claim = may_claim
         self._launch = launch
         self._on_claimed = on_claimed
         self._on_fenced = on_fenced
@@ -85,7 +85,7 @@ class Poller(Service):
         """Monotonic seconds since when a claim is wanted and none was answered; None while none is wanted."""
 
     def kick(self) -> None:
-        """Look again whether claiming is possible: a slot became free, or the gate moved."""
+        """Look again whether claiming is possible: a slot became free, or the worker runs again."""
         self._kicked.set()
 
     async def stop(self) -> None:
@@ -101,10 +101,9 @@ class Poller(Service):
         while not self._stopping:
             await asyncio.sleep(0)  # handlers that end together free their slots together
             limit = min(self._holdings.free, self._batch_size)
-            closed = self._gate()
             self._want(limit)
-            if closed > 0 or limit < 1:
-                await self._pause(closed if limit > 0 else math.inf)
+            if limit < 1 or not self._may_claim():
+                await self._pause(math.inf)
                 continue
             claim = await self._poll(limit)
             if claim is not None and not claim.full and not self._stopping:

@@ -43,7 +43,7 @@ class Circumstances:
     tally: Tally
     holdings: Holdings
     """Outlives a shift: handlers of an earlier id may still take slots."""
-    gate: Callable[[], float]
+    may_claim: Callable[[], bool]
     """Seconds until claiming is allowed."""
     on_fenced: Callable[[], None]
     """The database lets this worker claim nothing: it was marked lost."""
@@ -108,7 +108,7 @@ class Shift:
             holdings=self.holdings,
             wakeup=self.wakeup,
             batch_size=options.batch_size,
-            gate=given.gate,
+            may_claim=given.may_claim,
             launch=self._launch,
             on_claimed=self.beginnings.note,
             on_fenced=given.on_fenced,

@@ -62,6 +62,13 @@ def succeeded(watch: Watch, success: Success) -> Watch:
     return Watch(successes=(*watch.successes, success)[-REMEMBERED:])
 
 
+def watched_for(watch: Watch, now: float) -> float:
+    """Seconds for which our heartbeats have succeeded without a break; 0 where the last one is too long ago."""
+    if not watch.successes or now - watch.successes[-1].received > FROZEN_AFTER:
+        return 0.0
+    return now - watch.successes[0].received
+
+
 def alive_since(watch: Watch, now: float) -> datetime | None:
     """The database's time since which every living peer has surely reported; None while that is not known.
 

@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from flowworker.database.heartbeat import SAMPLE, Beat, Crew, Holder, Look, OwnRow, Report, Served
-from flowworker.database.records import Peer, SourceKind
+from flowworker.database.records import Peer
 from flowworker.database.server_clock import ServerClock
 from flowworker.errors import FlowWorkerError, UsageError
 from flowworker.runtime.backoff import backoff
@@ -28,9 +28,9 @@ from flowworker.runtime.holdings import Holding
 from flowworker.runtime.pulse.background import Background
 from flowworker.runtime.pulse.extender import Extender
 from flowworker.runtime.pulse.heart import Heart
-from flowworker.runtime.pulse.leases import BEAT_INTERVAL, OUTAGE_AFTER, claim_pause
+from flowworker.runtime.pulse.leases import BEAT_INTERVAL, OUTAGE_AFTER
 from flowworker.runtime.pulse.loop_watch import Blockage, LoopWatch
-from flowworker.runtime.pulse.peers import DEATH_AFTER, Success, Watch, alive_since, failed, succeeded
+from flowworker.runtime.pulse.peers import DEATH_AFTER, Success, Watch, alive_since, failed, succeeded, watched_for
 from flowworker.runtime.pulse.presence import Presence
 from flowworker.runtime.source import Source
 
@@ -130,7 +130,6 @@ class Pulse:
         self._server_clock = ServerClock(clock)
         self._failures = 0
         self._last_beat = clock()
-        self._resumed_at: float | None = None
         self._prune_at = clock() + random.uniform(0, PRUNE_INTERVAL[1])  # noqa: S311 - spreads a fleet
         self._finished: Future[None] = Future()
         self._backgrounds: Sequence[Background] = ()
@@ -164,9 +163,10 @@ class Pulse:
         """Seconds for which the main loop has not run; 0 when it runs."""
         return self._loop_watch.blocked_for if self._thread is not None else 0.0
 
-    def claim_pause(self, kind: SourceKind) -> float:
-        """Seconds until a worker of this kind may claim; infinity until the next heartbeat succeeds."""
-        return claim_pause(kind, now=self._clock(), last_beat=self._last_beat, resumed_at=self._resumed_at)
+    @property
+    def watched_for(self) -> float:
+        """Seconds for which heartbeats have succeeded without a break, so that others have had time to show life."""
+        return watched_for(self._watch, self._clock())
 
     async def start(self) -> None:
         """Start the thread; called on the main loop, which it will watch."""
@@ -284,7 +284,6 @@ class Pulse:
         in_order = len(self._watch.successes) > 1
         self._server_clock.set(beat.at)
         if now - self._last_beat > OUTAGE_AFTER:
-            self._resumed_at = now
             self._extending.hurry()
         self._last_beat = now
         self._failures = 0

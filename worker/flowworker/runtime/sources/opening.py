@@ -1,6 +1,6 @@
 """From a definition to the source that serves it, and to a database that has it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import assert_never
 from uuid import UUID
 
@@ -17,13 +17,20 @@ from flowworker.runtime.sources.queue_source import QueueSource
 from flowworker.runtime.workload import Workload
 
 
-def make_source(workload: Workload, *, worker_id: UUID, links: Links) -> Source:
-    """The source of a flow or queue for one worker."""
+def make_source(workload: Workload, *, worker_id: UUID, links: Links, watched_for: Callable[[], float]) -> Source:
+    """The source of a flow or queue for one worker.
+
+    Args:
+        workload: the definition.
+        worker_id: of the worker.
+        links: the connections of the process.
+        watched_for: seconds for which this process's heartbeats have succeeded without a break.
+    """
     match workload:
         case Flow():
             return FlowSource(flow=workload, worker_id=worker_id, links=links)
         case Queue():
-            return QueueSource(queue=workload, worker_id=worker_id, links=links)
+            return QueueSource(queue=workload, worker_id=worker_id, links=links, watched_for=watched_for)
         case _:
             assert_never(workload)
 

@@ -17,6 +17,7 @@ from flowworker.database.server_clock import ServerClock
 from flowworker.database.stranded import CRASH_BUDGET, crash_message, mark_lost
 from flowworker.definition.queue import Queue
 from flowworker.errors import UnknownQueueError, UnknownRunError
+from flowworker.runtime.pulse.peers import DEATH_AFTER
 from flowworker.runtime.source import Claim, Finish, Recovery
 from flowworker.runtime.sources.claiming import ClaimLane
 from flowworker.runtime.sources.queue_writer import QueueWriter
@@ -28,17 +29,19 @@ logger = logging.getLogger(__name__)
 class QueueSource:
     """Jobs of one pgmq queue for one worker."""
 
-    def __init__(self, *, queue: Queue, worker_id: UUID, links: Links) -> None:
+    def __init__(self, *, queue: Queue, worker_id: UUID, links: Links, watched_for: Callable[[], float]) -> None:
         """Open nothing yet.
 
         Args:
             queue: the definition; its options apply to every job.
             worker_id: written into the headers of ended jobs.
             links: the connections of the process.
+            watched_for: seconds for which this process's heartbeats have succeeded without a break.
         """
         self._queue = queue
         self._worker_id = worker_id
         self._links = links
+        self._watched_for = watched_for
         self._features: Capabilities | None = None
         self._clock = ServerClock()
         self._lane = ClaimLane(links)
@@ -99,8 +102,9 @@ class QueueSource:
 
     async def _claim(self, connection: Connection, limit: int, held: Collection[int]) -> Claim:
         features = await self._known_features(connection)
+        watched = self._watched_for() >= DEATH_AFTER
         found = await queue_jobs.claim(
-            connection, features, self.slug, self._worker_id, limit, held=held, clock=self._clock
+            connection, features, self.slug, self._worker_id, limit, held=held, clock=self._clock, watched=watched
         )
         doomed = [job for job in found.jobs if job.losses > CRASH_BUDGET]
         if doomed:

@@ -2,7 +2,8 @@
 -- Reads nothing when it arrives too late ($4): a claim that the network has held up runs the moment an outage is over,
 -- when every lease has lapsed and none has been prolonged yet. Reads nothing for a worker that was marked lost or has
 -- ended: the fence is its own row. A job whose holder is not known to be gone waits $5 seconds past the end of its lease,
--- in which a holder that had no database for a while can prolong it. What this worker still has ($6) is not taken again.
+-- in which a holder that had no database for a while can prolong it; with NULL it is not taken at all. What this worker
+-- still has ($6) is not taken again.
 -- Each lease names its holder in the message's headers, and counts a loss where the former holder was marked lost after
 -- its handler had begun. Headers that are no object belong to others and stay as they are.
 -- The time and the worker's state come with every answer: there is a row even where there is no job.
