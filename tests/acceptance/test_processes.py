@@ -1,5 +1,6 @@
 """What handlers do with processes, and what becomes of theirs when a worker is stopped, killed or out of patience."""
 
+import asyncio
 import os
 import signal
 import time
@@ -12,6 +13,7 @@ from tests.integration.cli.calling import Cli
 from tests.support.waiting import until
 
 from flowworker.database.jobs_admin import JobState
+from flowworker.errors import ExitCode
 from flowworker.runtime.execution.families import process_table
 
 HEAD = """
@@ -389,3 +391,68 @@ async def test_a_module_that_changes_the_folder_is_found_by_its_children(stage: 
     async with serving(stage, cli, module) as served:
         done = await served.do(0)
         assert (done.result, done.error) == ("/", None)
+
+
+EXITS = """
+async def leave() -> None:
+    await asyncio.sleep(0)
+    sys.exit(3)
+
+async def interrupt() -> None:
+    await asyncio.sleep(0)
+    raise KeyboardInterrupt
+
+async def gathered() -> None:
+    await asyncio.gather(leave(), asyncio.sleep(600))
+
+async def grouped() -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(interrupt())
+
+async def in_the_background() -> str:
+    task = asyncio.create_task(leave())
+    await asyncio.wait({task})
+    return "done"
+
+@users.job
+async def work(way: str) -> str:
+    if way == "neighbour":
+        await asyncio.sleep(3)
+        return "undisturbed"
+    return await globals()[way]()
+"""
+
+
+async def test_a_task_of_a_handler_that_exits_ends_neither_the_worker_nor_what_runs_beside_it(
+    stage: Stage, cli: Cli
+) -> None:
+    async with serving(stage, cli, HEAD + EXITS) as served:
+        neighbour = asyncio.create_task(served.do("neighbour"))
+        gathered, grouped, background = [await served.do(way) for way in ("gathered", "grouped", "in_the_background")]
+        assert "SystemExit(3)" in (gathered.error or "")
+        assert "KeyboardInterrupt" in (grouped.error or "")
+        assert background.result == "done"
+        assert (await neighbour).result == "undisturbed"
+        await served.stopped()
+
+
+CANCELS = """
+@users.job
+async def work(name: str) -> str:
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        if name in ("all", task.get_name()):
+            task.cancel()
+    return "done"
+"""
+
+
+@pytest.mark.parametrize("name", ["all", "end of pool users", "keeper of users_Worker_1"])
+async def test_a_handler_that_cancels_tasks_of_the_worker_ends_it_with_a_reason(
+    stage: Stage, cli: Cli, name: str
+) -> None:
+    async with serving(stage, cli, HEAD + CANCELS) as served:
+        await served.send(name)
+        assert await served.ended() == ExitCode.INTERNAL
+        assert "was cancelled from outside" in served.written
+        states = await stage.owner.fetch("SELECT DISTINCT state FROM flowworker.workers")
+        assert [row["state"] for row in states] == ["stopped"]

@@ -12,6 +12,7 @@ from tests.integration.sources.world import World
 
 from flowworker.database import flow_tasks
 from flowworker.database.capabilities import InputRouting
+from flowworker.database.claims import CLAIM_SETTINGS
 from flowworker.database.connection import Connection
 from flowworker.database.identifiers import archive_table, queue_table
 from flowworker.database.queue_jobs import claim_statement, extend_statement
@@ -166,6 +167,19 @@ async def test_claims_find_the_head_of_the_queue_by_an_index(big: World) -> None
     tasks = flow_tasks.claim_statement("one_step", False, InputRouting.WRAPPED)
     arguments = ["one_step", 5, 10, uuid4(), ["only"], [70], [False], now]
     assert await scans_of(big.owner, tasks, arguments) == set()
+
+
+async def test_the_plan_that_claims_keep_is_right_for_a_queue_that_was_empty_when_it_was_made(world: World) -> None:
+    """A session keeps one plan. A queue is often empty then, and full a second later."""
+    await world.create(one_step)
+    for name, value in CLAIM_SETTINGS.items():
+        await world.owner.execute("SELECT set_config($1, $2, false)", name, value)
+    await world.owner.execute(f"PREPARE claim AS {claim_statement('one_step', last_read_at=True, begun_at=True)}")
+    arguments = f"'{uuid4()}', 15, 10, now(), 6, '{{}}'"
+    plan = "\n".join(row[0] for row in await world.owner.fetch(f"EXPLAIN EXECUTE claim ({arguments})"))
+    assert "Seq Scan" not in plan
+    assert "Index Scan using q_one_step_vt_idx" in plan
+    assert "Index Scan using q_one_step_pkey" in plan
 
 
 async def test_leases_of_several_queues_are_extended_by_their_keys(big: World) -> None:

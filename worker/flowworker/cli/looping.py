@@ -22,18 +22,39 @@ def run_to_end(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine like `asyncio.run`, but leave behind tasks that swallow their cancellation, and threads.
 
     `asyncio.run` waits for such a task for ever, and a worker gives up precisely when its handlers do not end; and for
-    every `asyncio.to_thread`, however long it takes.
+    every `asyncio.to_thread`, however long it takes. It also ends when any task raises SystemExit or KeyboardInterrupt,
+    such as one that a handler has started: here that is an error of the handler, and the loop goes on.
     """
     runner = asyncio.Runner(loop_factory=loop_factory())
     executor = ThreadPoolExecutor(thread_name_prefix="asyncio")
     runner.get_loop().set_default_executor(executor)
     try:
-        return runner.run(main)
+        return _run(runner, main)
     finally:
         tasks_ended = _tasks_ended(runner.get_loop())
         executor.shutdown(wait=False, cancel_futures=True)
         if _threads_ended() and tasks_ended:
             runner.close()
+
+
+def _run(runner: asyncio.Runner, main: Coroutine[Any, Any, T]) -> T:
+    loop = runner.get_loop()
+    task = loop.create_task(main, name="main")
+    try:
+        return runner.run(_result_of(task))
+    except (SystemExit, KeyboardInterrupt) as error:
+        reason = error
+    while not task.done():
+        logger.error("a task raised %r, which ends neither the process nor its workers", reason, exc_info=reason)
+        try:
+            loop.run_until_complete(asyncio.wait({task}))
+        except (SystemExit, KeyboardInterrupt) as error:
+            reason = error
+    return task.result()
+
+
+async def _result_of(task: "asyncio.Task[T]") -> T:
+    return await task
 
 
 def _tasks_ended(loop: asyncio.AbstractEventLoop) -> bool:

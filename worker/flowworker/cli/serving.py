@@ -1,5 +1,6 @@
 """The composition root of a worker process: from settings to workers, with everything that watches them."""
 
+import asyncio
 import logging
 import os
 import threading
@@ -19,6 +20,7 @@ from flowworker.runtime.lifecycle import Lifecycle
 from flowworker.runtime.malloc import MemoryTrimmer, system_trim
 from flowworker.runtime.options import Identity
 from flowworker.runtime.pool import WorkerArguments, WorkerPool
+from flowworker.runtime.service import LoopEndedError
 from flowworker.runtime.signals import stop_on_signals
 from flowworker.runtime.state import WorkerState
 from flowworker.runtime.workload import slug_of
@@ -78,6 +80,9 @@ async def _run(pool: WorkerPool) -> Exit:
     """Run workers until they have stopped; the process then has little time left."""
     try:
         end = await pool.run()
+    except asyncio.CancelledError:  # by a handler that cancels every task there is
+        await pool.stop(immediately=True)
+        end = caused_by(LoopEndedError("the main task was cancelled from outside"))
     except Exception as error:
         end_in_time(caused_by(error).code)
         raise

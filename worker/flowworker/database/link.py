@@ -49,6 +49,7 @@ SESSION_SETTINGS: Mapping[str, str] = {
     "default_transaction_deferrable": "off",
     "idle_in_transaction_session_timeout": "60s",
     "idle_session_timeout": "0",
+    "jit": "off",
     "search_path": 'pg_catalog, "$user", public',
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",

@@ -120,14 +120,14 @@ async def claim(
 @cache
 def claim_statement(queue_name: str, *, last_read_at: bool, begun_at: bool) -> str:
     """The text of a claim, for a database whose messages and workers have these columns or not."""
+    begun = fill("headers/begun", ours="head.ours") if begun_at else "true"
     return fill(
         "queue/claim",
         queue_table=queue_table(queue_name),
-        last_read_at=", last_read_at = clock.now" if last_read_at else "",
+        last_read_at=", last_read_at = me.now" if last_read_at else "",
         ours=ours_in("q.headers"),
-        failures=counter("failures", ours="holder.ours"),
-        losses=counter("losses", ours="holder.ours"),
-        begun=fill("headers/begun", ours="holder.ours") if begun_at else "true",
+        failures=counter("failures", ours="head.ours"),
+        losses=fill("headers/losses", losses=counter("losses", ours="head.ours"), begun=begun),
         begun_at="holder.begun_at" if begun_at else "NULL::timestamptz",
     )
 

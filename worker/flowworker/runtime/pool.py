@@ -169,6 +169,7 @@ class WorkerPool:
             asyncio.create_task(self._keep(place), name=f"keeper of {place.name}") for place in self._places
         ]
         self._watch = asyncio.create_task(self._await_end(), name=f"end of pool {self._name}")
+        self._watch.add_done_callback(self._watch_ended)
 
     async def stop(self, *, immediately: bool = False) -> None:
         """Stop all workers and return when they have stopped. Safe before `start` and when called again."""
@@ -261,6 +262,20 @@ class WorkerPool:
                 self._stopping.set()
                 await asyncio.gather(*(worker.stop() for worker in self.workers))
         await self._leave(worst(map(_end_of, self._keepers)))
+
+    def _watch_ended(self, watch: "asyncio.Task[None]") -> None:
+        """Whatever ended the watch, the workers stop and those who wait for the pool go on."""
+        if self._stopped.is_set():
+            return
+        cause = "it was cancelled from outside" if watch.cancelled() else repr(watch.exception())
+        error = KeeperEndedError(f"{watch.get_name()} ended: {cause}")
+        self._watch = asyncio.create_task(self._stop_unwatched(caused_by(error)), name=watch.get_name())
+        self._watch.add_done_callback(self._watch_ended)
+
+    async def _stop_unwatched(self, end: Exit) -> None:
+        self._stopping.set()
+        await asyncio.gather(*(worker.stop() for worker in self.workers))
+        await self._leave(end)
 
     async def _leave(self, end: Exit) -> None:
         self._exit = end

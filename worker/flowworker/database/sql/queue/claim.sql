@@ -7,56 +7,55 @@
 -- Each lease names its holder in the message's headers, and counts a loss where the former holder was marked lost after
 -- its handler had begun. Headers that are no object belong to others and stay as they are.
 -- The time and the worker's state come with every answer: there is a row even where there is no job.
-WITH clock AS MATERIALIZED (
-    SELECT clock_timestamp() AS now
-),
-me AS MATERIALIZED (
-    SELECT w.state FROM flowworker.workers AS w WHERE w.worker_id = $1::uuid
-),
-head AS MATERIALIZED (
-    SELECT q.msg_id, q.headers, {ours} AS ours, holder.state, {begun_at} AS begun_at
-    FROM {queue_table} AS q
-    LEFT JOIN flowworker.workers AS holder ON holder.worker_id = CASE
-        WHEN q.headers -> 'flowworker' ->> 'holder' ~ '^[0-9a-f]{8,8}(-[0-9a-f]{4,4}){3,3}-[0-9a-f]{12,12}$'
-        THEN (q.headers -> 'flowworker' ->> 'holder')::uuid
-    END
-    WHERE q.vt <= (SELECT clock.now FROM clock WHERE clock.now <= $4::timestamptz)
-        AND q.msg_id <> ALL($6::bigint[])
-        AND EXISTS (SELECT FROM me WHERE me.state NOT IN ('lost', 'stopped'))
-        AND (
-            holder.worker_id IS NULL
-            OR holder.worker_id = $1::uuid
-            OR holder.state IN ('lost', 'stopped')
-            OR q.vt <= (SELECT clock.now FROM clock) - make_interval(secs => $5::double precision)
-        )
-    ORDER BY q.vt
-    LIMIT $3::integer
-    FOR UPDATE OF q SKIP LOCKED
-),
-judged AS MATERIALIZED (
+WITH me AS MATERIALIZED (
     SELECT
-        holder.msg_id, holder.headers, holder.ours, {failures} AS failures,
-        {losses} + (holder.state IS NOT DISTINCT FROM 'lost' AND {begun})::integer AS losses
-    FROM head AS holder
+        clock.now,
+        (SELECT w.state FROM flowworker.workers AS w WHERE w.worker_id = $1::uuid) AS state,
+        jsonb_build_object('holder', $1::uuid, 'claimed_at', (extract(epoch FROM clock.now) * 1000000)::bigint) AS mark
+    FROM clock_timestamp() AS clock(now)
 ),
 claimed AS (
     UPDATE {queue_table} AS q
-    SET vt = clock.now + make_interval(secs => $2::double precision),
+    SET vt = me.now + make_interval(secs => $2::double precision),
         read_ct = q.read_ct + 1{last_read_at},
-        headers = CASE WHEN jsonb_typeof(q.headers) NOT IN ('object', 'null') THEN q.headers ELSE
-            CASE jsonb_typeof(q.headers) WHEN 'object' THEN q.headers ELSE '{}' END
-            || jsonb_build_object('flowworker', judged.ours || jsonb_strip_nulls(jsonb_build_object(
-                'holder', $1::uuid,
-                'claimed_at', (extract(epoch FROM clock.now) * 1000000)::bigint,
-                'losses', nullif(judged.losses, 0)
-            )))
+        headers = CASE
+            WHEN q.headers IS NULL THEN jsonb_build_object('flowworker', me.mark)
+            WHEN jsonb_typeof(q.headers) NOT IN ('object', 'null') THEN q.headers
+            ELSE
+                CASE jsonb_typeof(q.headers) WHEN 'object' THEN q.headers ELSE '{}' END
+                || jsonb_build_object('flowworker', head.ours || me.mark || CASE {losses}
+                    WHEN 0 THEN '{}'
+                    ELSE jsonb_build_object('losses', {losses})
+                END)
         END
-    FROM judged CROSS JOIN clock
-    WHERE q.msg_id = judged.msg_id
-    RETURNING q.msg_id, q.read_ct, q.enqueued_at, q.vt, q.message, judged.headers, judged.failures, judged.losses
+    FROM me CROSS JOIN LATERAL (
+        SELECT q.msg_id, q.headers, {ours} AS ours, holder.state, {begun_at} AS begun_at
+        FROM {queue_table} AS q
+        LEFT JOIN flowworker.workers AS holder ON holder.worker_id = CASE
+            WHEN q.headers -> 'flowworker' ->> 'holder' ~ '^[0-9a-f]{8,8}(-[0-9a-f]{4,4}){3,3}-[0-9a-f]{12,12}$'
+            THEN (q.headers -> 'flowworker' ->> 'holder')::uuid
+        END
+        WHERE me.now <= $4::timestamptz
+            AND me.state NOT IN ('lost', 'stopped')
+            AND q.vt <= me.now
+            AND q.msg_id <> ALL($6::bigint[])
+            AND (
+                holder.worker_id IS NULL
+                OR holder.worker_id = $1::uuid
+                OR holder.state IN ('lost', 'stopped')
+                OR q.vt <= me.now - make_interval(secs => $5::double precision)
+            )
+        ORDER BY q.vt
+        LIMIT $3::integer
+        FOR UPDATE OF q SKIP LOCKED
+    ) AS head
+    WHERE q.msg_id = head.msg_id
+    RETURNING
+        q.msg_id, q.read_ct, q.enqueued_at, q.vt, q.message, head.headers,
+        {failures} AS failures, {losses} AS losses
 )
 SELECT
-    clock.now,
+    me.now,
     me.state,
     claimed.msg_id,
     claimed.read_ct,
@@ -66,5 +65,5 @@ SELECT
     claimed.headers,
     claimed.failures,
     claimed.losses
-FROM clock LEFT JOIN me ON true LEFT JOIN claimed ON true
+FROM me LEFT JOIN claimed ON true
 ORDER BY claimed.msg_id
