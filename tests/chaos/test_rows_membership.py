@@ -5,12 +5,15 @@ import time
 
 from tests.chaos.arena import Arena
 from tests.chaos.cells import APPLICATIONS, Lane
+from tests.chaos.disturbing import locked
 from tests.chaos.load import put_load, repeats
 from tests.chaos.workloads import Plan, fan, jobs, single
 from tests.support.history import Fault
 from tests.support.proxy import Weather
 from tests.support.together import together
 from tests.support.waiting import hold_for
+
+from flowworker.runtime.pulse.peers import DEATH_AFTER
 
 OUTAGE = 24.0
 """Seconds; every lease has lapsed for longer than a job waits for its holder."""
@@ -47,6 +50,28 @@ async def test_workers_started_in_an_outage_take_no_job_from_its_worker(arena: A
         ground.proxy.weather = Weather.CLEAR
         await starting
         await hold_for(OUTAGE / 2)
+        ground.open_gate("open")
+        await ground.conclude()
+        assert repeats(ground) == 0
+
+
+@together
+async def test_a_locked_worker_row_has_no_worker_of_its_process_declared_dead(arena: Arena) -> None:
+    async with arena.ground(single, jobs) as ground:
+        await ground.worker("holder", "single", "jobs").start()
+        await ground.start_run(single, Plan(gate="open"))
+        await ground.send(jobs, Plan(gate="open"))
+        await ground.began(2, worker="holder")
+        row = await ground.owner.fetchval("SELECT worker_id FROM flowworker.workers WHERE slug = 'single'")
+        await ground.worker("rival", "single", "jobs").start()
+        statements = [
+            f"SELECT FROM flowworker.workers WHERE worker_id = '{row}' FOR UPDATE",
+            f"UPDATE pgflow.workers SET queue_name = queue_name WHERE worker_id = '{row}'",
+        ]
+        async with locked(ground, statements):
+            await hold_for(CUT)
+        await hold_for(DEATH_AFTER / 2)
+        assert {report["state"] for report in await ground.reports()} == {"running"}
         ground.open_gate("open")
         await ground.conclude()
         assert repeats(ground) == 0

@@ -23,7 +23,7 @@ from flowworker.database.stranded import CRASH_BUDGET
 from flowworker.definition.queue import Queue
 from flowworker.errors import DatabaseUnavailableError, UnknownQueueError, UnknownRunError
 from flowworker.runtime.pulse.peers import DEATH_AFTER
-from flowworker.runtime.sources.queue_source import QueueSource
+from flowworker.runtime.sources.queue_source import THOROUGH_INTERVAL, QueueSource
 
 mail = Queue("mail", max_attempts=3, base_delay=2, timeout=20)
 
@@ -232,6 +232,24 @@ async def test_a_job_whose_holder_is_not_known_to_be_gone_waits_past_its_lease(w
     assert await claim_all(other) == []
     await world.let_lease_lapse("mail")
     assert [job.msg_id for job in await claim_all(other)] == [msg_id]
+
+
+async def test_a_long_queue_keeps_nobody_from_the_jobs_of_a_lost_worker(world: World) -> None:
+    """Most claims from it look only at jobs that nobody holds; one in each second looks at the others too."""
+    victim_id = uuid4()
+    victim, other = await world.queue_source(mail, worker_id=victim_id), await world.queue_source(mail)
+    held = await world.send("mail", 1)
+    await claim_all(victim)
+    for number in range(40):
+        await world.send("mail", number)
+    first, second = await other.claim(2, ()), await other.claim(2, ())
+    await world.owner.execute("UPDATE flowworker.workers SET state = 'lost' WHERE worker_id = $1", victim_id)
+    await world.owner.execute("UPDATE pgmq.q_mail SET vt = '-infinity' WHERE msg_id = $1", held)
+    skipping = await other.claim(2, ())
+    assert [len(claim.tasks) for claim in (first, second, skipping)] == [2, 2, 2]
+    assert held not in {job.msg_id for job in skipping.tasks}
+    await asyncio.sleep(THOROUGH_INTERVAL)
+    assert held in {job.msg_id for job in (await other.claim(2, ())).tasks}
 
 
 async def test_a_worker_that_has_just_come_takes_only_jobs_of_no_living_holder(world: World) -> None:

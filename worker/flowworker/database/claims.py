@@ -1,6 +1,5 @@
 """What the claims of flows and queues have in common: a deadline and a fence."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -14,11 +13,6 @@ from flowworker.errors import DatabaseUnavailableError
 CLAIM_PATIENCE = timedelta(seconds=5)
 """How long a claim may be on its way. A lease is prolonged long before it ends: an outage short enough for the claim
 to be in time ends none."""
-
-CLAIM_SETTINGS: Mapping[str, str] = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
-"""Of the session that claims. A claim of jobs takes as long to plan as to run, and PostgreSQL would plan it each time,
-because it expects a tenth of the queue where it does not know the limit. One plan for all claims has to be right for an
-empty queue and for one with a million messages, so it may not scan the table, however small that is when it is made."""
 
 FENCED = frozenset({"lost", "stopped"})
 """States of flowworker.workers in which a worker claims nothing."""

@@ -102,6 +102,8 @@ class OwnRow:
     deprecated: bool
     """A tool of pgflow has set `deprecated_at`; there is no way back."""
     drain: Drain | None
+    written: bool = True
+    """Whether this heartbeat is in the row: not while someone else has it locked, nor once another process has it."""
     holder: Holder | None = None
     """The process that the id belongs to; None when it is ours."""
 
@@ -176,7 +178,10 @@ async def register(
 async def beat(
     connection: Connection, reports: Sequence[Report], *, look: Look | None = None, health: bool = True
 ) -> Beat:
-    """One heartbeat for all workers of the process; never revives a row that is marked lost or stopped."""
+    """One heartbeat for all workers of the process; never revives a row that is marked lost or stopped.
+
+    A worker whose row someone else has locked is left out, and `OwnRow.written` says so.
+    """
     return await _beat(connection, reports, look=look or Look(), health=health, revive=False)
 
 
@@ -242,9 +247,12 @@ def beat_statement(*, with_pgflow: bool, health: bool, revive: bool) -> str:
         revive: whether it may begin a new incarnation under an id that has ended.
     """
     ended, same_process = "w.state IN ('lost', 'stopped')", "w.boot_id = excluded.boot_id"
+    unless_locked = "" if revive else "SKIP LOCKED"
+    registered = "workers/registered_in_pgflow" if with_pgflow else "workers/registered_nowhere"
     return fill(
         "workers/beat",
-        registered=load("workers/registered_in_pgflow" if with_pgflow else "workers/registered_nowhere"),
+        unless_locked=unless_locked,
+        registered=fill(registered, unless_locked=unless_locked),
         may_write=f"{ended} OR {same_process}" if revive else f"NOT {ended} AND {same_process}",
         health_columns=load("workers/health_columns" if health else "workers/nothing"),
         health_updates=load("workers/health_updates" if health else "workers/nothing"),
@@ -268,7 +276,7 @@ def _own_row(row: asyncpg.Record, boot_id: UUID) -> OwnRow:
     drain = None if until is None else Drain(until=until, reason=row["drain_reason"])
     foreign = not row["written"] and row["boot_id"] not in {None, boot_id}
     holder = Holder(boot_id=row["boot_id"], beat=row["reported_at"]) if foreign else None
-    return OwnRow(state=row["state"], deprecated=row["deprecated"], drain=drain, holder=holder)
+    return OwnRow(state=row["state"], deprecated=row["deprecated"], drain=drain, written=row["written"], holder=holder)
 
 
 def _crew(served: asyncpg.Record, rows: Sequence[asyncpg.Record]) -> Crew:

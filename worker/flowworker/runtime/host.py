@@ -4,10 +4,9 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from uuid import UUID, uuid4
 
-from flowworker.database.claims import CLAIM_SETTINGS
 from flowworker.database.link import SILENCE, Dsn, Limits, Link, Links
 from flowworker.database.pooler import REMEDY, shares_sessions
 from flowworker.errors import UsageError
@@ -76,7 +75,7 @@ class Host:
         """The connections; made with the first use on the event loop."""
         if self._links is None:
             self._links = Links(
-                claim=self._link("claim", self._dsn, FAST, settings=CLAIM_SETTINGS),
+                claim=self._link("claim", self._dsn, FAST),
                 finish=self._link("finish", self._dsn, FAST),
                 aside=self._link("aside", self._dsn, ASIDE, idle_timeout=ASIDE_IDLE),
                 beat=self._link("beat", self._direct_dsn, BEAT, pooled=not self._pulse_is_direct, silence=BEAT_SILENCE),
@@ -132,7 +131,6 @@ class Host:
         pooled: bool | None = None,
         idle_timeout: float | None = None,
         silence: float = SILENCE,
-        settings: Mapping[str, str] | None = None,
     ) -> Link:
         return Link(
             dsn,
@@ -140,7 +138,6 @@ class Host:
             statement_cache=self._statement_cache if pooled is None else not pooled,
             limits=limits,
             silence=silence,
-            settings=settings,
             idle_timeout=idle_timeout,
             on_state=lambda up, error: self._on_state(name, up, error),
         )

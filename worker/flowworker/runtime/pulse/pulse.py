@@ -56,6 +56,10 @@ FAREWELL_TIMEOUT = 3.0
 WIDE_SAMPLE = 1000
 """Peers one heartbeat looks at after one in which most were silent: few are left to look."""
 
+LOCKED_INTERVAL = 0.5
+"""Seconds to the next heartbeat after one that found the row of a worker locked: it should be written before peers, who
+have seen no heartbeat of it for so long, find the lock gone."""
+
 CONTEST_INTERVAL = 1.0
 """Seconds between two looks at a worker id that belongs to another process."""
 
@@ -126,6 +130,7 @@ class Pulse:
         self._presence = Presence(boot_id)
         self._watch = Watch()
         self._most_silent = False
+        self._kept_out = False
         self._last_ends: Mapping[Served, datetime | None] = {}
         self._server_clock = ServerClock(clock)
         self._failures = 0
@@ -271,6 +276,8 @@ class Pulse:
             if not isinstance(error, Exception):
                 raise
             return began + self._failed(error)
+        if self._kept_out:
+            return began + LOCKED_INTERVAL
         return began if self._most_silent and not wide else began + BEAT_INTERVAL
 
     async def _beat(self, members: Sequence[Member]) -> None:
@@ -287,6 +294,7 @@ class Pulse:
             self._extending.hurry()
         self._last_beat = now
         self._failures = 0
+        self._kept_out = any(not own.written and not own.lost for own in beat.own.values())
         self._most_silent = in_order and any(
             crew.looked_at >= sample and 2 * len(crew.silent) > crew.looked_at for crew in beat.crews.values()
         )

@@ -1,6 +1,8 @@
 """The source of a plain pgmq queue: leases instead of claims, our own fenced finish, no pgflow anywhere."""
 
 import logging
+import math
+import time
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from uuid import UUID
@@ -14,6 +16,7 @@ from flowworker.database.queue_jobs import ReadJob
 from flowworker.database.records import ClaimedTask, Failed, FailureKind, Peer, SourceKind, TaskResult
 from flowworker.database.refusals import translated
 from flowworker.database.server_clock import ServerClock
+from flowworker.database.statements import load
 from flowworker.database.stranded import CRASH_BUDGET, crash_message, mark_lost
 from flowworker.definition.queue import Queue
 from flowworker.errors import UnknownQueueError, UnknownRunError
@@ -24,6 +27,9 @@ from flowworker.runtime.sources.queue_writer import QueueWriter
 from flowworker.runtime.sources.writing import Batch, Written, write_all, write_kinds
 
 logger = logging.getLogger(__name__)
+
+THOROUGH_INTERVAL = 1.0
+"""Seconds between two claims that look at jobs of other workers, while the queue is long."""
 
 
 class QueueSource:
@@ -45,6 +51,8 @@ class QueueSource:
         self._features: Capabilities | None = None
         self._clock = ServerClock()
         self._lane = ClaimLane(links)
+        self._busy = False
+        self._thorough_at = self._planned_at = -math.inf
 
     @property
     def kind(self) -> SourceKind:
@@ -102,10 +110,12 @@ class QueueSource:
 
     async def _claim(self, connection: Connection, limit: int, held: Collection[int]) -> Claim:
         features = await self._known_features(connection)
-        watched = self._watched_for() >= DEATH_AFTER
+        thorough = await self._turns_thorough(connection)
         found = await queue_jobs.claim(
-            connection, features, self.slug, self._worker_id, limit, held=held, clock=self._clock, watched=watched
-        )
+            connection, features, self.slug, self._worker_id, limit,
+            held=held, clock=self._clock, watched=self._watched_for() >= DEATH_AFTER, thorough=thorough,
+        )  # fmt: skip
+        self._busy = len(found.jobs) >= limit
         doomed = [job for job in found.jobs if job.losses > CRASH_BUDGET]
         if doomed:
             await self._end_doomed(connection, doomed)
@@ -116,6 +126,21 @@ class QueueSource:
             claimed_at=found.ticket.claimed_at,
             fenced=found.ticket.fenced,
         )
+
+    async def _turns_thorough(self, connection: Connection) -> bool:
+        """Whether the next claim is to look at jobs of other workers: the first one, and one in each interval.
+
+        The others have a plan that the session keeps. It is renewed as often, because the one for a queue of ten jobs
+        would sort a million.
+        """
+        now = time.monotonic()
+        if not self._busy or now - self._thorough_at >= THOROUGH_INTERVAL:
+            self._thorough_at = now
+            return True
+        if now - self._planned_at >= THOROUGH_INTERVAL:
+            self._planned_at = now
+            await connection.execute(load("session/replan"))
+        return False
 
     async def _end_doomed(self, connection: Connection, doomed: Sequence[ReadJob]) -> None:
         """The jobs claimed with them must not wait for this: what cannot be written now comes back with its lease."""

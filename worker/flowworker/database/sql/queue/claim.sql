@@ -6,6 +6,8 @@
 -- still has ($6) is not taken again.
 -- Each lease names its holder in the message's headers, and counts a loss where the former holder was marked lost after
 -- its handler had begun. Headers that are no object belong to others and stay as they are.
+-- To plan it takes longer than to run it, and what concerns holders (`holder`, `may_take`, `losses`) makes PostgreSQL plan
+-- it each time. Most claims from a long queue do without, and read only jobs that nobody holds.
 -- The time and the worker's state come with every answer: there is a row even where there is no job.
 WITH me AS MATERIALIZED (
     SELECT
@@ -29,22 +31,13 @@ claimed AS (
                 END)
         END
     FROM me CROSS JOIN LATERAL (
-        SELECT q.msg_id, q.headers, {ours} AS ours, holder.state, {begun_at} AS begun_at
-        FROM {queue_table} AS q
-        LEFT JOIN flowworker.workers AS holder ON holder.worker_id = CASE
-            WHEN q.headers -> 'flowworker' ->> 'holder' ~ '^[0-9a-f]{8,8}(-[0-9a-f]{4,4}){3,3}-[0-9a-f]{12,12}$'
-            THEN (q.headers -> 'flowworker' ->> 'holder')::uuid
-        END
+        SELECT q.msg_id, q.headers, {ours} AS ours{evidence}
+        FROM {queue_table} AS q {holder}
         WHERE me.now <= $4::timestamptz
             AND me.state NOT IN ('lost', 'stopped')
             AND q.vt <= me.now
             AND q.msg_id <> ALL($6::bigint[])
-            AND (
-                holder.worker_id IS NULL
-                OR holder.worker_id = $1::uuid
-                OR holder.state IN ('lost', 'stopped')
-                OR q.vt <= me.now - make_interval(secs => $5::double precision)
-            )
+            AND {may_take}
         ORDER BY q.vt
         LIMIT $3::integer
         FOR UPDATE OF q SKIP LOCKED

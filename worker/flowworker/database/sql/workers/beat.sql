@@ -1,6 +1,7 @@
 -- One heartbeat of all workers of a process: write what they report, and return how each of them stands, when the last
 -- worker of the same flow or queue ended, and which of a few other workers of it are silent. A row that is marked lost,
--- or that another process has taken over, is left alone: its worker must go on under a new id.
+-- or that another process has taken over, is left alone: its worker must go on under a new id. So is a row that someone
+-- else has locked: `unless_locked` is nothing, or SKIP LOCKED, so that one such row costs no other worker its heartbeat.
 -- The others are a sample of at most $4 for each flow or queue, those that follow the random id $3: whatever the size of
 -- the fleet, a heartbeat costs the same, and every worker is seen by about $4 others. Silent is who has not reported
 -- since $2; NULL judges nobody. LIMIT 1 keeps a look-up an index probe, however many reports the planner expects.
@@ -14,6 +15,21 @@ WITH report AS MATERIALIZED (
         network_namespace text
     )
 ),
+writable AS MATERIALIZED (
+    SELECT report.*
+    FROM report
+    LEFT JOIN LATERAL (
+        SELECT w.worker_id FROM flowworker.workers AS w WHERE w.worker_id = report.worker_id LIMIT 1
+    ) AS known ON true
+    LEFT JOIN LATERAL (
+        SELECT w.worker_id
+        FROM flowworker.workers AS w
+        WHERE w.worker_id = known.worker_id
+        LIMIT 1
+        FOR NO KEY UPDATE {unless_locked}
+    ) AS free ON true
+    WHERE known.worker_id IS NULL OR free.worker_id IS NOT NULL
+),
 written AS (
     INSERT INTO flowworker.workers AS w (
         worker_id, boot_id, kind, slug, worker_name, namespace, flowworker, pod_name, pod_uid, revision, version,
@@ -22,7 +38,7 @@ written AS (
     SELECT
         worker_id, boot_id, kind, slug, worker_name, namespace, flowworker, pod_name, pod_uid, revision, version,
         state, in_flight, slots, completed, failed, last_error, longest_timeout{health_columns}
-    FROM report
+    FROM writable
     ORDER BY worker_id
     ON CONFLICT (worker_id) DO UPDATE SET
         boot_id = excluded.boot_id,

@@ -5,7 +5,7 @@ WITH gone AS (
     JOIN flowworker.workers AS w ON w.worker_id = g.worker_id AND w.boot_id = g.boot_id
     WHERE w.state NOT IN ('stopped', 'lost')
     ORDER BY w.worker_id
-    FOR UPDATE OF w
+    FOR UPDATE OF w SKIP LOCKED
 )
 UPDATE flowworker.workers AS w
 SET state = 'lost'

@@ -1,0 +1,2 @@
+-- Has the session plan its statements anew when they are next used.
+DISCARD PLANS
