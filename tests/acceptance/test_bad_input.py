@@ -6,6 +6,7 @@ from uuid import uuid4
 import orjson
 import pytest
 from pydantic import BaseModel
+from tests.acceptance.served import serving
 from tests.acceptance.support import Stage
 from tests.integration.cli.calling import Cli
 from tests.support.waiting import until
@@ -250,3 +251,22 @@ async def test_a_foreign_message_in_the_queue(stage: Stage) -> None:
         ids,
     )
     assert kept == len(foreign)
+
+
+CURIOUS = """
+from flowworker import Queue, TaskContext
+
+users = Queue("users", max_attempts=1)
+
+@users.job
+async def work(number: int, ctx: TaskContext) -> dict[str, object]:
+    return dict(ctx.message.headers)
+"""
+
+
+@pytest.mark.parametrize("value", ["1e400", "[" * 1500 + "]" * 1500, "9" * 5000], ids=["large", "deep", "long"])
+async def test_headers_that_no_json_library_reads_are_none_to_the_handler(stage: Stage, cli: Cli, value: str) -> None:
+    async with serving(stage, cli, CURIOUS) as served:
+        job = await stage.owner.fetchval("SELECT pgmq.send('users', '1'::jsonb, $1::text::jsonb)", f'{{"x": {value}}}')
+        assert (await served.over(job)).result == {}
+        await served.stopped()

@@ -6,7 +6,7 @@ import orjson
 from tests.chaos.arena import Arena
 from tests.chaos.disturbing import locked
 from tests.chaos.ground import Ground
-from tests.chaos.workloads import Plan, crowd, single
+from tests.chaos.workloads import Plan, crowd, fan, single
 from tests.support.processes import WorkerProcess
 from tests.support.together import together
 from tests.support.waiting import until
@@ -66,6 +66,33 @@ async def test_a_dead_peer_of_twenty_flows_is_noticed_over_200_ms_of_latency(are
         await _killed(ground, victim, others=1)
         ground.open_gate("open")
         await ground.conclude()
+
+
+SLOW_TO_CLAIM = """
+    CREATE FUNCTION public.dawdle() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF NEW.flow_slug = 'fan' AND NEW.status = 'started' THEN PERFORM pg_sleep(25); END IF;
+        RETURN NEW;
+    END$$;
+    CREATE TRIGGER dawdle BEFORE UPDATE ON pgflow.step_tasks FOR EACH ROW EXECUTE FUNCTION public.dawdle();
+"""
+
+
+@together
+async def test_slow_claims_of_one_flow_delay_no_recovery_of_another(arena: Arena) -> None:
+    async with arena.ground(fan, single) as ground:
+        victim, heir = ground.worker("victim", "single"), ground.worker("heir", "single", "fan")
+        await victim.start()
+        await ground.start_run(single, Plan(gate="open"))
+        await ground.began(1, worker="victim")
+        await ground.owner.execute(SLOW_TO_CLAIM)
+        await heir.start()
+        await ground.start_run(fan, [Plan()])
+        await until(lambda: "cannot claim" in heir.log(), "a claim is too slow for the connection of all claims")
+        await _killed(ground, victim, others=1)
+        await ground.owner.execute("DROP TRIGGER dawdle ON pgflow.step_tasks")
+        ground.open_gate("open")
+        await ground.conclude(patience=60)
 
 
 async def _killed(ground: Ground, victim: WorkerProcess, *, others: int) -> None:

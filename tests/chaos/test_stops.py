@@ -7,9 +7,14 @@ from tests.chaos.arena import Arena
 from tests.chaos.ground import SECOND, Ground
 from tests.chaos.load import put_load, repeats
 from tests.chaos.workloads import Plan, fan, jobs, single
+from tests.support.history import Fault
 from tests.support.processes import WorkerProcess
+from tests.support.proxy import Weather
 from tests.support.together import together
 from tests.support.waiting import until
+
+GONE_WITHIN = 6.0
+"""Seconds; five are promised, and the test looks from outside."""
 
 
 @together
@@ -30,6 +35,31 @@ async def test_a_second_sigterm_gives_the_work_back_at_once_without_an_attempt(a
 @together
 async def test_a_second_sigint_gives_the_work_back_at_once_without_an_attempt(arena: Arena) -> None:
     await _gives_back(arena, signal.SIGINT, signal.SIGINT)
+
+
+@together
+async def test_a_second_sigterm_ends_the_process_in_five_seconds_where_the_database_swallows_every_word(
+    arena: Arena,
+) -> None:
+    async with arena.ground(single, jobs) as ground:
+        leaving = ground.worker("leaving", "single", "jobs", through_proxy=True)
+        await leaving.start()
+        await ground.start_run(single, Plan(gate="open"))
+        await ground.send(jobs, Plan(gate="open"))
+        await ground.began(2)
+        ground.proxy.weather = Weather.SWALLOWED
+        leaving.tell(signal.SIGTERM)
+        await until(lambda: "worker draining" in leaving.log(), "the worker drains")
+        leaving.tell(signal.SIGTERM)
+        began, hurried = time.monotonic_ns(), time.monotonic()
+        assert await leaving.ended() == 0
+        assert time.monotonic() - hurried < GONE_WITHIN
+        ground.proxy.weather = Weather.CLEAR
+        await ground.worker("next", "single", "jobs").start()
+        ground.open_gate("open")
+        workers = frozenset({"leaving"})
+        ground.excuse(Fault(name="cut", began=began, ended=time.monotonic_ns(), workers=workers, lasts=True))
+        await ground.conclude()
 
 
 @together

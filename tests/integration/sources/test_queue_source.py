@@ -4,9 +4,11 @@ import asyncio
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 from tests.conftest import Database
 from tests.integration.sources.world import RELEASED, World, claim_all, completed, failed, finish_one, report
+from tests.support.waiting import until
 
 from flowworker.database import queue_jobs
 from flowworker.database.capabilities import detect
@@ -337,6 +339,35 @@ async def test_a_worker_that_was_marked_lost_claims_nothing(world: World, state:
     claim = await source.claim(10, ())
     assert (claim.fenced, claim.tasks) == (True, [])
     assert await world.owner.fetchval("SELECT read_ct FROM pgmq.q_mail") == 0
+
+
+REFUSE = """
+    CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN IF {condition} THEN RAISE 'not this one'; END IF; RETURN NEW; END$$;
+    CREATE TRIGGER refuse BEFORE UPDATE ON pgmq.q_mail FOR EACH ROW EXECUTE FUNCTION public.refuse();
+"""
+
+
+@pytest.mark.parametrize("condition", ["OLD.msg_id = {poison}", "OLD.msg_id = {poison} AND NEW.read_ct > OLD.read_ct"])
+async def test_a_job_that_cannot_be_claimed_is_put_off_or_passed_over_and_the_others_go_on(
+    world: World, condition: str
+) -> None:
+    source = await world.queue_source(mail)
+    poison = await world.send("mail", 0)
+    others = [await world.send("mail", number) for number in range(1, 4)]
+    await world.owner.execute(REFUSE.format(condition=condition.format(poison=poison)))
+    claimed: list[int] = []
+
+    async def all_others() -> bool:
+        try:
+            claimed.extend(job.msg_id for job in (await source.claim(10, ())).tasks)
+        except asyncpg.RaiseError:
+            return False
+        return len(claimed) == len(others)
+
+    await until(all_others, "the others are claimed")
+    assert claimed == others
+    assert await world.owner.fetchval("SELECT read_ct FROM pgmq.q_mail WHERE msg_id = $1", poison) == 0
 
 
 async def test_losses_are_forgotten_after_progress(world: World) -> None:

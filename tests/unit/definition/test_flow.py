@@ -439,3 +439,17 @@ def test_advice_names_what_a_newer_pgflow_or_notify_mode_will_not_take() -> None
 def test_a_flow_without_peculiarities_gets_no_advice() -> None:
     assert report().advice() == []
     assert report().notify_capable
+
+
+@pytest.mark.parametrize(("base_delay", "most"), [(1, 31), (5, 29), (2**31 - 1, 1)])
+def test_more_attempts_than_pgflow_can_compute_a_delay_for_are_refused(base_delay: int, most: int) -> None:
+    """It computes base_delay * 2 ** attempt as an integer, and the attempt after which it cannot is the last one."""
+    flow = Flow("patient", max_attempts=most, base_delay=base_delay)
+    with pytest.raises(DefinitionError, match=f"max_attempts must be at most {most} with base_delay {base_delay}"):
+        Flow("patient", max_attempts=most + 1, base_delay=base_delay)
+
+    async def step(_: int) -> None: ...
+
+    with pytest.raises(DefinitionError, match=f"must be at most {most} with base_delay {base_delay}"):
+        flow.step(max_attempts=most + 1)(step)
+    flow.step(max_attempts=1000, base_delay=0)(step)

@@ -1,6 +1,7 @@
 """The executor in virtual time: deadlines, grace, and results that come too late."""
 
 import asyncio
+import contextvars
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +12,11 @@ from tests.unit.runtime.conftest import make_task, now
 from flowworker.database.records import Completed, Failed, FailureKind, Released, TaskResult
 from flowworker.definition.context import TaskContext
 from flowworker.definition.handler import Arguments, RunMode
-from flowworker.runtime.execution.children import Children
+from flowworker.definition.reference import HandlerReference
+from flowworker.runtime.execution.children import ChildExecution, Children
 from flowworker.runtime.execution.executor import Executor
 from flowworker.runtime.execution.flow_inputs import RunInputs
+from flowworker.runtime.execution.frames import Request
 from flowworker.runtime.holdings import Holding, Holdings
 from flowworker.runtime.workload import Runnable
 
@@ -215,3 +218,32 @@ async def test_a_payload_that_fits_no_handler_fails_its_attempt() -> None:
     assert isinstance(outcome, Failed)
     assert "parcel" in outcome.message
     assert execution.holdings.free == 1
+
+
+async def test_a_child_that_is_being_killed_is_given_to_no_other_handler() -> None:
+    children = Children()
+    child = await children.take()
+    child.kill()
+    children.give_back(child)
+    successor = await children.take()
+    assert successor is not child
+    children.give_back(successor)
+    assert await children.take() is successor
+    await successor.reap()
+
+
+async def test_a_stop_that_comes_after_the_answer_kills_no_child_of_the_next_handler() -> None:
+    children = Children()
+    reference = HandlerReference(module="nowhere", file="nowhere.py", owner="mail", name=None)  # it answers why not
+
+    async def request() -> Request:
+        raise AssertionError
+
+    execution = ChildExecution(
+        children, reference, request, name="first", clock=time.monotonic, context=contextvars.copy_context()
+    )
+    await execution.ended
+    child = await children.take()
+    execution.stop()
+    assert child.alive
+    await child.reap()

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from flowworker.cli.leaving import end_in_time, ignore_stop_signals
 from flowworker.cli.looping import run_to_end
 from flowworker.definition.loading import Workload
-from flowworker.errors import UsageError
+from flowworker.errors import ExitCode, UsageError
 from flowworker.probes import Health, ProbeServer
 from flowworker.runtime.exits import Exit, caused_by
 from flowworker.runtime.host import Host
@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 
 TRACES_TIMEOUT = 1.0
 """Seconds that the last traces get at the end of the process."""
+
+HURRIED_TIMEOUT = 4.5
+"""Seconds from a second signal to the end of the process; five are promised."""
 
 READY = frozenset({Lifecycle.RUNNING, Lifecycle.DRAINING})
 
@@ -70,10 +73,15 @@ async def serve(workloads: Sequence[Workload], settings: Settings) -> Exit:
         MetricsSubscriber(registry, lambda: [gauges(state) for state in pool.states()], dropped=lambda: events.dropped)
     )
     try:
-        with stop_on_signals(pool), _traces(settings, events), _probes(settings, pool, registry):
+        with stop_on_signals(pool, on_hurry=_end_soon), _traces(settings, events), _probes(settings, pool, registry):
             return await _run(pool)
     finally:
         ignore_stop_signals()
+
+
+def _end_soon() -> None:
+    """A second signal promises an end within five seconds, also where the database swallows every word."""
+    end_in_time(ExitCode.DRAINED, timeout=HURRIED_TIMEOUT)
 
 
 async def _run(pool: WorkerPool) -> Exit:

@@ -5,7 +5,7 @@ archived job tells how it ended (`flowworker.database.queue_jobs`).
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -15,16 +15,24 @@ MOST = 1_000_000
 """Larger counts are taken for this one: they were not counted by us, and fit into no column."""
 
 
-def our_headers(headers: bytes | None) -> Mapping[str, Any]:
-    """The object under our key; empty where there is none, or where it is no object, or unreadable."""
-    if headers is None:
+def readable_headers(headers: bytes | None) -> Mapping[str, Any]:
+    """A message's headers; empty where there are none, or where they are no object, or unreadable.
+
+    They are whatever a sender wrote, and jsonb holds what no JSON library reads: numbers beyond float, deep nesting.
+    """
+    if not headers:
         return {}
     try:
-        found: Any = orjson.loads(headers)
-    except orjson.JSONDecodeError:  # jsonb holds what no JSON library reads: numbers beyond float, deep nesting
+        found: object = orjson.loads(headers)
+    except orjson.JSONDecodeError:
         return {}
-    ours: Any = found.get(KEY) if isinstance(found, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    return ours if isinstance(ours, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+
+
+def our_headers(headers: bytes | None) -> Mapping[str, Any]:
+    """The object under our key; empty where there is none, or where it is no object, or unreadable."""
+    ours: object = readable_headers(headers).get(KEY)
+    return cast("dict[str, Any]", ours) if isinstance(ours, dict) else {}
 
 
 def count_of(ours: Mapping[str, Any], name: str) -> int:

@@ -1,7 +1,7 @@
 """What is on record beside a claim: that its handlers have begun, what could not be claimed, and losses forgiven."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -40,7 +40,9 @@ async def prepare_begun(connection: Connection, features: Capabilities) -> None:
         await connection.execute(load("workers/begun"), UUID(int=0), None)
 
 
-async def park(connection: Connection, queue_name: str, *, order: str, reason: str) -> int | None:
+async def park(
+    connection: Connection, queue_name: str, *, order: str, reason: str, without: Collection[int] = ()
+) -> int | None:
     """Put off the message at the head of a queue; returns its id, None when the queue is empty now.
 
     Args:
@@ -48,12 +50,16 @@ async def park(connection: Connection, queue_name: str, *, order: str, reason: s
         queue_name: the queue.
         order: the column by which claims read the queue.
         reason: kept in the message's headers.
+        without: msg_ids that claims pass over already.
+
+    Raises:
+        asyncpg.PostgresError: the database refuses this as well.
     """
     ours = ours_in("q.headers")
     statement = fill(
         "queue/park", queue_table=queue_table(queue_name), ours=ours, parks=counter("parks", ours=ours), order=order
     )
-    row = await connection.fetchrow(statement, PARKED_FOR, reason, LONGEST_PARKED)
+    row = await connection.fetchrow(statement, PARKED_FOR, reason, LONGEST_PARKED, list(without))
     if row is None:
         return None
     msg_id: int = row["msg_id"]
@@ -62,6 +68,12 @@ async def park(connection: Connection, queue_name: str, *, order: str, reason: s
         queue_name, msg_id, row["seconds"], reason,
     )  # fmt: skip
     return msg_id
+
+
+async def head(connection: Connection, queue_name: str, *, without: Collection[int]) -> int | None:
+    """The id of the message that a claim of jobs would read first; None when the queue is empty now."""
+    statement = fill("queue/head", queue_table=queue_table(queue_name))
+    return await connection.fetchval(statement, list(without))
 
 
 async def forgive(connection: Connection, queue_name: str, fences: Sequence[JobFence]) -> None:

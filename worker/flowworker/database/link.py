@@ -134,6 +134,11 @@ class Link:
         """Sessions that were dropped in use and are not known to be gone from the server."""
         return len(self._given_up)
 
+    @property
+    def busy(self) -> bool:
+        """Whether work runs on it, so that more would have to wait."""
+        return self._lock.locked()
+
     async def run(self, work: Callable[[Connection], Awaitable[T]], *, limits: Limits | None = None) -> T:
         """Do a piece of work on the connection.
 
@@ -311,7 +316,7 @@ class Link:
             self._idle = asyncio.get_running_loop().call_later(self._idle_timeout, self._close_idle)
 
     def _close_idle(self) -> None:
-        if not self._lock.locked():
+        if not self.busy:
             self._closing = asyncio.get_running_loop().create_task(self.close(), name="close an idle connection")
 
     def _report(self, up: bool, error: str | None) -> None:

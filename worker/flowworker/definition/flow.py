@@ -10,7 +10,7 @@ from flowworker.definition.binding import RunIn, Subject, bind_map, bind_single
 from flowworker.definition.codec import ANYTHING, Reader
 from flowworker.definition.decorators import Elements, MapDecorator, RootMapDecorator, SingleDecorator
 from flowworker.definition.handler import Handler
-from flowworker.definition.options import FlowOptions, StepOptions, check_options
+from flowworker.definition.options import FlowOptions, StepOptions, check_options, check_retries
 from flowworker.definition.place import caller
 from flowworker.definition.run_input import encode_checked, input_reader
 from flowworker.definition.slugs import can_notify, flow_slug_problem, step_slug_problem
@@ -80,6 +80,12 @@ class Flow:
         check_options(given, place=self.place, subject=f"flow {slug!r}")
         self._slug = slug
         self._options = FlowOptions(**{name: value for name, value in given.items() if value is not None})
+        check_retries(
+            max_attempts=self._options.max_attempts,
+            base_delay=self._options.base_delay,
+            place=self.place,
+            subject=f"flow {slug!r}",
+        )
         self._steps: dict[str, AnyStep] = {}
         self._input_readers: list[Reader] = []
 
@@ -272,10 +278,20 @@ class Flow:
             function=subject.function,
             place=subject.caller.place,
         )
+        self._check_retries(step, subject)
         self._steps[step.slug] = step
         if reader := input_reader(step):
             self._input_readers.append(reader)
         return step
+
+    def _check_retries(self, step: AnyStep, subject: Subject) -> None:
+        own, flow = step.options, self._options
+        check_retries(
+            max_attempts=flow.max_attempts if own.max_attempts is None else own.max_attempts,
+            base_delay=flow.base_delay if own.base_delay is None else own.base_delay,
+            place=subject.caller.place,
+            subject=subject.title,
+        )
 
     def __repr__(self) -> str:
         return f"<flow {self._slug!r} with {len(self._steps)} steps>"

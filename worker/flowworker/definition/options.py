@@ -42,6 +42,23 @@ class QueueOptions:
     timeout: int = 60
 
 
+def check_retries(*, max_attempts: int, base_delay: int, place: Place, subject: str) -> None:
+    """Refuse more attempts than pgflow can compute a delay for: `base_delay * 2 ** attempt`, as an integer.
+
+    It computes it after each attempt but the last, also where the handler chooses the delay.
+
+    Raises:
+        DefinitionError: the delay after the last attempt but one is too large.
+    """
+    if base_delay and base_delay * 2 ** min(max_attempts - 1, 64) > LARGEST:
+        most = (LARGEST // base_delay).bit_length()
+        raise place.error(
+            subject,
+            f"max_attempts must be at most {most} with base_delay {base_delay}, got {max_attempts}: pgflow computes a "
+            "delay as base_delay * 2 ** attempt and holds no more than 68 years; base_delay=0 has no such limit",
+        )
+
+
 def check_options(options: Mapping[str, object], *, place: Place, subject: str) -> None:
     """Refuse values that PostgreSQL or pgflow would refuse, or that make no sense.
 

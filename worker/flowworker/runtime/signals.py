@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -24,11 +24,15 @@ class Stoppable(Protocol):
 
 
 @contextmanager
-def stop_on_signals(target: Stoppable) -> Generator[None]:
+def stop_on_signals(target: Stoppable, on_hurry: Callable[[], None] = lambda: None) -> Generator[None]:
     """Within this block, signals stop a worker or pool. To be used on the main thread's event loop.
 
     SIGHUP and SIGINT stay ignored where they are: `nohup` and shells without job control do that on purpose. What
     handlers fork meanwhile has the signals that a program begins with.
+
+    Args:
+        target: what stops.
+        on_hurry: called when a second signal asks for a stop at once.
     """
     loop = asyncio.get_running_loop()
     stops: list[asyncio.Task[None]] = []
@@ -36,6 +40,8 @@ def stop_on_signals(target: Stoppable) -> Generator[None]:
     def received(number: signal.Signals) -> None:
         _Blocks.signalled_at = time.monotonic()
         immediately = bool(stops)
+        if immediately:
+            on_hurry()
         logger.info("%s: %s", number.name, "stopping at once" if immediately else "stopping, a second one hurries")
         stop = loop.create_task(target.stop(immediately=immediately), name=f"stop by {number.name}")
         stop.add_done_callback(_report)

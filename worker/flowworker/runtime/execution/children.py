@@ -72,8 +72,8 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        """Whether it can take a request."""
-        return self._process.returncode is None
+        """Whether it can take a request: it runs, and nothing kills it."""
+        return self._process.returncode is None and not self._ended
 
     async def prepare(self, reference: HandlerReference) -> Answer | None:
         """Let it import a handler, once; None when it could, else why not."""
@@ -245,6 +245,7 @@ class ChildExecution:
             if self._child is not None:
                 self._child.kill()
             return Raised(error=error, at=self._clock())
+        self._child = None  # the next handler's from now on: no stop of this one may kill it
         self._children.give_back(child)
         return _ending(answer, self._clock())
 

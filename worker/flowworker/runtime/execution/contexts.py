@@ -1,12 +1,11 @@
 """Builds the context that a handler may ask for."""
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, cast
+from collections.abc import Awaitable, Callable
+from typing import Any
 from uuid import UUID
 
-import orjson
-
+from flowworker.database.headers import readable_headers
 from flowworker.database.records import ClaimedTask
 from flowworker.definition.context import Message, TaskContext
 from flowworker.runtime.holdings import Holding
@@ -47,7 +46,7 @@ def make_context(holding: Holding, *, deadline: float, worker_name: str, load_fl
             msg_id=task.msg_id,
             read_count=task.read_count,
             enqueued_at=task.enqueued_at,
-            headers=_headers(task.headers),
+            headers=readable_headers(task.headers),
         ),
         logger=logging.LoggerAdapter(handler_logger, identity),
         idempotency_key=idempotency_key(task),
@@ -73,8 +72,3 @@ async def _flow_input(task: ClaimedTask, load: LoadFlowInput) -> Any:
     if task.run_id is None:
         raise LookupError("a job of a plain queue belongs to no run and has no flow input")
     return await load(task.run_id)
-
-
-def _headers(text: bytes | None) -> Mapping[str, Any]:
-    headers: object = orjson.loads(text) if text else None
-    return cast("dict[str, Any]", headers) if isinstance(headers, dict) else {}

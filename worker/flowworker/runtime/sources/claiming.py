@@ -6,6 +6,7 @@ behind a lock, never holds up the others of its process. Bytes are bounded as we
 weighed.
 """
 
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -154,6 +155,17 @@ class ClaimLane:
         size = sum(len(task.input) + len(task.flow_input or b"") for task in claim.tasks)
         self.pace = succeeded(pace, asked=asked, read=claim.read, size=size, took=took)
         return replace(claim, full=claim.read >= asked)
+
+
+async def beside_claims(links: Links, work: Callable[[Connection], Awaitable[T]]) -> T:
+    """Do work that is safe to repeat aside, or where that connection is taken, for a moment on that of the claims.
+
+    A claim in trouble may have it for two minutes, and the recovery of another flow must not wait for it.
+    """
+    if links.aside.busy:
+        with contextlib.suppress(*TIMED_OUT):
+            return await links.claim.run(work)
+    return await links.aside.run(work)
 
 
 async def with_more_time(links: Links, work: Callable[[Connection], Awaitable[T]]) -> T:

@@ -25,7 +25,7 @@ from flowworker.definition.flow import Flow
 from flowworker.definition.step import StepKind
 from flowworker.errors import DatabaseUnavailableError, UnknownFlowError, UnknownRunError
 from flowworker.runtime.source import Claim, Finish, Recovery
-from flowworker.runtime.sources.claiming import ClaimLane, with_more_time
+from flowworker.runtime.sources.claiming import ClaimLane, beside_claims, with_more_time
 from flowworker.runtime.sources.flow_recovery import FlowRecovery
 from flowworker.runtime.sources.flow_writer import FlowWriter
 from flowworker.runtime.sources.writing import Batch, Written, write_all, write_kinds
@@ -332,7 +332,7 @@ class FlowSource:
 
     async def recover(self, dead: Collection[Peer], held: Callable[[], Collection[int]] | None = None) -> Recovery:
         """Give back what the dead and no worker hold; with `held`, tidy up as well. See `Source.recover`."""
-        recovery = await self._links.aside.run(lambda connection: self._recovery(connection).give_back(dead))
+        recovery = await beside_claims(self._links, lambda connection: self._recovery(connection).give_back(dead))
         if held is None:
             return recovery
         returned = await self._return_unheld(held)

@@ -10,7 +10,8 @@ from uuid import UUID
 from flowworker.database import flow_tasks, leases, queue_jobs
 from flowworker.database.capabilities import Capabilities, detect
 from flowworker.database.connection import Connection
-from flowworker.database.leases import JobFence
+from flowworker.database.faults import REFUSED_VALUES
+from flowworker.database.leases import PARKED_FOR, JobFence
 from flowworker.database.link import Limits, Links
 from flowworker.database.queue_jobs import ReadJob
 from flowworker.database.records import ClaimedTask, Failed, FailureKind, Peer, SourceKind, TaskResult
@@ -22,7 +23,7 @@ from flowworker.definition.queue import Queue
 from flowworker.errors import UnknownQueueError, UnknownRunError
 from flowworker.runtime.pulse.peers import DEATH_AFTER
 from flowworker.runtime.source import Claim, Finish, Recovery
-from flowworker.runtime.sources.claiming import ClaimLane
+from flowworker.runtime.sources.claiming import ClaimLane, beside_claims
 from flowworker.runtime.sources.queue_writer import QueueWriter
 from flowworker.runtime.sources.writing import Batch, Written, write_all, write_kinds
 
@@ -51,6 +52,7 @@ class QueueSource:
         self._features: Capabilities | None = None
         self._clock = ServerClock()
         self._lane = ClaimLane(links)
+        self._refusing: dict[int, float] = {}
         self._busy = False
         self._thorough_at = self._planned_at = -math.inf
 
@@ -98,7 +100,8 @@ class QueueSource:
         """
         if self._lane.is_stuck:
             await self._links.aside.run(self._park)
-        return await self._lane.run(limit, lambda connection, asked: self._claim(connection, asked, held))
+        without = {*held, *self._passed_over()}
+        return await self._lane.run(limit, lambda connection, asked: self._claim(connection, asked, without))
 
     async def begun(self, claimed_at: datetime) -> None:
         """Record that handlers have begun. See `Source.begun`."""
@@ -150,7 +153,25 @@ class QueueSource:
             logger.warning("queue %r: a job past its crash budget could not be ended now: %s", self.slug, left.error)
 
     async def _park(self, connection: Connection) -> None:
-        await leases.park(connection, self.slug, order="q.vt", reason=self._lane.unstick())
+        """Put off the job at the head; where its row refuses any change, pass it over here."""
+        reason, passed_over = self._lane.unstick(), self._passed_over()
+        try:
+            await leases.park(connection, self.slug, order="q.vt", reason=reason, without=passed_over)
+        except REFUSED_VALUES:
+            refusing = await leases.head(connection, self.slug, without=passed_over)
+            if refusing is None:
+                return
+            self._refusing[refusing] = time.monotonic() + PARKED_FOR
+            logger.warning(
+                "queue %r: message %d can be neither claimed nor put off, and is passed over for %.0f s: %s",
+                self.slug, refusing, PARKED_FOR, reason,
+            )  # fmt: skip
+
+    def _passed_over(self) -> Collection[int]:
+        """The ids of jobs whose rows refuse any change, for a while."""
+        now = time.monotonic()
+        self._refusing = {msg_id: until for msg_id, until in self._refusing.items() if until > now}
+        return self._refusing.keys()
 
     async def _known_features(self, connection: Connection) -> Capabilities:
         if self._features is None:
@@ -201,7 +222,7 @@ class QueueSource:
         """Mark dead peers lost; their jobs come back by themselves when the leases run out."""
         if not dead:
             return Recovery()
-        lost = await self._links.aside.run(lambda connection: mark_lost(connection, self.slug, dead))
+        lost = await beside_claims(self._links, lambda connection: mark_lost(connection, self.slug, dead))
         return Recovery(lost=lost, notes=[f"worker {worker_id} is lost: its heartbeat stopped" for worker_id in lost])
 
     async def forgive(self, tasks: Sequence[ClaimedTask]) -> None:

@@ -3,7 +3,7 @@
 WITH head AS MATERIALIZED (
     SELECT q.msg_id, {parks} AS parks, least($1::double precision * 4.0 ^ least({parks}, 10), $3::double precision) AS seconds
     FROM {queue_table} AS q
-    WHERE q.vt <= clock_timestamp()
+    WHERE q.vt <= clock_timestamp() AND q.msg_id <> ALL($4::bigint[])
     ORDER BY {order}
     LIMIT 1
     FOR UPDATE OF q SKIP LOCKED
