@@ -69,9 +69,10 @@ async def test_leases_are_extended_though_their_connection_is_cut_off(world: Wor
     queue = Queue("lent")
     await world.create(queue)
     msg_id = await world.send(queue, 1)
-    await world.owner.execute("SELECT pgmq.read('lent', 1, 1)")
+    enqueued_at = await world.owner.fetchval("SELECT enqueued_at FROM pgmq.read('lent', 1, 1)")
     both.other.weather = Weather.SWALLOWED
-    assert await both.heart.extend_jobs([("lent", JobFence(msg_id=msg_id, read_count=1))]) == []
+    fence = JobFence(msg_id=msg_id, read_count=1, enqueued_at=enqueued_at)
+    assert await both.heart.extend_jobs([("lent", fence)]) == []
     left = await world.owner.fetchval("SELECT extract(epoch FROM vt - clock_timestamp())::float8 FROM pgmq.q_lent")
     assert left > 10
 

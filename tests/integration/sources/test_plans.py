@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -18,6 +19,7 @@ from flowworker.database.queue_jobs import claim_statement, extend_statement
 from flowworker.database.statements import fill, load
 
 MESSAGES = 20_000
+EARLIER = datetime(2026, 1, 1, tzinfo=UTC)
 GROWING = ("q_one_step", "a_one_step", "step_tasks", "step_states", "runs")
 
 FILL = f"""
@@ -145,10 +147,10 @@ HOT: dict[str, Arguments] = {
     "queue/park": given(60.0, "why", 3600.0, [1]),
     "queue/forgive": given([1, 2], [1, 1]),
     "recovery/ghosts": given("one_step", 200),
-    "queue/archive": given([1, 2], [1, 1], [b"{}", b"{}"]),
-    "queue/put_back": given([1, 2], [1, 1], [b"{}", b"{}"], [0.0, 0.0], "channel"),
+    "queue/archive": given([1, 2], [1, 1], [EARLIER] * 2, [b"{}"] * 2),
+    "queue/put_back": given([1, 2], [1, 1], [EARLIER] * 2, [b"{}"] * 2, [0.0, 0.0], "channel"),
     "queue/extend": given([1, 2], [1, 1], 15.0),
-    "queue/look": given([1, 2]),
+    "queue/look": given([1, 2], [EARLIER] * 2),
 }
 
 
@@ -191,7 +193,7 @@ async def test_a_plan_kept_from_when_the_queue_was_empty_is_renewed(world: World
 
 async def test_leases_of_several_queues_are_extended_by_their_keys(big: World) -> None:
     statement = extend_statement(("one_step", "One_Step"))
-    assert await scans_of(big.owner, statement, [[0, 1], [1, 2], [1, 1], 15.0]) == set()
+    assert await scans_of(big.owner, statement, [[0, 1], [1, 2], [1, 1], 15.0, [EARLIER] * 2]) == set()
 
 
 async def test_the_check_itself_sees_a_scan(big: World) -> None:

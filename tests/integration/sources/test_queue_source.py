@@ -395,6 +395,21 @@ async def test_failures_and_releases_are_no_losses(world: World) -> None:
     assert (job.attempt, job.losses) == (3, 0)
 
 
+async def test_a_result_of_a_queue_that_was_dropped_ends_no_job_of_its_successor(world: World) -> None:
+    """A new queue counts from one again, so its first job has the id and the reads of the old one's first job."""
+    late, source = await world.queue_source(mail), await world.queue_source(mail)
+    await world.send("mail", 1)
+    (old,) = await claim_all(late)
+    await world.owner.execute("SELECT pgmq.drop_queue('mail')")
+    await world.owner.execute("SELECT pgmq.create('mail')")
+    await world.send("mail", 2)
+    (new,) = await claim_all(source)
+    assert (new.msg_id, new.read_count) == (old.msg_id, old.read_count)
+    for outcome in (completed(), failed()):
+        assert (await finish_one(late, old, outcome)).verdict is Verdict.SUPERSEDED
+    assert (await finish_one(source, new, completed())).verdict is Verdict.COMPLETED
+
+
 @pytest.mark.parametrize("output", [b'"\\u0000"', b"{broken"])
 async def test_a_result_the_database_refuses_fails_that_attempt_alone(world: World, output: bytes) -> None:
     source = await world.queue_source(mail)

@@ -27,7 +27,7 @@ def backoff(options: QueueOptions, attempt: int) -> float:
 
 def plan_for(task: ClaimedTask, outcome: Outcome, options: QueueOptions, worker_id: UUID) -> Plan:
     """Decide between the archive and another attempt."""
-    fence = JobFence(msg_id=task.msg_id, read_count=task.read_count)
+    fence = JobFence.of(task)
     match outcome:
         case Completed(output=output):
             done = {"status": "done", "result": orjson.Fragment(output), **_trace(task, outcome, worker_id)}

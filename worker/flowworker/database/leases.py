@@ -4,12 +4,14 @@ import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Self
 from uuid import UUID
 
 from flowworker.database.capabilities import Capabilities
 from flowworker.database.claims import counter, ours_in
 from flowworker.database.connection import Connection
 from flowworker.database.identifiers import queue_table
+from flowworker.database.records import ClaimedTask
 from flowworker.database.statements import fill, load
 
 logger = logging.getLogger(__name__)
@@ -26,6 +28,13 @@ class JobFence:
 
     msg_id: int
     read_count: int
+    enqueued_at: datetime
+    """A queue that was dropped and created anew gives the same ids again."""
+
+    @classmethod
+    def of(cls, task: ClaimedTask) -> Self:
+        """The claim that brought this task."""
+        return cls(msg_id=task.msg_id, read_count=task.read_count, enqueued_at=task.enqueued_at)
 
 
 async def begun(connection: Connection, features: Capabilities, worker_id: UUID, claimed_at: datetime) -> None:

@@ -174,6 +174,7 @@ async def end(
         statement,
         [ending.fence.msg_id for ending in endings],
         [ending.fence.read_count for ending in endings],
+        [ending.fence.enqueued_at for ending in endings],
         [ending.ours for ending in endings],
     )
     return {row["msg_id"] for row in rows}
@@ -188,6 +189,7 @@ async def put_back(
         fill("queue/put_back", queue_table=queue_table(queue_name), unless_locked=unless_locked),
         [job.fence.msg_id for job in jobs],
         [job.fence.read_count for job in jobs],
+        [job.fence.enqueued_at for job in jobs],
         [job.ours for job in jobs],
         [job.delay for job in jobs],
         insert_channel(queue_name),
@@ -199,10 +201,12 @@ def _unless_locked(queue_name: str, *, skip_locked: bool) -> str:
     return fill("queue/unless_locked", queue_table=queue_table(queue_name)) if skip_locked else ""
 
 
-async def look(connection: Connection, queue_name: str, msg_ids: Collection[int]) -> dict[int, JobNow]:
+async def look(connection: Connection, queue_name: str, fences: Sequence[JobFence]) -> dict[int, JobNow]:
     """The rows of jobs as they stand, in the queue or in its archive."""
     statement = fill("queue/look", queue_table=queue_table(queue_name), archive_table=archive_table(queue_name))
-    rows = await connection.fetch(statement, list(msg_ids))
+    rows = await connection.fetch(
+        statement, [fence.msg_id for fence in fences], [fence.enqueued_at for fence in fences]
+    )
     return {
         row["msg_id"]: JobNow(read_count=row["read_ct"], archived=row["archived"], headers=row["headers"])
         for row in rows
@@ -234,6 +238,7 @@ async def extend_all(connection: Connection, jobs: Sequence[tuple[str, JobFence]
         [fence.msg_id for _, fence in jobs],
         [fence.read_count for _, fence in jobs],
         float(LEASE),
+        [fence.enqueued_at for _, fence in jobs],
     )
     return [row["number"] - 1 for row in rows]
 

@@ -76,7 +76,7 @@ class Lease:
     @property
     def job(self) -> tuple[str, JobFence]:
         task = self.holding.task
-        return self.queue_name, JobFence(msg_id=task.msg_id, read_count=task.read_count)
+        return self.queue_name, JobFence.of(task)
 
     @property
     def fence(self) -> Fence:

@@ -361,5 +361,5 @@ class FlowSource:
 
     async def forgive(self, tasks: Sequence[ClaimedTask]) -> None:
         """Forget losses. See `Source.forgive`."""
-        fences = [leases.JobFence(msg_id=task.msg_id, read_count=task.read_count) for task in tasks]
+        fences = [leases.JobFence.of(task) for task in tasks]
         await self._links.claim.run(lambda connection: leases.forgive(connection, self.queue_name, fences))

@@ -203,7 +203,7 @@ class QueueSource:
         """Prolong the leases of jobs still held. See `Source.extend`."""
         if not tasks:
             return ()
-        fences = [JobFence(msg_id=task.msg_id, read_count=task.read_count) for task in tasks]
+        fences = [JobFence.of(task) for task in tasks]
         return await self._links.pulse.run(lambda connection: queue_jobs.extend(connection, self.slug, fences))
 
     async def next_due(self) -> float | None:
@@ -227,7 +227,7 @@ class QueueSource:
 
     async def forgive(self, tasks: Sequence[ClaimedTask]) -> None:
         """Forget losses. See `Source.forgive`."""
-        fences = [JobFence(msg_id=task.msg_id, read_count=task.read_count) for task in tasks]
+        fences = [JobFence.of(task) for task in tasks]
         await self._links.claim.run(lambda connection: leases.forgive(connection, self.slug, fences))
 
 

@@ -28,7 +28,7 @@ class QueueWriter:
         """Write entries; receipts in the same order, None for what stays ours unwritten."""
         plans = [plan_for(entry.result.task, entry.outcome, self.options, self.worker_id) for entry in entries]
         written = await self._apply(plans)
-        kept_out = [plan.fence.msg_id for plan in plans if plan.fence.msg_id not in written]
+        kept_out = [plan.fence for plan in plans if plan.fence.msg_id not in written]
         rows = await queue_jobs.look(self.connection, self.queue_name, kept_out) if kept_out else {}
         return [
             _receipt(entry, plan, verdict_on(plan, entry.outcome))

@@ -1,12 +1,16 @@
 -- One queue's part of extend_all.sql. A locked row is being finished: it is ours and left alone.
 kept_{place} AS (
     SELECT held.number
-    FROM held JOIN {queue_table} AS q ON q.msg_id = held.msg_id AND q.read_ct = held.read_ct
+    FROM held
+    JOIN {queue_table} AS q
+        ON q.msg_id = held.msg_id AND q.read_ct = held.read_ct AND q.enqueued_at = held.enqueued_at
     WHERE held.place = {place}
 ),
 free_{place} AS (
     SELECT q.msg_id
-    FROM held JOIN {queue_table} AS q ON q.msg_id = held.msg_id AND q.read_ct = held.read_ct
+    FROM held
+    JOIN {queue_table} AS q
+        ON q.msg_id = held.msg_id AND q.read_ct = held.read_ct AND q.enqueued_at = held.enqueued_at
     WHERE held.place = {place}
     FOR UPDATE OF q SKIP LOCKED
 ),
