@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.support.waiting import until
 from tests.unit.runtime.conftest import make_task, now
 
 from flowworker.database.records import Completed, Failed, FailureKind, Released, TaskResult
@@ -218,6 +219,21 @@ async def test_a_payload_that_fits_no_handler_fails_its_attempt() -> None:
     assert isinstance(outcome, Failed)
     assert "parcel" in outcome.message
     assert execution.holdings.free == 1
+
+
+async def test_an_outcome_that_cannot_be_passed_on_keeps_no_slot() -> None:
+    async def work(_: TaskContext) -> int:
+        return 7
+
+    execution = Execution(Plain(work))
+
+    def refuse(_: object, __: object) -> None:
+        raise RuntimeError("not this one")
+
+    execution.executor._on_result = refuse  # pyright: ignore[reportPrivateUsage]
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+    execution.launch()
+    await until(lambda: execution.holdings.free == 1, "the slot is free")
 
 
 async def test_a_child_that_is_being_killed_is_given_to_no_other_handler() -> None:

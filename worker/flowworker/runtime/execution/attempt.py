@@ -112,11 +112,13 @@ class Attempt:
 
     def _on_end(self, future: "asyncio.Future[Ending]") -> None:
         self._disarm()
-        if not self._delivered:
-            if self._verdict is None:
-                self._verdict = self._outcome(future)
-            self._deliver()
-        self._ended(self.holding)
+        try:
+            if not self._delivered:
+                if self._verdict is None:
+                    self._verdict = self._outcome(future)
+                self._deliver()
+        finally:  # whatever becomes of the outcome, the slot is free
+            self._ended(self.holding)
 
     def _deliver(self) -> None:
         assert self._verdict is not None

@@ -106,8 +106,11 @@ class Poller(Service):
                 await self._pause(math.inf)
                 continue
             claim = await self._poll(limit)
-            if claim is not None and not claim.full and not self._stopping:
-                await self._sleep(claim)
+            if claim is None or claim.full or self._stopping:
+                continue
+            found, doubtful = bool(claim.tasks), claim.doubtful
+            del claim  # its inputs may be large, and the sleep long
+            await self._sleep(found=found, doubtful=doubtful)
 
     async def _poll(self, limit: int) -> Claim | None:
         """Claim once; None when that failed or nothing may be claimed, after a pause."""
@@ -166,8 +169,8 @@ class Poller(Service):
                 )
             )
 
-    async def _sleep(self, claim: Claim) -> None:
-        if claim.doubtful:
+    async def _sleep(self, *, found: bool, doubtful: bool) -> None:
+        if doubtful:
             self._wakeup.due_in(DOUBT_INTERVAL)
         if self._wakeup.wants_due:
             try:
@@ -177,7 +180,7 @@ class Poller(Service):
                 return
             if due is not None:
                 self._wakeup.due_in(due)
-        await self._wakeup.sleep(found=bool(claim.tasks))
+        await self._wakeup.sleep(found=found)
 
     async def _failed(self, error: Exception) -> None:
         """Class the error: wait for what passes, give up what lasts, and be patient with what is unknown."""
