@@ -25,7 +25,7 @@ MOST_UNITS = 18
 CLAIM = r"t\.last_worker_id = \$1::uuid AND t\.status = 'started'"
 """The second statement of a flow's claim: what it finds was just claimed, and nothing of it has begun."""
 
-CLAIM_OF_JOBS = r"FROM judged CROSS JOIN clock"
+CLAIM_OF_JOBS = r"FROM me CROSS JOIN LATERAL"
 
 
 @together

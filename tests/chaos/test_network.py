@@ -24,7 +24,7 @@ LASTING = 30.0
 
 STATEMENTS = (
     r"pgmq\.read\(",
-    r"FROM judged CROSS JOIN clock",
+    r"FROM me CROSS JOIN LATERAL",
     r"pgflow\.complete_task",
     r"INTO \"?pgmq\"?\.\"?a_jobs",
     "INTO flowworker.workers",

@@ -128,6 +128,23 @@ async def test_a_task_that_keeps_killing_workers_fails_at_the_crash_budget(world
     assert (await world.run(run_id))[0] == "failed"
 
 
+async def test_a_task_that_kills_its_worker_takes_the_one_beside_it_along_no_more_than_twice(world: World) -> None:
+    """They are given back apart, the culprit first at the latest when they were lost together for the third time."""
+    await world.create(one_step)
+    alive = await world.source(one_step)
+    culprit, innocent = [await world.start("one_step") for _ in range(2)]
+    for _ in range(CRASH_BUDGET + 2):
+        victim_id = uuid4()
+        victim = await world.source(one_step, worker_id=victim_id)
+        if culprit not in {task.run_id for task in await claim_all(victim)}:
+            break
+        await alive.recover([await world.peer(victim_id)])
+    assert (await world.run(culprit))[0] == "failed"
+    await world.make_visible("one_step")
+    (task,) = await claim_all(alive)
+    assert (task.run_id, task.losses) == (innocent, 2)
+
+
 async def test_losses_leave_the_headers_of_others_alone(world: World) -> None:
     _, dead_id, alive = await held_by_the_dead(world)
     await world.owner.execute("""UPDATE pgmq.q_one_step SET headers = '{"traceparent": "00-1"}'""")

@@ -88,7 +88,7 @@ async def failing(connection: Connection) -> list[Any]:
 
 
 async def releasing(connection: Connection) -> list[Any]:
-    return [[uuid4()] * 10, *await fences(connection), [0] * 10, "channel"]
+    return [[uuid4()] * 10, *await fences(connection), [0] * 10, [0.0] * 10, "channel"]
 
 
 async def extending(connection: Connection) -> list[Any]:

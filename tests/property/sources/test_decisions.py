@@ -1,5 +1,6 @@
 """The pure decisions behind the sources."""
 
+import itertools
 from uuid import uuid4
 
 import orjson
@@ -25,7 +26,7 @@ from flowworker.database.leftovers import (
 from flowworker.database.queue_jobs import Ending, PutBack
 from flowworker.database.records import Completed, Failed
 from flowworker.database.statements import fill, load
-from flowworker.database.stranded import CRASH_BUDGET, Bury, GiveBack, fate_of
+from flowworker.database.stranded import APART, CRASH_BUDGET, LONGEST_APART, Bury, GiveBack, fate_of, waits
 from flowworker.definition.options import QueueOptions
 from flowworker.errors import UsageError
 from flowworker.testing.memory_queue import Message
@@ -200,3 +201,21 @@ async def test_an_ended_job_tells_how_it_ended(duration: float, error: str) -> N
     outcome = failed(error, final=True)
     assert isinstance(outcome, Failed)
     assert orjson.loads(plan_for(task, outcome, QueueOptions(), worker_id).ours)["error"] == storable_text(error)
+
+
+@given(st.dictionaries(st.integers(1, 100), st.integers(1, CRASH_BUDGET), max_size=30))
+def test_tasks_that_were_lost_together_again_start_one_by_one(losses: dict[int, int]) -> None:
+    found = waits(losses)
+    assert found.keys() == losses.keys()
+    for total in range(1, CRASH_BUDGET + 1):
+        seconds = sorted(found[msg_id] for msg_id in losses if losses[msg_id] == total)
+        assert not seconds or seconds[0] == 0.0
+        if total == 1:
+            assert set(seconds) <= {0.0}
+        for earlier, later in itertools.pairwise(seconds):
+            assert later - earlier >= APART if total > 1 and later < LONGEST_APART else later >= earlier
+
+
+def test_the_last_to_start_again_is_the_first_when_they_were_lost_once_more() -> None:
+    assert waits({1: 2, 2: 2, 3: 1}) == {1: 0.0, 2: 30.0, 3: 0.0}
+    assert waits({1: 3, 2: 3, 3: 1}) == {1: 120.0, 2: 0.0, 3: 0.0}

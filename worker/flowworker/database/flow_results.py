@@ -128,6 +128,7 @@ async def release(
     fences: Sequence[Fence],
     losses: Sequence[int],
     *,
+    waits: Sequence[float] | None = None,
     skip_locked: bool = False,
 ) -> dict[int, Answer]:
     """Give tasks back, their attempt not charged; answers by position, without those whose fence was lost.
@@ -137,6 +138,7 @@ async def release(
         queue_name: the flow's queue.
         fences: the attempts to give up.
         losses: for each, how often a worker has died holding it, 0 to leave the count alone.
+        waits: for each, seconds until it may start again; at once by default.
         skip_locked: leave out tasks that another transaction has locked.
     """
     rows = await connection.fetch(
@@ -144,6 +146,7 @@ async def release(
         [fence.worker_id for fence in fences],
         *_columns(fences),
         list(losses),
+        [0.0] * len(fences) if waits is None else list(waits),
         insert_channel(queue_name),
     )
     return _answers(rows)

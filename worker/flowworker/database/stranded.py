@@ -5,7 +5,7 @@ counts the loss where there is evidence: the worker was marked lost, and had sai
 that keeps killing workers ends at the crash budget.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 from uuid import UUID
@@ -24,6 +24,11 @@ CRASH_BUDGET = 3
 FOREIGN_GRACE = 60.0
 """Seconds past its effective timeout after which the task of a worker that does not report to us is taken."""
 
+APART = 30.0
+"""Seconds between tasks that start again one by one; four times as many when they were lost together once more."""
+
+LONGEST_APART = 300.0
+
 BATCH = 200
 HEAD_OF_QUEUE = 200
 
@@ -32,6 +37,7 @@ HEAD_OF_QUEUE = 200
 class Stranded:
     """A started task that its worker will never finish."""
 
+    msg_id: int | None
     fence: Fence
     losses: int
     """Losses on record."""
@@ -70,6 +76,27 @@ def fate_of(losses: int, *, is_loss: bool, budget: int = CRASH_BUDGET) -> Fate:
     return Bury(error=crash_message(total, budget))
 
 
+def waits(losses: Mapping[int, int]) -> Mapping[int, float]:
+    """Seconds for which tasks that are given back together wait before they start again.
+
+    A worker takes all it runs along when it dies, and nothing shows which task has killed it. Those that were lost
+    together for the second time start one by one, so that a culprit does it alone; for the third time in the other
+    order, so that it also comes before those that run for longer than they are apart.
+
+    Args:
+        losses: by msg_id, this one included.
+
+    Returns:
+        Seconds by msg_id; 0 for a task that was lost once or alone.
+    """
+    found = dict.fromkeys(losses, 0.0)
+    for total in {total for total in losses.values() if total >= 2}:
+        together = sorted((msg_id for msg_id in losses if losses[msg_id] == total), reverse=total % 2 == 1)
+        apart = APART * 4.0 ** (total - 2)
+        found |= {msg_id: min(number * apart, LONGEST_APART) for number, msg_id in enumerate(together)}
+    return found
+
+
 def crash_message(losses: int, budget: int = CRASH_BUDGET) -> str:
     """The error of a task that is past its crash budget."""
     return (
@@ -99,6 +126,7 @@ async def find_stranded(
     rows = await connection.fetch(statement, flow_slug, own_id, FOREIGN_GRACE, BATCH, list(without))
     return [
         Stranded(
+            msg_id=row["msg_id"],
             fence=Fence(
                 worker_id=row["worker_id"],
                 run_id=row["run_id"],

@@ -24,7 +24,7 @@ from flowworker.database.records import (
     TaskResult,
     Verdict,
 )
-from flowworker.database.stranded import Bury, GiveBack, fate_of
+from flowworker.database.stranded import Bury, Fate, GiveBack, fate_of, waits
 from flowworker.database.verdicts import receipt_of_row
 from flowworker.definition.flow import Flow
 from flowworker.runtime.source import Claim, Finish, Recovery
@@ -147,10 +147,22 @@ class MemoryFlowSource:
             for task in [task for task in self._owned() if task.msg_id not in held()]:
                 memory_runs.release(task, at=self._store.now())
                 released += 1
-        for task in [task for run in self._runs() for task in run.tasks()]:
-            if _is_running(task) and task.worker_id != self._worker_id and self._store.is_lost(task.worker_id):
-                buried = self._recover(task)
-                failed, released = failed + buried, released + (not buried)
+        stranded = {
+            task: self._fate(task)
+            for run in self._runs()
+            for task in run.tasks()
+            if _is_running(task) and task.worker_id != self._worker_id and self._store.is_lost(task.worker_id)
+        }
+        apart = waits({task.msg_id: fate.losses for task, fate in stranded.items() if isinstance(fate, GiveBack)})
+        for task, fate in stranded.items():
+            match fate:
+                case GiveBack(losses=losses):
+                    self._queue.messages[task.msg_id].note({"losses": losses})
+                    memory_runs.release(task, at=self._store.now(), wait=apart[task.msg_id])
+                    released += 1
+                case Bury(error=error):
+                    memory_runs.fail(task, error, at=self._store.now(), final=True)
+                    failed += 1
         return Recovery(released=released, failed=failed, settled=0 if held is None else self._settle(held), lost=lost)
 
     def _settle(self, held: Callable[[], Collection[int]]) -> int:
@@ -305,18 +317,9 @@ class MemoryFlowSource:
             case _:
                 assert_never(outcome)
 
-    def _recover(self, task: Task) -> bool:
-        """Give back or bury one task; returns whether it was buried."""
-        message = self._queue.messages[task.msg_id]
+    def _fate(self, task: Task) -> Fate:
         is_loss = self._store.is_loss(task.worker_id, task.started_at or 0.0)
-        match fate_of(losses_of(message.headers), is_loss=is_loss):
-            case GiveBack(losses=losses):
-                message.note({"losses": losses})
-                memory_runs.release(task, at=self._store.now())
-                return False
-            case Bury(error=error):
-                memory_runs.fail(task, error, at=self._store.now(), final=True)
-                return True
+        return fate_of(losses_of(self._queue.messages[task.msg_id].headers), is_loss=is_loss)
 
 
 def _place(task: ClaimedTask) -> tuple[str, str, int]:

@@ -163,11 +163,11 @@ def fail(task: Task, error: str, *, at: Instant, final: bool = False, retry_afte
     return delay
 
 
-def release(task: Task, *, at: Instant) -> None:
-    """Give a started task back, its attempt not charged."""
+def release(task: Task, *, at: Instant, wait: float = 0.0) -> None:
+    """Give a started task back, its attempt not charged; it may start again after `wait` seconds."""
     task.status, task.started_at, task.worker_id = State.QUEUED, None, None
     task.attempts = max(task.attempts - 1, 0)
-    task.run.queue.hide(task.msg_id, until=at.seconds)
+    task.run.queue.hide(task.msg_id, until=at.seconds + wait)
 
 
 def input_of(task: Task) -> Any:

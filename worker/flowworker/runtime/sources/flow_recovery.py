@@ -81,8 +81,14 @@ class FlowRecovery:
         if not tasks:
             return set()
         fences = [task.fence for task in tasks]
+        apart = stranded.waits({task.msg_id: losses for task, losses in tasks.items() if task.msg_id is not None})
         answers = await flow_results.release(
-            self.connection, self.flow_slug, fences, list(tasks.values()), skip_locked=True
+            self.connection,
+            self.flow_slug,
+            fences,
+            list(tasks.values()),
+            waits=[0.0 if task.msg_id is None else apart[task.msg_id] for task in tasks],
+            skip_locked=True,
         )
         self._released += len(answers)
         return {task for position, task in enumerate(tasks) if position in answers}
