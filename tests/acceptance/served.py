@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +82,14 @@ class Served:
         """Send a job and wait for its end."""
         return await self.over(await self.send(payload))
 
+    async def error_reported(self) -> None:
+        """Return once the report in the database holds the last error."""
+
+        async def look() -> object:
+            return await self.stage.owner.fetchval("SELECT count(last_error) FROM flowworker.workers")
+
+        await until(look, "a report with an error")
+
     def signal_all(self, number: signal.Signals) -> None:
         """As systemd does: to every process of the unit."""
         for pid in family(self.process.pid, process_table()):
@@ -99,7 +107,14 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    stage: Stage, cli: Cli, module: str, *, before: tuple[str, ...] = (), **environment: str
+    stage: Stage,
+    cli: Cli,
+    module: str,
+    *,
+    before: tuple[str, ...] = (),
+    form: str = "json",
+    more: Mapping[str, str] | None = None,
+    **environment: str,
 ) -> AsyncGenerator[Served]:
     """Serve the queue `users` of a module with this text."""
     (cli.folder / f"{MODULE}.py").write_text(dedent(module))
@@ -108,11 +123,11 @@ async def serving(
         process = await asyncio.create_subprocess_exec(
             *before, sys.executable, "-m", "flowworker.cli", "run", f"{MODULE}:{MODULE}",
             stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=err,
-            env={**cli.variables(), **environment}, cwd=cli.folder, start_new_session=True,
+            env={**cli.variables(), **environment, **(more or {})}, cwd=cli.folder, start_new_session=True,
         )  # fmt: skip
     served = Served(stage, process, cli.folder)
     try:
-        await served.says('"worker started"')
+        await served.says('"worker started"' if form == "json" else "worker started")
         yield served
     finally:
         for pid in family(process.pid, process_table()):

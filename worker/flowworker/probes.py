@@ -3,11 +3,12 @@
     /livez    200 while the pulse is alive, else 503
     /readyz   200 once started, verified and registered, else 503
     /metrics  Prometheus (or OpenMetrics, by the Accept header)
-    /state    what the workers are doing, as JSON
+    /state    what the workers are doing, as JSON; only for this machine unless exposed
 
 The callables given run in the server's threads: they must be safe there and must not wait for the event loop.
 """
 
+import ipaddress
 import logging
 import socket
 import socketserver
@@ -24,6 +25,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from flowworker.errors import UsageError
+from flowworker.redaction.plain_values import plain
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +36,9 @@ STOP_INTERVAL = 0.25
 """Seconds the server may need to notice that it should stop."""
 
 TEXT = "text/plain; charset=utf-8"
+
+PRIVATE = frozenset({"/state"})
+"""What other machines do not get unless asked: it names runs and steps and tells the last error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +75,7 @@ class ProbeServer:
         state: Callable[[], object],
         registry: CollectorRegistry,
         host: str | None = None,
+        expose_state: bool = False,
     ) -> None:
         """Nothing is bound before `start`.
 
@@ -77,10 +83,12 @@ class ProbeServer:
             port: 0 picks a free one.
             live: whether the process should be left alone; False gets it restarted.
             ready: whether it does its work.
-            state: anything orjson can encode, dataclasses included; what it cannot becomes text.
+            state: any value; secrets in it are hidden, and what JSON cannot carry becomes text.
             registry: the metrics to show.
             host: address to listen on; None is every address, over IPv4 and IPv6.
+            expose_state: answer `/state` to other machines, too.
         """
+        self._private = frozenset[str]() if expose_state else PRIVATE
         self._address = (host, port)
         self._routes: dict[str, Route] = {
             "/livez": lambda _: _health(live()),
@@ -104,7 +112,7 @@ class ProbeServer:
         """
         if self._server is not None:
             return
-        self._server = _bind(*self._address, self._routes)
+        self._server = _bind(*self._address, self._routes, self._private)
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(STOP_INTERVAL,), name="flowworker-probes", daemon=True
         )
@@ -131,8 +139,19 @@ def _metrics(registry: CollectorRegistry, accept: str) -> Answer:
 
 
 def _state(state: object) -> Answer:
-    body = orjson.dumps(state, default=str, option=orjson.OPT_NON_STR_KEYS)
+    body = orjson.dumps(plain(state))
     return Answer(status=HTTPStatus.OK, content_type="application/json", body=body)
+
+
+def _is_local(address: str) -> bool:
+    """Whether an address is this machine's own; through IPv6 an IPv4 address comes as one of the former."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    return (getattr(found, "ipv4_mapped", None) or found).is_loopback
+
+
+def _refused(path: str) -> Answer:
+    body = f"{path} is answered to this machine only, for example through kubectl port-forward; see --expose-state\n"
+    return Answer(status=HTTPStatus.FORBIDDEN, content_type=TEXT, body=body.encode())
 
 
 def _answer(routes: dict[str, Route], path: str, accept: str) -> Answer:
@@ -148,8 +167,8 @@ def _answer(routes: dict[str, Route], path: str, accept: str) -> Answer:
         return Answer(status=HTTPStatus.INTERNAL_SERVER_ERROR, content_type=TEXT, body=body)
 
 
-def _bind(host: str | None, port: int, routes: dict[str, Route]) -> ThreadingHTTPServer:
-    handler = type("ProbeHandler", (_Handler,), {"routes": routes})
+def _bind(host: str | None, port: int, routes: dict[str, Route], private: frozenset[str]) -> ThreadingHTTPServer:
+    handler = type("ProbeHandler", (_Handler,), {"routes": routes, "private": private})
     try:
         return _server_class(host, port)((host or "", port), handler)
     except OSError as error:
@@ -194,6 +213,7 @@ class _DualStackServer(_Server6):
 
 class _Handler(BaseHTTPRequestHandler):
     routes: dict[str, Route]
+    private: frozenset[str]
     timeout = REQUEST_TIMEOUT
     server_version = "flowworker"
     sys_version = ""
@@ -205,7 +225,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._reply(with_body=False)
 
     def _reply(self, *, with_body: bool) -> None:
-        answer = _answer(self.routes, urlsplit(self.path).path, self.headers.get("Accept", ""))
+        path = urlsplit(self.path).path
+        if path in self.private and not _is_local(self.client_address[0]):
+            answer = _refused(path)
+        else:
+            answer = _answer(self.routes, path, self.headers.get("Accept", ""))
         self.send_response(answer.status)
         self.send_header("Content-Type", answer.content_type)
         self.send_header("Content-Length", str(len(answer.body)))

@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flowworker.database.dsn import prepare
 from flowworker.errors import UsageError
-from flowworker.redaction import redact
+from flowworker.redaction import redact, remember
 
 PREFIX = "FLOWWORKER_"
 
@@ -113,10 +113,17 @@ class Settings(BaseSettings):
     probe_port: Annotated[
         Port | None, Field(description="Port of `/livez`, `/readyz`, `/metrics`, `/state`; 0 picks one. Unset: none.")
     ] = None
+    expose_state: Annotated[
+        bool, Field(description="Answer `/state` to other machines, too. Off: only to this machine (a port-forward).")
+    ] = False
     log_level: Annotated[LogLevel, Field(description="Least severe level that is logged.")] = "info"
     log_format: Annotated[LogFormat, Field(description="`auto` is `console` on a terminal and `json` elsewhere.")] = (
         "auto"
     )
+    log_payloads: Annotated[
+        bool,
+        Field(description="Let error messages quote values of inputs and outputs. Off: types and places only."),
+    ] = False
     traces: Annotated[
         bool,
         Field(description="Send OpenTelemetry spans over OTLP/HTTP, configured by OTEL_*. Needs the extra `otel`."),
@@ -277,6 +284,7 @@ def _read(url: SecretStr | None, file: Path | None, field: str) -> str | None:
 
 def _checked(dsn: str, source: str) -> str:
     """Refused where it is read, so that the message can name the place; it holds no part of the string."""
+    remember(dsn)
     try:
         prepare(dsn)
     except UsageError as error:

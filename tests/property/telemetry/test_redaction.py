@@ -42,8 +42,10 @@ def test_the_value_of_a_name_that_means_a_secret_never_survives(
 ) -> None:
     assume(password[0] not in "'\"")
     hidden = redact(f"host=db {name}{separator}{password} {after}")
-    assert not survives(password, hidden, name, after, "host=db")
-    assert hidden.endswith(after)
+    shown = f"host=db {name}{separator}{HIDDEN}"
+    assert hidden.rstrip() in {shown, f"{shown} {after}".rstrip()}
+    if separator == "=":  # after a space a password may have several words
+        assert hidden.endswith(after)
 
 
 @given(password=st.text(min_size=6).filter(lambda text: set(text) - set("*")), quote=st.sampled_from("'\""))
@@ -63,6 +65,7 @@ def test_hiding_twice_is_hiding_once(text: str) -> None:
 def test_text_without_secrets_stays_as_it_is(words: list[str]) -> None:
     text = " ".join(words)
     assume("=" not in text and ":" not in text)
+    assume(not {"bearer", "basic", "digest", "negotiate", "apikey"} & {word.lower() for word in words})
     assert redact(text) == text
 
 
@@ -90,14 +93,147 @@ def test_a_cut_never_leaves_half_a_password(padding: int, password: str) -> None
         ("postgres://app:a@b@c/d:e@db:5432,db2/main", "postgres://app:***@db:5432,db2/main"),
         ("redis://:abc@cache", "redis://:***@cache"),
         ('{"password": "a b", "user": "app"}', '{"password": ***, "user": "app"}'),
-        ("password='not closed", "password=*** closed"),
+        ("password='not closed", "password=***"),
     ],
 )
 def test_examples(text: str, hidden: str | None) -> None:
     assert redact(text) == (text if hidden is None else hidden)
 
 
-@pytest.mark.parametrize("unit", ["://", "a://b:", "password=", "password='", '"', "password" + " " * 50, "x@:"])
+CANARY = "canary-4fQ9x"
+
+SHAPES = {
+    "quoted, with spaces": f"login failed: password='{CANARY} horse {CANARY}' user=app",
+    "after a colon, with spaces": f"password: correct {CANARY} battery {CANARY}",
+    "up to a semicolon": f"Server=db;Password=my {CANARY};User Id=app",
+    "up to the next pair": f"password=correct {CANARY} user=app",
+    "a quote that is not closed": f'{{"password": "correct {CANARY}',
+    "an option and its value": f"psql --password {CANARY} --host db",
+    "an option of more words": f"tool --api-key '{CANARY} {CANARY}'",
+    "an option with equals": f"tool --client-secret={CANARY}",
+    "a list of arguments": f"['tool', '--password', '{CANARY}']",
+    "a list of bytes": f"[b'--password', b'{CANARY}']",
+    "a tuple": f"('password', '{CANARY}')",
+    "a tuple among others": f"[('user', 'app'), ('api_key', '{CANARY} {CANARY}')]",
+    "a repr": f"Login(user='app', password='{CANARY}')",
+    "a dataclass within a dict": f"{{'login': Login(secret_key='{CANARY}', port=1)}}",
+    "JSON": f'{{"client_secret": "{CANARY}"}}',
+    "JSON within JSON": f'{{"body": "{{\\"password\\": \\"a {CANARY}\\"}}"}}',
+    "a pair of fields": f'{{"name": "DB_PASSWORD", "value": "{CANARY}"}}',
+    "a pair of lines": f"- name: DB_PASSWORD\n  value: {CANARY}",
+    "an encoded URI": f"next=postgresql%3A%2F%2Fapp%3A{CANARY}%40db%2Fmain",
+    "a URI encoded twice": f"next=postgresql%253A%252F%252Fapp%253A{CANARY}%2540db",
+    "an encoded pair": f"body=user%3Dapp%26password%3D{CANARY}",
+    "a URI with a space in its password": f"postgresql://app:my {CANARY}@db/main",
+    "bearer": f"Authorization: Bearer {CANARY}",
+    "bearer alone": f"sent 'Bearer {CANARY}' to it",
+    "basic": f"Proxy-Authorization: Basic {CANARY}==",
+    "basic alone": f"curl -H Basic {CANARY}",
+    "headers as tuples": f"[('Authorization', 'Bearer {CANARY}'), ('Accept', '*/*')]",
+    "headers as bytes": f"{{b'authorization': b'Bearer {CANARY}'}}",
+    "a header with another scheme": f"authorization: AWS4-HMAC-SHA256 Credential=A, Signature={CANARY}",
+    "a cookie": f"Cookie: id=1; session={CANARY}",
+    "x-api-key": f"x-api-key: {CANARY}",
+    "a password file": f"db.example.com:5432:main:app:{CANARY}",
+    "a password file with stars": f"line 3 is wrong: *:*:*:app:{CANARY}",
+    "XML": f"<login><password>my {CANARY}</password></login>",
+    "XML with a prefix": f"<wsse:Password Type='text'>{CANARY}</wsse:Password>",
+    "XML as CDATA": f"<secret><![CDATA[<{CANARY}>]]></secret>",
+    "XML attributes": f'<add key="password" value="{CANARY}"/>',
+    "an attribute": f"<login password='{CANARY}'/>",
+    "YAML": f"password:   {CANARY}",
+    "a Ruby hash": f":password => '{CANARY}'",
+    "an environment": f"AWS_SECRET_ACCESS_KEY={CANARY}",
+    "an account key": f"DefaultEndpointsProtocol=https;AccountKey={CANARY};x",
+    "a signed URL": f"https://blob/x?sv=1&sig={CANARY}&se=2",
+    "a signed URL of AWS": f"https://s3/x?X-Amz-Signature={CANARY}",
+    "a private key": f"-----BEGIN RSA PRIVATE KEY-----\n{CANARY}\n-----END RSA PRIVATE KEY-----",
+    "a private key that was cut": f"-----BEGIN PRIVATE KEY-----\\n{CANARY}",
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_shape_of_a_secret_survives(shape: str) -> None:
+    text = SHAPES[shape]
+    assert CANARY in text
+    hidden = redact(text)
+    assert CANARY not in hidden
+    assert HIDDEN in hidden
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "AKIA" + "Q" * 16,
+        "ASIA" + "7Z" * 8,
+        "ghp_" + "a1" * 18,
+        "github_pat_" + "a1" * 20,
+        "glpat-" + "a1" * 10,
+        "xoxb-" + "12-ab" * 4,
+        "AIza" + "a1" * 18,
+        "sk_live_" + "a1" * 12,
+        "sk-" + "a1" * 20,
+        "npm_" + "a1" * 18,
+        "hf_" + "a1" * 17,
+        "hvs." + "a1" * 20,
+        "SG." + "a1" * 8 + "." + "b2" * 8,
+        "eyJ" + "hb" * 10 + "." + "eyJ" + "c3" * 10 + "." + "s1" * 10,
+    ],
+)
+def test_a_key_of_a_cloud_is_found_without_a_name(key: str) -> None:
+    assert redact(f"it was refused ({key}), try again") == f"it was refused ({HIDDEN}), try again"
+
+
+INNOCENT = [
+    'password authentication failed for user "app"',
+    "the server asks for basic authentication",
+    "invalid token at line 3",
+    "Unexpected end of JSON input",
+    "used 512 tokens, 12 keys in 3 partitions",
+    "listening on 127.0.0.1:8080 and [2001:db8:1:2:3:4:5:6]:80",
+    "2026-01-01T10:20:30.123Z took 00:00:01",
+    'File "/app/flows.py", line 12, in work',
+    "https://example.com/a%3Ab%2Fc?page=2#top",
+    "<site><name>token ring</name></site>",
+    "key=value, sort_key=name",
+    "passing tests: 12, passed: 3",
+]
+
+
+@pytest.mark.parametrize("text", INNOCENT)
+def test_what_only_resembles_a_secret_stays(text: str) -> None:
+    assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "://",
+        "a://b:",
+        "password=",
+        "password='",
+        '"',
+        "password" + " " * 50,
+        "x@:",
+        "password: ",
+        "password= ",
+        "password= x ",
+        "<password>",
+        "name='password' ",
+        "bearer ",
+        "'password',",
+        "--password ",
+        "input_value=",
+        "a:1:b:c:",
+        "postgres://a:b ",
+        "\\'",
+        "cookie: ",
+        "%3A%2F%2F",
+        "-----BEGIN PRIVATE KEY-----",
+        "eyJ",
+        "secret_",
+    ],
+)
 def test_a_hostile_text_takes_time_in_proportion_to_its_length(unit: str) -> None:
     def seconds(length: int) -> float:
         text = unit * (length // len(unit))
@@ -106,4 +242,4 @@ def test_a_hostile_text_takes_time_in_proportion_to_its_length(unit: str) -> Non
         return time.perf_counter() - begin
 
     short = min(seconds(20_000) for _ in range(3))
-    assert min(seconds(160_000) for _ in range(3)) < max(short, 0.002) * 32
+    assert min(seconds(320_000) for _ in range(3)) < max(short, 0.002) * 100

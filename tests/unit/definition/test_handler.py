@@ -176,15 +176,15 @@ def two_outputs(names: list[str], point: Point) -> None: ...
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b'{"names": ["a", 3], "point": {"x": 1, "y": 2}}', r"names\[1\]: Input should be a valid string \(got 3\)"),
-        (b'{"names": [], "point": {"x": "b", "y": 2}}', r"point.x: Input should be a valid integer.* \(got 'b'\)"),
+        (b'{"names": ["a", 3], "point": {"x": 1, "y": 2}}', r"names\[1\]: Input should be a valid string \(got int\)"),
+        (b'{"names": [], "point": {"x": "b", "y": 2}}', r"point.x: Input should be a valid integer.* \(got str\)"),
         (b'{"names": [], "point": {"x": 1}}', r"point.y: Field required"),
         (b'{"names": [1, 2, 3, 4, 5], "point": {"x": 1, "y": 2}}', r"\(and 2 more\)"),
         (b"[]", r"Input should be an object"),
         (b"{", r"Invalid JSON"),
     ],
 )
-def test_a_dependency_output_of_another_type_is_named_with_field_and_value(text: bytes, message: str) -> None:
+def test_a_dependency_output_of_another_type_is_named_with_field_and_type(text: bytes, message: str) -> None:
     handler = step_of(two_outputs, "names", "point")
 
     with pytest.raises(InputError, match=rf"^input of flow 'flow', step 'step': .*{message}"):
@@ -286,9 +286,9 @@ def test_an_annotated_output_is_written_by_its_type() -> None:
 
 
 def test_an_output_of_another_type_than_annotated_is_refused_with_its_place() -> None:
-    with pytest.raises(OutputError, match=r"output of .* 'step': \[1\].x: .*valid integer.* \(got 'b'\)"):
+    with pytest.raises(OutputError, match=r"output of .* 'step': \[1\].x: .*valid integer.* \(got str\)"):
         step_of(returns_points).encode([Point(1, 2), {"x": "b", "y": 2}])
-    with pytest.raises(OutputError, match=r"\(got 3\)"):
+    with pytest.raises(OutputError, match=r"\(got int\)"):
         step_of(lambda_returning_none).encode(3)
 
 

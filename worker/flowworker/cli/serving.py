@@ -14,6 +14,7 @@ from flowworker.cli.looping import run_to_end
 from flowworker.definition.loading import Workload
 from flowworker.errors import ExitCode, UsageError
 from flowworker.probes import Health, ProbeServer
+from flowworker.redaction import show_payloads
 from flowworker.runtime.exits import Exit, caused_by
 from flowworker.runtime.host import Host
 from flowworker.runtime.lifecycle import Lifecycle
@@ -52,6 +53,7 @@ def serve_until_stopped(workloads: Sequence[Workload], settings: Settings) -> Ex
     Raises:
         FlowWorkerError: they could not start.
     """
+    show_payloads(settings.log_payloads)
     configure_logging(level=settings.log_level, log_format=settings.log_format)
     for warning in misspelt(os.environ):
         logger.warning(warning)
@@ -176,6 +178,7 @@ def _probes(settings: Settings, pool: WorkerPool, registry: CollectorRegistry) -
         ready=lambda: readiness(pool.states(), len(pool.workers)),
         state=pool.states,
         registry=registry,
+        expose_state=settings.expose_state,
     )
     server.start()
     logger.info("probes and metrics on port %d", server.port)

@@ -10,6 +10,7 @@ import asyncpg
 
 from flowworker.database.dsn import prepare, refused_parameter
 from flowworker.errors import AuthenticationError, DatabaseUnavailableError, MissingRightsError, UsageError
+from flowworker.redaction import redact, remember
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -54,6 +55,7 @@ async def connect(
             parameter and holds no part of the DSN.
     """
     arguments = prepare(dsn)
+    remember(arguments.options.get("password"))
     options: dict[str, Any] = {} if statement_cache else {"statement_cache_size": 0}
     try:
         connection = await asyncpg.connect(
@@ -102,6 +104,7 @@ def _set_socket_options(connection: Connection, options: Sequence[tuple[int, int
 def describe(error: BaseException) -> str:
     """One line about an error, with its class where the text alone says nothing."""
     text = " ".join(str(error).split())
+    text = redact(text)  # servers quote values and whole rows
     return text if isinstance(error, asyncpg.PostgresError) and text else f"{type(error).__name__} {text}".strip()
 
 

@@ -9,7 +9,6 @@ import importlib
 import importlib.util
 import logging
 import sys
-import traceback
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,6 +24,7 @@ from flowworker.definition.job import Job
 from flowworker.definition.loading import import_file
 from flowworker.definition.outcomes import Fail, Retry
 from flowworker.definition.queue import Queue
+from flowworker.definition.quoting import summary_of, traceback_of
 from flowworker.definition.reference import HandlerReference
 from flowworker.definition.step import Step
 from flowworker.errors import HandlerImportError
@@ -107,8 +107,7 @@ def run_reference(
     except Fail as wish:
         raise Fail(str(wish)) from wish
     except (Exception, SystemExit) as error:
-        description = "".join(traceback.format_exception_only(error)).strip()
-        raise ChildError(description, "".join(traceback.format_exception(error))) from error
+        raise ChildError(summary_of(error), traceback_of(error, error.__traceback__)) from error
 
 
 @cache

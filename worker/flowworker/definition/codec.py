@@ -12,13 +12,12 @@ from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
-from pydantic_core import ErrorDetails, PydanticSerializationError, SchemaSerializer
+from pydantic_core import PydanticSerializationError, SchemaSerializer
 
 from flowworker.definition.exact_numbers import SHORT, ExactReader
 from flowworker.definition.losses import (
     MASK,
     Finding,
-    Path,
     doubled_keys,
     has_unbounded_decimals,
     is_iterator,
@@ -27,23 +26,22 @@ from flowworker.definition.losses import (
     masked_secrets,
     merged_keys,
     parsed,
-    shortened,
     survey,
     unencodable,
     zero_characters,
 )
+from flowworker.definition.quoting import explain, place_in
 from flowworker.definition.schemas import keeping_extras, keeping_subclasses, traits_of
 
-ERRORS_SHOWN = 3
 _NOT_FINITE = (b"null", b"NaN", b"Infinity")
 
 
 class InputError(Exception):
-    """The input of a handler is not what its signature asks for; the message names the field and the value."""
+    """The input of a handler is not what its signature asks for; the message names the field and what is wrong."""
 
 
 class OutputError(Exception):
-    """The output of a handler cannot be stored as JSON; the message names the place and the value."""
+    """The output of a handler cannot be stored as JSON; the message names the place and what is wrong."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +65,7 @@ class Reader:
         try:
             value = self.adapter.validator.validate_json(text)
         except ValidationError as error:
-            raise InputError(explain(error, self.subject)) from error
+            raise InputError(explain(error, self.subject)) from None
         if len(text) > SHORT and self._exact.wanted(text):
             return read_exactly(self._exact, text, self.subject)
         return value
@@ -84,7 +82,7 @@ def read_exactly(reader: ExactReader, text: bytes, subject: str) -> Any:
         if overflowing:
             Writer(subject=subject, adapter=ANYTHING).write(value)
     except ValidationError as error:
-        raise InputError(explain(error, subject)) from error
+        raise InputError(explain(error, subject)) from None
     except OutputError as error:
         raise InputError(f"{error}; the number sent has more than 308 digits") from error
     return value
@@ -178,7 +176,7 @@ class Writer:
             converted = self.adapter.validate_python(value, extra=None if self._allows_extras else "forbid")
         except ValidationError as error:
             self._refuse(unencodable(value, ()), cause)
-            raise OutputError(explain(error, self.subject)) from error
+            raise OutputError(explain(error, self.subject)) from None
         self._refuse(merged_keys(value, converted))
         return converted
 
@@ -195,7 +193,7 @@ class Writer:
         try:
             self.adapter.validator.validate_json(text)
         except ValidationError as error:
-            raise OutputError(explain(error, self.subject)) from error
+            raise OutputError(explain(error, self.subject)) from None
 
     def _refuse(self, findings: Iterator[Finding], cause: Exception | None = None) -> None:
         try:
@@ -207,35 +205,12 @@ class Writer:
             raise OutputError(f"{place_in(self.subject, path)} {problem}") from cause
 
 
-def explain(error: ValidationError, subject: str) -> str:
-    """One line about a validation error: the subject, then field, problem and value of the first errors."""
-    problems = error.errors(include_url=False, include_context=False)
-    lines = [_one_problem(problem) for problem in problems[:ERRORS_SHOWN]]
-    more = len(problems) - len(lines)
-    return f"{subject}: {'; '.join(lines)}{f' (and {more} more)' if more else ''}"
-
-
-def place_in(subject: str, path: Path) -> str:
-    """A place inside a value: `output of step 'total' at .urls[3]`."""
-    return f"{subject} at {_dotted(path)}" if path else subject
-
-
 def _is_array(schema: Mapping[str, Any], definitions: Mapping[str, Mapping[str, Any]]) -> bool:
     if reference := schema.get("$ref"):
         return _is_array(definitions[reference.rpartition("/")[2]], definitions)
     if members := schema.get("anyOf") or schema.get("oneOf"):
         return all(_is_array(member, definitions) for member in members)
     return schema.get("type", "array") == "array"
-
-
-def _one_problem(problem: ErrorDetails) -> str:
-    path = _dotted(problem["loc"])
-    got = "" if problem["type"] in {"missing", "json_invalid"} else f" (got {shortened(problem['input'])})"
-    return f"{path}: {problem['msg']}{got}" if path else f"{problem['msg']}{got}"
-
-
-def _dotted(path: Path) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
 
 
 def _plain_type(schema: Mapping[str, Any]) -> type | None:

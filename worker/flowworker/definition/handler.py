@@ -8,10 +8,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from flowworker.definition.codec import InputError, OutputError, Reader, Writer, explain, read_exactly
+from flowworker.definition.codec import InputError, OutputError, Reader, Writer, read_exactly
 from flowworker.definition.context import TaskContext
 from flowworker.definition.exact_numbers import SHORT, ExactReader
 from flowworker.definition.outcomes import wish_in
+from flowworker.definition.quoting import explain
 from flowworker.definition.reference import HandlerReference
 
 
@@ -55,7 +56,7 @@ class Dependencies:
             # The validator itself: `model_validate_json` is a wrapper that a hot path need not pay for.
             found = self.model.__pydantic_validator__.validate_json(text)
         except ValidationError as error:
-            raise InputError(self._explained(error)) from error
+            raise InputError(self._explained(error)) from None
         if len(text) > SHORT and self._exact.wanted(text):
             found = read_exactly(self._exact, text, f"input of {self.subject}")
         return {name: getattr(found, f"p{number}") for number, name in enumerate(self.names)}

@@ -16,17 +16,14 @@ import orjson
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 from pydantic_core import PydanticSerializationError, to_json
 
+from flowworker.definition.quoting import Path, named
 from flowworker.definition.schemas import traits_of
 
-Path: TypeAlias = tuple[str | int, ...]
 Finding: TypeAlias = tuple[Path, str]
 """A place, and what is wrong there as the end of a sentence."""
 
 MASK = b"**********"
 """What pydantic writes in the place of a secret."""
-
-VALUE_SHOWN = 80
-"""Characters of an offending value that a message repeats."""
 
 PLAIN = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 """Plain JSON values only; everything else is asked about."""
@@ -142,24 +139,18 @@ def unencodable(value: object, path: Path = ()) -> Iterator[Finding]:
     """Where a value holds something JSON has no word for."""
     if isinstance(value, str):
         if _has_lone_surrogate(value):
-            yield path, f"contains half of a surrogate pair: {shortened(value)}"
+            yield path, "contains half of a surrogate pair"
         return
     children = list(_children(value))
     for key, child in children:
         if isinstance(key, str) and _has_lone_surrogate(key):
-            yield path, f"has a key with half of a surrogate pair: {shortened(key)}"
+            yield path, "has a key with half of a surrogate pair"
         yield from unencodable(child, (*path, key))
     if not children:
         try:
             to_json(value)
         except (PydanticSerializationError, RecursionError) as error:
             yield path, f"is {_a(value)}, which cannot be written as JSON: {error}"
-
-
-def shortened(value: object) -> str:
-    """A value for a message, cut when it is long."""
-    text = repr(value)
-    return text if len(text) <= VALUE_SHOWN else f"{text[: VALUE_SHOWN - 1]}…"
 
 
 def _has_lone_surrogate(text: str) -> bool:
@@ -238,7 +229,7 @@ def _refused(value: object) -> object:
 def _marked(value: object, path: Path) -> Iterator[Finding]:
     for key, child in _children(value):
         if key == _DOUBLED:
-            yield path, f"has two keys that are written {json.dumps(child)}"
+            yield path, f'has two keys that are written "{named(str(child))}"'
             return
         yield from _marked(child, (*path, key))
 

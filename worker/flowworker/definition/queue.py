@@ -8,12 +8,13 @@ from typing import Any, ParamSpec, TypeVar, overload
 from pydantic import BaseModel, ValidationError
 
 from flowworker.definition.binding import RunIn, Subject, bind_job
-from flowworker.definition.codec import InputError, explain
+from flowworker.definition.codec import InputError
 from flowworker.definition.decorators import JobDecorator
 from flowworker.definition.handler import Handler
 from flowworker.definition.job import Job
 from flowworker.definition.options import QueueOptions, check_options
 from flowworker.definition.place import caller
+from flowworker.definition.quoting import explain, named
 from flowworker.definition.run_input import encode_checked
 from flowworker.definition.slugs import can_notify, queue_name_problem
 
@@ -170,9 +171,11 @@ class Queue:
             found = _Typed.model_validate_json(payload).type
         except ValidationError as error:
             problem = explain(error, f"payload of queue {self._name!r}")
-            raise InputError(f"{problem}; its field 'type' chooses the handler, known types: {known}") from error
+            raise InputError(f"{problem}; its field 'type' chooses the handler, known types: {known}") from None
         if found not in self._jobs:
-            raise InputError(f"payload of queue {self._name!r}: no handler for type {found!r}, known types: {known}")
+            raise InputError(
+                f"payload of queue {self._name!r}: no handler for type {named(found)!r}, known types: {known}"
+            )
         return found
 
     def __repr__(self) -> str:

@@ -5,7 +5,7 @@ that is no Unicode. A line that could not be made would be replaced by a traceba
 """
 
 import logging
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, MutableMapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -13,6 +13,7 @@ from typing import Any, cast
 import orjson
 
 from flowworker.redaction import redact
+from flowworker.redaction.plain_values import name_of, safe_fields, shown
 from flowworker.telemetry.events import TaskStarted
 from flowworker.telemetry.log_lines import task_fields
 
@@ -26,9 +27,6 @@ _TEXTS = ("error", "reason", "exception", "stack")
 """Fields of those lines that carry text from elsewhere, and so perhaps a password; the others are ids and figures."""
 
 OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z
-
-DEPTH = 8
-"""Levels of a nested value that are looked through for secrets; what lies deeper is shown as text."""
 
 _NOT_EXTRA = frozenset(
     {*logging.makeLogRecord({}).__dict__, "message", "asctime", "taskName", "event", "logger", "level", "timestamp"}
@@ -51,45 +49,36 @@ class JsonFormatter(logging.Formatter):
             line.update(task_fields(started.worker, started.task))
         line.update((name, value) for name, value in record.__dict__.items() if name not in _NOT_EXTRA)
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = self._exception(record)
         if record.stack_info:
             line["stack"] = record.stack_info
-        hide_secrets(line, _TEXTS if record.name == EVENT_LOGGER else None)
-        return to_json(line)
+        if record.name == EVENT_LOGGER:
+            hide_secrets(line, _TEXTS)
+            return to_json(line)
+        return to_json(safe_fields(line))
+
+    def _exception(self, record: logging.LogRecord) -> str:
+        try:
+            assert record.exc_info
+            return self.formatException(record.exc_info)
+        except BaseException as error:  # noqa: BLE001 - exceptions are objects of the user's classes
+            return f"<exception that cannot be shown: {name_of(type(error))}>"
 
 
 def message_of_record(record: logging.LogRecord) -> str:
     """A record's message; its plain text where the arguments do not fit it."""
     try:
         return record.getMessage()
-    except Exception:  # noqa: BLE001 - a user's __str__, too, may raise anything
+    except BaseException:  # noqa: BLE001 - a user's __str__, too, may raise anything
         return f"{shown(record.msg)} (its arguments do not fit it)"
 
 
-def hide_secrets(line: MutableMapping[str, Any], names: Iterable[str] | None = None) -> None:
-    """Redact all text in a line, however deep; or only in fields of these names."""
-    for name in line if names is None else names:
+def hide_secrets(line: MutableMapping[str, Any], names: Iterable[str]) -> None:
+    """Redact the text in fields of these names."""
+    for name in names:
         value = line.get(name)
         if isinstance(value, str):
             line[name] = redact(value)
-        elif isinstance(value, dict | list | tuple):
-            line[name] = _without_secrets(cast("object", value), DEPTH)
-
-
-def _without_secrets(value: object, depth: int) -> object:
-    match value:
-        case str():
-            return redact(value)
-        case dict() | list() | tuple() if depth == 0:
-            return f"<{type(cast('object', value)).__name__} that is nested too deeply>"
-        case dict():
-            return {
-                key: _without_secrets(one, depth - 1) for key, one in cast("Mapping[object, object]", value).items()
-            }
-        case list() | tuple():
-            return [_without_secrets(one, depth - 1) for one in cast("list[object]", value)]
-        case _:
-            return value
 
 
 def to_json(fields: Any, **_: object) -> str:
@@ -97,22 +86,4 @@ def to_json(fields: Any, **_: object) -> str:
     try:
         return orjson.dumps(fields, default=shown, option=OPTIONS).decode()
     except orjson.JSONEncodeError:
-        plain = {shown(name): _plain(value) for name, value in fields.items()}
-        return orjson.dumps(plain, option=OPTIONS).decode()
-
-
-def _plain(value: object) -> object:
-    """A field that is sure to fit: as it is where JSON can carry it, else as text."""
-    try:
-        return orjson.Fragment(orjson.dumps(value, default=shown, option=OPTIONS))
-    except orjson.JSONEncodeError:
-        return shown(value)
-
-
-def shown(value: object) -> str:
-    """Any object as text that is safe to write."""
-    try:
-        text = str(value)
-    except Exception:  # noqa: BLE001 - see message_of_record
-        return f"<{type(value).__name__} that cannot be shown>"
-    return redact(text.encode("utf-8", "backslashreplace").decode())
+        return orjson.dumps(safe_fields(fields), default=shown, option=OPTIONS).decode()

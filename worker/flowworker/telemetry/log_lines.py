@@ -78,7 +78,7 @@ def fields_of(event: Event) -> dict[str, Any]:
         case events.TaskFailed():
             return task_fields(event.worker, event.task) | _failure(event)
         case events.TaskReleased():
-            return task_fields(event.worker, event.task) | {"reason": event.reason}
+            return task_fields(event.worker, event.task) | {"reason": redact(event.reason)}
         case events.PollStarted():
             return _worker(event.worker) | {"active_tasks": event.active_tasks}
         case events.PollStopped():
@@ -112,14 +112,14 @@ def _rare(
         case events.WorkerStarted():
             return {**event.details, **fields}
         case events.WorkerStopped():
-            return fields | {"duration": round(event.duration, 3), "reason": event.reason}
+            return fields | {"duration": round(event.duration, 3), "reason": redact(event.reason)}
         case events.LifecycleChanged():
-            return fields | {"previous": event.previous, "current": event.current, "reason": event.reason}
+            return fields | {"previous": event.previous, "current": event.current, "reason": redact(event.reason)}
         case events.LoopBlocked():
             return fields | {
                 "step": event.step_slug,
                 "blocked_for": round(event.blocked_for, 3),
-                "stack": event.stack,
+                "stack": redact(event.stack),
             }
         case events.WorkerLost():
             return fields | {

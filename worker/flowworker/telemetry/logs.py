@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, TextIO
 
+from flowworker.redaction.plain_values import name_of
 from flowworker.telemetry import events
 from flowworker.telemetry.events import Event
 from flowworker.telemetry.json_lines import EVENT_LOGGER, JsonFormatter, message_of_record, running, to_json
@@ -76,9 +77,9 @@ class LineHandler(logging.Handler):
     def _line(self, record: logging.LogRecord) -> str:
         try:
             return self.format(record)
-        except Exception as error:  # noqa: BLE001 - logging would print the record's arguments, secrets included
+        except BaseException as error:  # noqa: BLE001 - logging would print the record's arguments, secrets included
             fields = {"event": message_of_record(record), "logger": record.name, "level": record.levelname.lower()}
-            return to_json(fields | {"incomplete": f"{type(error).__name__} while this line was made"})
+            return to_json(fields | {"incomplete": f"{name_of(type(error))} while this line was made"})
 
 
 def configure_logging(

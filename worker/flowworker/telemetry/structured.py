@@ -4,22 +4,35 @@ Imported only where one of the two is wanted: it costs 4 MiB of memory.
 """
 
 import logging
-from typing import TextIO
+from copy import copy
+from typing import TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, Processor
 
-from flowworker.telemetry.json_lines import hide_secrets, running
+from flowworker.redaction.plain_values import safe_fields
+from flowworker.telemetry.json_lines import message_of_record, running
 from flowworker.telemetry.log_lines import task_fields
 
 
 def terminal_formatter(out: TextIO) -> logging.Formatter:
     """Formats records for people; in colours where the stream is a terminal."""
     renderer = structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback)
-    return structlog.stdlib.ProcessorFormatter(
+    return _TerminalFormatter(
         foreign_pre_chain=_processors(console=True),
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
     )
+
+
+class _TerminalFormatter(structlog.stdlib.ProcessorFormatter):
+    """Also formats a record whose arguments do not fit its message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if isinstance(cast("object", record.msg), dict):  # structlog has made the line already
+            return super().format(record)
+        safe = copy(record)
+        safe.msg, safe.args = message_of_record(record), None
+        return super().format(safe)
 
 
 def configure_structlog(*, console: bool) -> None:
@@ -58,5 +71,9 @@ def _add_task(_logger: object, _method: str, line: EventDict) -> EventDict:
 
 
 def _hide_secrets(_logger: object, _method: str, line: EventDict) -> EventDict:
-    hide_secrets(line)
-    return line
+    kept = {name: value for name, value in line.items() if name in _OF_STRUCTLOG}
+    return {**safe_fields({name: value for name, value in line.items() if name not in kept}), **kept}
+
+
+_OF_STRUCTLOG = frozenset({"_record", "_from_structlog"})
+"""Fields for structlog's own use, which it takes out before it renders a line."""

@@ -19,6 +19,7 @@ from typing import BinaryIO, assert_never
 
 from flowworker.database.records import Failed
 from flowworker.definition.child import find_handler, run_reference
+from flowworker.redaction import adopt
 from flowworker.runtime.execution.executions import no_copy_returns
 from flowworker.runtime.execution.failures import describe_failure
 from flowworker.runtime.execution.families import kill_family
@@ -39,6 +40,7 @@ def main() -> None:
     if not isinstance(greeting, Greeting):
         return  # the worker has gone already
     sys.path[:] = greeting.sys_path
+    adopt(greeting.discretion)
     _log(greeting.log_form)
     requests: queue.SimpleQueue[Prepare | Request] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(incoming, requests), daemon=True).start()

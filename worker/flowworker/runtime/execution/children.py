@@ -17,6 +17,7 @@ from types import FrameType
 from flowworker.database.records import Failed, FailureKind
 from flowworker.definition.reference import HandlerReference
 from flowworker.first_process import STOP_SIGNALS
+from flowworker.redaction import current_discretion
 from flowworker.runtime.execution.executions import Broken, Clock, Ending, Raised, Returned
 from flowworker.runtime.execution.families import kill_family
 from flowworker.runtime.execution.frames import LENGTH, Answer, Frame, Greeting, Prepare, Request, pack, unpack
@@ -168,7 +169,7 @@ class Children:
             sys.executable, "-P", "-m", CHILD_MODULE, stdin=PIPE, stdout=PIPE, start_new_session=True
         )
         child = Child(process)
-        await child.send(Greeting(sys_path=tuple(sys.path), log_form=current_form()))
+        await child.send(Greeting(sys_path=tuple(sys.path), discretion=current_discretion(), log_form=current_form()))
         return child
 
     def give_back(self, child: Child) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import traceback
 from numbers import Real
 from types import TracebackType
 
@@ -11,6 +10,8 @@ from flowworker.database.records import Failed, FailureKind
 from flowworker.definition.child import ChildError
 from flowworker.definition.codec import InputError, OutputError
 from flowworker.definition.outcomes import Fail, Retry, wish_in
+from flowworker.definition.quoting import text_of, traceback_of
+from flowworker.redaction import redact
 
 MESSAGE_LIMIT = 8_192
 """Most characters of an error message that are stored."""
@@ -67,8 +68,8 @@ def timed_out(timeout: float, *, duration: float, where: str | None = None) -> F
 
 
 def clean(text: str, limit: int, *, keep_end: bool = False) -> str:
-    """Text that PostgreSQL can store: no U+0000, no lone surrogates, at most `limit` characters."""
-    storable = text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+    """Text that may be stored: without secrets, U+0000 and lone surrogates, at most `limit` characters."""
+    storable = redact(text).replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
     if len(storable) <= limit:
         return storable
     return "…" + storable[1 - limit :] if keep_end else storable[: limit - 1] + "…"
@@ -103,7 +104,7 @@ def _message(error: BaseException) -> str:
 
 def _text(error: BaseException) -> str:
     try:
-        return str(error)
+        return text_of(error)
     except BaseException as broken:  # noqa: BLE001 - a user's __str__ may raise anything
         return f"<its text cannot be shown: {type(broken).__name__}>"
 
@@ -114,10 +115,10 @@ def _stacktrace(error: BaseException) -> str | None:
     if isinstance(error, InputError | OutputError | Fail | Retry) and error.__cause__ is None:
         return None
     try:
-        lines = traceback.format_exception(type(error), error, _users_part(error.__traceback__))
+        text = traceback_of(error, _users_part(error.__traceback__))
     except BaseException:  # noqa: BLE001 - see _text
         return None
-    return clean("".join(lines), STACKTRACE_LIMIT, keep_end=True)
+    return clean(text, STACKTRACE_LIMIT, keep_end=True)
 
 
 def _users_part(trace: TracebackType | None) -> TracebackType | None:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from flowworker.database.records import Failed
 from flowworker.definition.child import ChildContext
 from flowworker.definition.reference import HandlerReference
+from flowworker.redaction import Discretion
 from flowworker.telemetry.events import TaskStarted
 from flowworker.telemetry.logs import LogForm
 
@@ -19,9 +20,10 @@ LENGTH = struct.Struct("!Q")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Greeting:
-    """The first frame: what the child needs to import what the parent can import, and to log as the parent does."""
+    """The first frame: what the child needs to import what the parent can import, and to log and hide as it does."""
 
     sys_path: tuple[str, ...]
+    discretion: Discretion
     log_form: LogForm | None = None
     """None where the parent's logging is its program's own affair."""
 

@@ -15,6 +15,7 @@ from flowworker.database.records import (
     RunStatus,
     Verdict,
 )
+from flowworker.redaction import redact
 from flowworker.runtime.holdings import Holding
 from flowworker.telemetry.events import (
     Event,
@@ -112,7 +113,7 @@ class Consequences:
                         flow_slug=slug,
                         run_id=end.run_id,
                         duration=end.duration,
-                        error=end.error or "",
+                        error=redact(end.error or ""),
                     )
                 )
             case RunStatus.STARTED:
