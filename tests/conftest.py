@@ -108,6 +108,7 @@ def make_server(directory: Path) -> LocalServer:
         directory=directory,
         binaries=Path(chosen) if chosen else embedded_binaries(),
         settings={**DEVELOPMENT_SETTINGS, **TEST_SETTINGS},
+        trust=True,
     )
 
 

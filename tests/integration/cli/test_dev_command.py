@@ -1,17 +1,22 @@
 import asyncio
 import os
 import signal
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from tests.integration.cli.calling import Cli, until, until_line
+from tests.integration.cli.calling import Cli, content, until, until_line
 from tests.integration.cli.conftest import FLOWS
 
 from flowworker.client import Client
+from flowworker.database.connection import connect
 from flowworker.database.local_server import LocalServer
+from flowworker.errors import AuthenticationError
+from flowworker.redaction import redact
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -30,8 +35,9 @@ async def test_dev_is_a_whole_environment(folder: Path) -> None:
     cli = Cli(folder=folder)
     dev = await cli.start("dev", "shop_flows:everything")
     try:
-        dsn = (await until_line(dev, "database: ")).removeprefix("database: ").strip()
+        dsn = await dsn_of(dev)
         await until_line(dev, "worker started")
+        await nobody_else_is_let_in(dev, folder, dsn)
         await it_runs_what_is_started(dsn, "ONE")
         await a_second_one_is_refused(cli)
         await it_reloads_what_changes(dev, folder, dsn)
@@ -43,6 +49,30 @@ async def test_dev_is_a_whole_environment(folder: Path) -> None:
     assert b"stopped; the data stays in .flowworker" in rest
     assert not LocalServer(directory=folder / ".flowworker" / "postgresql").is_running()
     assert (folder / ".flowworker" / ".gitignore").read_text() == "*\n"
+
+
+async def dsn_of(dev: asyncio.subprocess.Process) -> str:
+    """The connection string, from the file that `dev` names; it is nowhere else."""
+    shown = await until_line(dev, "database: ")
+    path = Path((await until_line(dev, "elsewhere: ")).rpartition("FLOWWORKER_DATABASE_FILE=")[2].strip())
+    dsn = content(path).strip()
+    assert shown.strip() == f"database: {redact(dsn)}"
+    assert shown.count("***") == 1
+    return dsn
+
+
+async def nobody_else_is_let_in(dev: asyncio.subprocess.Process, folder: Path, dsn: str) -> None:
+    """Other users of the machine reach the port, and see arguments of processes; they are no superusers by that."""
+    place = urlsplit(dsn)
+    assert place.password is not None
+    for user in ("postgres", "anybody"):
+        without = place._replace(netloc=f"{user}@{place.hostname}:{place.port}").geturl()
+        with pytest.raises(AuthenticationError):
+            await connect(without, application_name="test")
+    for name in ("dsn", "postgresql/password"):
+        assert stat.S_IMODE((folder / ".flowworker" / name).stat().st_mode) == 0o600
+    family = [psutil.Process(dev.pid), *psutil.Process(dev.pid).children(recursive=True)]
+    assert not any(place.password in argument for process in family for argument in process.cmdline())
 
 
 async def it_runs_what_is_started(dsn: str, expected: str) -> None:
@@ -100,7 +130,7 @@ async def test_a_second_ctrl_c_does_not_wait_for_what_runs(folder: Path) -> None
     (folder / "slow_flows.py").write_text(SLOW)
     dev = await Cli(folder=folder).start("dev", "slow_flows:slow")
     try:
-        dsn = (await until_line(dev, "database: ")).removeprefix("database: ").strip()
+        dsn = await dsn_of(dev)
         await until_line(dev, "worker started")
         async with Client(dsn) as client:
             run = await client.start("slow", {})

@@ -122,7 +122,9 @@ def tls_server() -> Iterator[tuple[LocalServer, Path]]:
             account = unprivileged_account()
             os.chown(key, account.pw_uid, account.pw_gid)
         settings = {"ssl": "on", "ssl_cert_file": str(certificate), "ssl_key_file": str(key)}
-        with LocalServer(directory=Path(folder) / "server", binaries=TLS_BINARIES[-1], settings=settings) as server:
+        with LocalServer(
+            directory=Path(folder) / "server", binaries=TLS_BINARIES[-1], settings=settings, trust=True
+        ) as server:
             yield server, certificate
 
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+import stat
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from tests.conftest import make_server
 
 from flowworker.database.connection import connect
 from flowworker.database.local_server import LocalServer, free_port
-from flowworker.errors import DatabaseUnavailableError, UsageError
+from flowworker.errors import AuthenticationError, DatabaseUnavailableError, UsageError
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root hands PostgreSQL to another user")
 
@@ -150,3 +151,21 @@ def test_a_directory_the_servers_user_cannot_reach_is_refused(server: LocalServe
     (folder / "private").mkdir(mode=0o700)
     with pytest.raises(UsageError, match=r"may not enter .*private: choose another"):
         replace(server, directory=folder / "private" / "server").start()
+
+
+@pytest.mark.parametrize("before", ["nothing", "a cluster that lets all in"])
+async def test_only_we_are_let_in(folder: Path, before: str) -> None:
+    place = folder / "server"
+    if before != "nothing":
+        with LocalServer(directory=place, trust=True) as open_server:
+            await value_of(open_server, "CREATE TABLE kept AS SELECT 7 AS value")
+    with LocalServer(directory=place) as server:
+        assert await value_of(server, "SELECT current_user") == "postgres"
+        for user in ("postgres", "anybody"):
+            with pytest.raises(AuthenticationError):
+                await connect(f"postgresql://{user}@127.0.0.1:{server.port}/postgres", application_name="test")
+        assert stat.S_IMODE(server.password_file.stat().st_mode) == 0o600
+        assert server.dsn().partition(":")[2] not in (place / "server.log").read_text()
+    with LocalServer(directory=place) as again:
+        expected = "SELECT 7" if before == "nothing" else "SELECT value FROM kept"
+        assert await value_of(again, expected) == 7

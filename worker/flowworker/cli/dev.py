@@ -12,6 +12,7 @@ from flowworker.cli.playground import Playground
 from flowworker.cli.references import load_all
 from flowworker.cli.reloading import Reloader
 from flowworker.errors import UsageError
+from flowworker.redaction import redact
 
 DIRECTORY = Path(".flowworker")
 
@@ -42,8 +43,8 @@ def dev(
         raise UsageError(f"--watch: there is no {missing[0]}")
     load_all(references)
     with Playground(directory=directory, port=port, reset=reset) as playground:
-        note(f"database: {playground.dsn}")
-        note(f"elsewhere: export FLOWWORKER_DATABASE_URL={playground.dsn}")
+        note(f"database: {redact(playground.dsn)}")
+        note(f"elsewhere: export FLOWWORKER_DATABASE_FILE={playground.dsn_file}")
         note(f"watching: {', '.join(str(path.resolve()) for path in watched)}; Ctrl-C ends")
         asyncio.run(Reloader(references=references, dsn=playground.dsn, watched=watched).run())
     note("stopped; the data stays in " + str(directory))

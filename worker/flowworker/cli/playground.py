@@ -11,7 +11,7 @@ from typing import Self
 from flowworker.database.connection import connect
 from flowworker.database.databases import create_database, database_exists
 from flowworker.database.install import install
-from flowworker.database.local_server import LocalServer
+from flowworker.database.local_server import LocalServer, write_private
 from flowworker.errors import UsageError
 
 DATABASE = "flowworker"
@@ -41,6 +41,11 @@ class Playground:
         """Connection string of the database's owner."""
         return self._server.dsn(DATABASE)
 
+    @property
+    def dsn_file(self) -> Path:
+        """Holds that connection string; only we may read it."""
+        return self._directory / "dsn"
+
     def __enter__(self) -> Self:
         """Start the server and install what is missing.
 
@@ -56,6 +61,7 @@ class Playground:
                 shutil.rmtree(self._server.directory, ignore_errors=True)
             undo.enter_context(self._server)
             asyncio.run(self._install())
+            write_private(self.dsn_file, self.dsn + "\n")
             self._held = undo.pop_all()
         return self
 

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import os
 import pwd
+import secrets
 import shlex
 import shutil
 import socket
@@ -27,6 +28,9 @@ from typing import Self
 from flowworker.errors import DatabaseUnavailableError, UsageError
 
 UNPRIVILEGED_USERS = ("postgres", "nobody")
+SUPERUSER = "postgres"
+CLOSED = "host all all 127.0.0.1/32 scram-sha-256\n"
+"""The server's rules about who may connect."""
 START_TIMEOUT = 60
 """Seconds to wait for the server to accept connections."""
 PORT_ATTEMPTS = 5
@@ -52,7 +56,11 @@ def embedded_binaries() -> Path:
 
 @dataclass(slots=True, kw_only=True)
 class LocalServer:
-    """One PostgreSQL server listening on loopback only, with trust authentication for its owner."""
+    """One PostgreSQL server listening on loopback only.
+
+    Its superuser has a random password, in a file that only we may read: whoever is superuser can run programs as the
+    server's user, and other users of the machine reach the port.
+    """
 
     directory: Path
     """Holds data, socket and log; created when missing and owned by the unprivileged user when we are root."""
@@ -60,6 +68,9 @@ class LocalServer:
     settings: Mapping[str, str] = field(default_factory=dict[str, str])
     port: int = 0
     """0 picks a free one at the first start; later starts of this object keep it."""
+
+    trust: bool = False
+    """Let every user of this machine in as any role: for tests that make roles of their own."""
 
     _started: bool = field(default=False, init=False)
     """We started it; False when it was running already, for somebody else."""
@@ -81,9 +92,15 @@ class LocalServer:
         """PostgreSQL's data directory."""
         return self.directory / "data"
 
-    def dsn(self, database: str = "postgres", user: str = "postgres") -> str:
-        """Connection string of a database of this server."""
-        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
+    @property
+    def password_file(self) -> Path:
+        """Holds the superuser's password."""
+        return self.directory / "password"
+
+    def dsn(self, database: str = "postgres", user: str = SUPERUSER) -> str:
+        """Connection string of a database of this server, with the password of the superuser."""
+        password = "" if self.trust or user != SUPERUSER else f":{self._password()}"
+        return f"postgresql://{user}{password}@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
         """Start the server and wait until it accepts connections; initialises the cluster first where needed.
@@ -103,6 +120,7 @@ class LocalServer:
                 self._check_version()
             else:
                 self._initialise()
+            self._close_to_others()
             self._start_on_a_port()
             self._started = True
 
@@ -151,9 +169,29 @@ class LocalServer:
         """Create the cluster beside its place and move it there, so that an interrupted initdb leaves nothing half."""
         draft = self.directory / "data.draft"
         shutil.rmtree(draft, ignore_errors=True)
-        self._run("initdb", "--pgdata", str(draft), "--username=postgres", "--auth=trust", "--encoding=UTF8",
+        self._run("initdb", "--pgdata", str(draft), f"--username={SUPERUSER}", "--auth=trust", "--encoding=UTF8",
                   "--locale=C", "--no-sync", "--no-instructions")  # fmt: skip
         draft.rename(self.data)
+
+    def _close_to_others(self) -> None:
+        """Give the superuser a password and let nobody in without one; also a cluster from before, which let all in."""
+        rules = self.data / "pg_hba.conf"
+        if self.trust or (self.password_file.exists() and rules.read_text() == CLOSED):
+            return
+        password = secrets.token_urlsafe(24)
+        # Before the server listens: a cluster that is open for a moment is open.
+        statement = f"SET password_encryption = 'scram-sha-256'; ALTER ROLE {SUPERUSER} PASSWORD '{password}'"
+        self._run("postgres", "--single", "-D", str(self.data), "postgres", stdin=f"{statement}\n")
+        write_private(self.password_file, password + "\n")
+        rules.write_text(CLOSED)
+
+    def _password(self) -> str:
+        try:
+            return self.password_file.read_text().strip()
+        except OSError as error:
+            raise UsageError(
+                f"cannot read {self.password_file}: {error.strerror}; the server is another user's"
+            ) from error
 
     def _check_version(self) -> None:
         made_by = (self.data / "PG_VERSION").read_text().strip()
@@ -188,13 +226,15 @@ class LocalServer:
     def _running_port(self) -> int:
         return int((self.data / "postmaster.pid").read_text().splitlines()[PORT_LINE])
 
-    def _run(self, program: str, *arguments: str) -> None:
+    def _run(self, program: str, *arguments: str, stdin: str = "") -> None:
         command = [str(self._reachable_binaries() / program), *arguments]
         user, group = _identity()
         # The server inherits pg_ctl's standard output: a pipe would never end.
-        with tempfile.TemporaryFile() as output:
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as given:
+            given.write(stdin.encode())
+            given.seek(0)
             done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd="/", check=False,
+                command, stdin=given, stdout=output, stderr=subprocess.STDOUT, cwd="/", check=False,
                 user=user, group=group,
             )  # fmt: skip
             output.seek(0)
@@ -209,6 +249,15 @@ class LocalServer:
         if os.geteuid() != 0 or all(_others_may_enter(parent) for parent in self.binaries.resolve().parents):
             return self.binaries
         return _copied(self.binaries.resolve().parent) / "bin"
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only we may read, in the place of what is there."""
+    draft = Path(f"{path}.draft")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    draft.rename(path)
 
 
 def unprivileged_account() -> pwd.struct_passwd:
