@@ -14,6 +14,7 @@ from flowworker.database.connection import Connection, connect
 from flowworker.database.doctor import CHECKS, Examination, Finding, Level, QueueTable, StaleWorker, diagnose
 from flowworker.database.examination import examine
 from flowworker.database.notify_setup import NotifyState, NotifyStatus, ensure_notify
+from flowworker.database.owner_rights import Definer, OpenSchema
 from flowworker.definition.flow import Flow
 from flowworker.definition.option_changes import OptionChange
 
@@ -74,6 +75,11 @@ async def test_every_problem_is_found_by_its_check_with_advice(healthy: Examinat
             replace(healthy, capabilities=replace(found, can_report=False)),
             replace(healthy, capabilities=replace(found, denied_functions=["pgflow.start_tasks(text)"])),
             replace(healthy, capabilities=replace(found, denied_functions=["pgflow.something_new()"])),
+        ],
+        "escalation": [
+            replace(healthy, definers=[Definer(name="pgflow.f()", is_ours=False)]),
+            replace(healthy, open_schemas=[OpenSchema(name="public", by_all=True)]),
+            replace(healthy, open_schemas=[OpenSchema(name="pgmq", by_all=False)]),
         ],
         "pooler": [replace(healthy, listen_works=False), replace(healthy, shares_sessions=True)],
         "clock": [replace(healthy, clock_skew=86400.0), replace(healthy, clock_skew=-86400.0)],

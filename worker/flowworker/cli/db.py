@@ -80,10 +80,10 @@ def install_(
             for statement in await grant(connection, name, profile)
         ]
         if output is Output.JSON:
-            say(as_json({"components": report.components, "grants": statements}))
+            say(as_json({"components": report.components, "pins": report.pins, "grants": statements}))
             return
         show(COLUMNS, report.components, output)
-        for statement in statements:
+        for statement in (*report.pins, *statements):
             say(f"{statement};")
 
     with_connection(dsn, database_file, work)

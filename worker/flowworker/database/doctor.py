@@ -9,6 +9,7 @@ from flowworker.database.capabilities import Capabilities
 from flowworker.database.grants import required_functions
 from flowworker.database.heartbeat import HEALTH_COLUMNS
 from flowworker.database.notify_setup import NotifyState, NotifyStatus
+from flowworker.database.owner_rights import Definer, OpenSchema
 from flowworker.definition.option_changes import REMEDY, OptionChange
 
 STALE_AFTER = 30.0
@@ -95,6 +96,9 @@ class Examination:
     """Per flow given: how its shape differs; empty: it agrees."""
     flow_options: Mapping[str, Sequence[OptionChange]] = field(default_factory=dict[str, Sequence[OptionChange]])
     """Per flow given: options that differ."""
+    definers: Sequence[Definer] = ()
+    """Functions that run with their owner's rights on their caller's path."""
+    open_schemas: Sequence[OpenSchema] = ()
     stale_workers: Sequence[StaleWorker] = ()
     shared_queues: Sequence[tuple[str, str]] = ()
     """Workers of a plain queue, by name, with the flow whose queue it is."""
@@ -157,6 +161,20 @@ def check_rights(examination: Examination) -> Iterable[Finding]:
     elif found.denied_functions:
         denied = _listed(found.denied_functions)
         yield _warning("rights", f"role {role!r} may not execute {denied}; some cores of pgflow need that", grant)
+
+
+def check_escalation(examination: Examination) -> Iterable[Finding]:
+    """Whether a role can have something of its own run with the rights of another."""
+    if examination.definers:
+        names = _listed([one.name for one in examination.definers])
+        pins = "; ".join(one.pin for one in examination.definers)
+        yield _warning("escalation", f"whoever may call {names} can run anything with its owner's rights: it looks "
+                       "names up by its caller's search_path",
+                       f"run `flowworker db install` as that owner, or: {pins}")  # fmt: skip
+    for schema in examination.open_schemas:
+        who = "PUBLIC" if schema.by_all else f'"{examination.role}"'
+        yield _warning("escalation", f"{who} may create objects in schema {schema.name}, which others would take for "
+                       "theirs", f"REVOKE CREATE ON SCHEMA {schema.name} FROM {who}")  # fmt: skip
 
 
 def check_pooler(examination: Examination) -> Iterable[Finding]:
@@ -256,6 +274,7 @@ CHECKS: Mapping[str, Check] = {
     "server": check_server,
     "schema": check_schema,
     "rights": check_rights,
+    "escalation": check_escalation,
     "pooler": check_pooler,
     "clock": check_clock,
     "connections": check_connections,

@@ -14,6 +14,7 @@ from flowworker.database.connection import Connection
 from flowworker.database.doctor import STALE_AFTER, Examination, QueueTable, StaleWorker
 from flowworker.database.identifiers import queue_table
 from flowworker.database.notify_setup import NotifyState, notify_state
+from flowworker.database.owner_rights import read_definers, read_open_schemas
 from flowworker.database.pooler import shares_sessions
 from flowworker.database.statements import fill, load
 from flowworker.definition.flow import Flow
@@ -67,6 +68,8 @@ async def examine(
         notify=await _visible(_notify(connection), {}) if capabilities.pgmq else {},
         flow_problems={slug: problems for slug, (problems, _) in compared.items()},
         flow_options={slug: changes for slug, (_, changes) in compared.items()},
+        definers=await read_definers(connection),
+        open_schemas=await read_open_schemas(connection),
         stale_workers=await _visible(_stale_workers(connection), []) if capabilities.own_schema else [],
         ownerless=await _visible(_ownerless(connection), {}) if both else {},
         shared_queues=await _visible(_shared_queues(connection), []) if both else [],

@@ -16,6 +16,7 @@ from flowworker.database.announcements import DEFAULT_SCOPE, RunEventScope, chos
 from flowworker.database.connection import CONNECTION_LOST, Connection, describe
 from flowworker.database.identifiers import quote
 from flowworker.database.inventory import Inventory, refuse_unknown
+from flowworker.database.owner_rights import pins, read_definers
 from flowworker.database.packaged import Component, PackagedFile, packaged_files, packaged_version
 from flowworker.database.statements import load
 from flowworker.errors import DatabaseUnavailableError, MissingRightsError, UsageError
@@ -47,6 +48,8 @@ class InstallReport:
     """What one call of `install` found and did."""
 
     components: Sequence[ComponentReport]
+    pins: Sequence[str]
+    """Statements that took the caller's search_path from functions that run with their owner's rights."""
 
     def action(self, component: Component) -> Action:
         """What became of a component."""
@@ -77,10 +80,12 @@ async def install(
     """
     if run_events is not None and only not in (None, Component.REALTIME):
         raise UsageError(f"what is announced about runs is no part of {only}: leave out one of --only and --run-events")
-    before, applied = None, list[PackagedFile]()
+    before, applied, pinned = None, list[PackagedFile](), list[str]()
     while True:
         try:
             inventory, file = await _apply_next(connection, only, run_events)
+            if file is None and only is not Component.FLOWWORKER:
+                pinned += await _pin(connection)
         except CONNECTION_LOST as error:
             raise DatabaseUnavailableError(
                 f"the connection broke during the installation: {describe(error)}. Run it again: it goes on from there."
@@ -88,7 +93,7 @@ async def install(
         before = before or inventory
         if file is None:
             report = partial(_report, before=before, after=inventory, applied=applied, only=only)
-            return InstallReport(components=[report(component) for component in Component])
+            return InstallReport(components=[report(component) for component in Component], pins=pinned)
         applied.append(file)
 
 
@@ -108,6 +113,15 @@ async def _apply_next(
             except asyncpg.InsufficientPrivilegeError as error:
                 raise _missing_rights(inventory, file, error) from error
         return inventory, file
+
+
+async def _pin(connection: Connection) -> list[str]:
+    async with connection.transaction(isolation="read_committed"):
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", ADVISORY_LOCK)
+        statements = pins(await read_definers(connection))
+        for statement in statements:
+            await connection.execute(statement)
+    return statements
 
 
 async def read_inventory(connection: Connection) -> Inventory:
