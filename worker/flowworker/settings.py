@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flowworker.database.dsn import prepare
 from flowworker.errors import UsageError
-from flowworker.redaction import redact, remember
+from flowworker.redaction import redact, remember_whole
 
 PREFIX = "FLOWWORKER_"
 
@@ -284,7 +284,7 @@ def _read(url: SecretStr | None, file: Path | None, field: str) -> str | None:
 
 def _checked(dsn: str, source: str) -> str:
     """Refused where it is read, so that the message can name the place; it holds no part of the string."""
-    remember(dsn)
+    remember_whole(dsn)
     try:
         prepare(dsn)
     except UsageError as error:

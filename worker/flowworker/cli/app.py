@@ -5,6 +5,7 @@ So `flowworker --help` costs typer alone, and `flowworker runs` does not pay for
 """
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Annotated
 import typer
 
 from flowworker.errors import ExitCode, FlowWorkerError
-from flowworker.redaction import redact
+from flowworker.redaction import redact, remember_whole
 
 PROGRAM = "flowworker"
 INTERRUPTED = 130
@@ -37,6 +38,7 @@ COMMANDS: Mapping[str, str] = {
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and give the exit code; errors become one line on standard error."""
+    _hide_connection_strings(arguments)
     wanted, debug = _without_debug(arguments)
     try:
         app = build(wanted or ["--help"])
@@ -86,6 +88,18 @@ def _not_wanted() -> None:
     """Stand in for a command whose module was not imported."""
 
 
+def _hide_connection_strings(arguments: Sequence[str]) -> None:
+    """Whatever becomes of an argument, the message about it does not show the password in it."""
+    for argument in arguments:
+        value = argument.partition("=")[2] if argument.startswith("--") else argument
+        if _CREDENTIALS.search(value):
+            remember_whole(value)
+
+
+_CREDENTIALS = re.compile(r"(?i)(?::|%3a).*(?:@|%40)|password", re.DOTALL)
+"""What may be a connection string, however wrong: something between `:` and `@`, or a parameter."""
+
+
 def _without_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
     """`--debug` may stand before or after the command, but belongs to neither."""
     end = arguments.index("--") if "--" in arguments else len(arguments)
@@ -98,7 +112,7 @@ def _report(error: BaseException, debug: bool) -> int:
     """Say what went wrong in one line and choose the exit code."""
     message, code = explain(error)
     if debug:
-        traceback.print_exception(error)
+        sys.stderr.write(redact("".join(traceback.format_exception(error))))
     if message:
         sys.stderr.write(f"error: {redact(message)}\n")
     return code

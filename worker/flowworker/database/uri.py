@@ -2,8 +2,8 @@
 
 asyncpg parses with urllib, which cuts a password at `#` or `?`, takes what follows for a port and prints it. So the
 connection string is taken apart here, and no error of this module holds any part of it. Stricter than libpq in one
-thing: a bare `@` may stand only once, after user and password. Then no part of a password can end up in the place of a
-host, a database or a parameter.
+thing: a bare `@` may stand only once, after user and password, and the name of a host holds only what names hold. Then
+no part of a password can end up in the place of a host, a database or a parameter.
 """
 
 import re
@@ -18,6 +18,10 @@ SCHEMES = ("postgresql://", "postgres://")
 LAST_PORT = 65535
 
 _HOST = re.compile(r"(?P<name>\[[^\]]+\]|[^\[\]:]*)(?::(?P<port>.*))?")
+_NAME = re.compile(r"[\w.-]*|\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\]|[/@][\w./-]+")
+"""Of a host: a name or an address, an IPv6 address in brackets, the folder of a socket."""
+_PARAMETER = re.compile(r"\?\w+=", re.ASCII)
+"""In front of an `@`: the `@` stands in a parameter, such as the password."""
 _PORT = re.compile("[0-9]{1,5}")
 _BROKEN_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 
@@ -52,7 +56,7 @@ def parse(text: str) -> Uri:
     if any(character.isspace() or not character.isprintable() for character in rest):
         _refuse("it holds a space, a line break or a control character; a space is written %20")
     credentials, _, place = rest.rpartition("@")
-    if "@" in credentials or "/" in credentials:
+    if "@" in credentials or "/" in credentials or _PARAMETER.search(credentials):
         _refuse("an @ may stand only between password and host; in a password @ is written %40 and / is written %2F")
     user, _, password = credentials.partition(":")
     location, _, query = place.partition("?")
@@ -61,7 +65,7 @@ def parse(text: str) -> Uri:
     parameters = _parameters(query)
     secret_in_query = "password" in parameters or "sslpassword" in parameters
     if "host" in parameters:
-        hosts, ports = parameters.pop("host").split(","), ()
+        hosts, ports = [_host(name) for name in parameters.pop("host").split(",")], ()
     if "port" in parameters:
         ports = [_port(port) for port in parameters.pop("port").split(",")]
     if hosts and len(ports) > 1 and len(ports) != len(hosts):
@@ -81,11 +85,17 @@ def _hosts(authority: str) -> tuple[Sequence[str], Sequence[int | None]]:
     found = [_HOST.fullmatch(part) for part in authority.split(",")] if authority else []
     if any(match is None for match in found):
         _refuse("its host is none; a : in a password is written %3A, and an IPv6 address stands in brackets")
-    pairs = [(match["name"].strip("[]"), match["port"]) for match in found if match is not None]
-    hosts = [_decoded(name) for name, _ in pairs]
+    pairs = [(match["name"], match["port"]) for match in found if match is not None]
+    hosts = [_host(_decoded(name)) for name, _ in pairs]
     if len(hosts) > 1 and not all(hosts):
         _refuse("one of its hosts is empty")
     return (hosts if any(hosts) else ()), [_port(port) if port else None for _, port in pairs]
+
+
+def _host(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        _refuse("its host is none; in a password @ is written %40, / is written %2F and ? is written %3F")
+    return name.strip("[]")
 
 
 def _port(text: str) -> int:

@@ -7,12 +7,12 @@ its value, and what a message quotes of a payload unless `show_payloads` was ask
 
 from dataclasses import dataclass, field
 
-from flowworker.redaction.known import remember, remembered, without_known
+from flowworker.redaction.known import remember, remember_whole, remembered, without_known
 from flowworker.redaction.payloads import payloads_are_shown, show_payloads, without_payloads
 from flowworker.redaction.shapes import HIDDEN, names_a_secret, without_secrets
 
 __all__ = ["HIDDEN", "Discretion", "adopt", "current_discretion", "names_a_secret", "payloads_are_shown", "redact",
-           "remember", "show_payloads"]  # fmt: skip
+           "remember", "remember_whole", "show_payloads"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from urllib.parse import quote, quote_plus, unquote
 
 from flowworker.redaction.shapes import HIDDEN, names_a_secret
@@ -91,6 +92,15 @@ def remember(*secrets: str | None) -> None:
     for secret in secrets:
         for part in () if secret is None else passwords_of(secret) if "://" in secret else (secret,):
             _known().add(part)
+
+
+def remember_whole(text: str) -> None:
+    """Hide this text wherever it stands: a connection string, which may be so malformed that no password is found."""
+    _known().add(text)
+    _known().add(text.strip())
+    _known().add(str(Path(text)))
+    for password in passwords_of(text):
+        _known().add(password)
 
 
 def remembered() -> tuple[str, ...]:

@@ -171,6 +171,9 @@ def _without_password(word: re.Match[str]) -> str:
         secret = lowered.find(colon, begin + len(scheme_end)) if begin >= 0 else -1
         end = lowered.rfind(at)
         if secret >= 0 and end > secret:
+            named = lowered.find("password=", begin)  # an @ in it is no end of it
+            if 0 <= named < end:
+                return text[: min(secret + len(colon), named + len("password="))] + HIDDEN
             return text[: secret + len(colon)] + HIDDEN + text[end:]
     return text
 
