@@ -182,6 +182,8 @@ def _server_class(host: str | None, port: int) -> type[ThreadingHTTPServer]:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
     except socket.gaierror as error:
         _refuse(host, port, error.strerror or str(error))
+    except UnicodeError:  # Python's own check, before anything is asked
+        _refuse(host, port, "it is no name of a host")
     return _Server6 if family is socket.AF_INET6 else _Server
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import sys
 from pathlib import Path
 from uuid import uuid4
 
@@ -37,7 +38,8 @@ def test_no_command_prints_a_part_of_a_password(
     command: list[str], project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(project)
-    monkeypatch.syspath_prepend(str(project))
+    monkeypatch.setattr("sys.path", [str(project), *sys.path])
+    monkeypatch.setattr("sys.modules", {**sys.modules})
     for name in [name for name in os.environ if name.startswith(("FLOWWORKER_", "PG"))]:
         monkeypatch.delenv(name)
     file = project / "dsn"

@@ -143,7 +143,7 @@ async def test_what_the_database_lacks_ends_with_65(cli: Cli, empty_database: Da
         (["runs", "show", "00000000-0000-0000-0000-000000000000"], "no run"),
         (["jobs", "list", "nowhere"], "no queue 'nowhere'"),
         (["flows", "graph", "nowhere"], "no flow 'nowhere'"),
-        (["workers", "drain", "nobody"], "no living worker is called nobody"),
+        (["workers", "drain", "nobody"], "no living worker is called 'nobody'"),
         (["runs", "list", "--dsn", empty_database.dsn], "flowworker db install"),
     ):
         answer = await cli(*arguments)

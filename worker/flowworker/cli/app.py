@@ -22,6 +22,9 @@ PROGRAM = "flowworker"
 INTERRUPTED = 130
 """What a shell reports for a program ended by Ctrl-C."""
 
+NO_READER = 141
+"""The same for one ended because what it writes is not read."""
+
 COMMANDS: Mapping[str, str] = {
     "run": "Run flows and queues: the worker.",
     "dev": "Run them here and now: database, worker, reload.",
@@ -120,6 +123,7 @@ def _report(error: BaseException, debug: bool) -> int:
 
 def explain(error: BaseException) -> tuple[str, int]:
     """What an error is called on the command line, and the exit code it ends with."""
+    from flowworker.cli.output import NoReaderError
     from flowworker.definition.codec import InputError, OutputError  # pydantic is too heavy for `--help`
 
     match error:
@@ -129,6 +133,8 @@ def explain(error: BaseException) -> tuple[str, int]:
             return _usage(error), ExitCode.USAGE
         case InputError() | OutputError():
             return str(error), ExitCode.DATA
+        case NoReaderError():
+            return "", NO_READER
         case KeyboardInterrupt() | typer.Abort():
             return "", INTERRUPTED
         case _:

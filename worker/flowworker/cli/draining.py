@@ -25,7 +25,7 @@ def chosen(workers: Sequence[WorkerReport], targets: Sequence[str], slug: str | 
         raise UsageError("name workers (id, name, pod or pod uid), or give --slug for all of a flow or queue")
     missing = [target for target in targets if not any(target in names(worker) for worker in workers)]
     if missing:
-        raise DataError(f"no living worker is called {', '.join(missing)}; see `flowworker workers list`")
+        raise DataError(f"no living worker is called {', '.join(map(repr, missing))}; see `flowworker workers list`")
     named = [worker for worker in workers if not targets or names(worker) & set(targets)]
     found = [worker for worker in named if slug in (None, worker.slug)]
     if not found:

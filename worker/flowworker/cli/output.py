@@ -3,6 +3,7 @@
 Rendering is pure, from rows to text; only `show` and `say` write.
 """
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -12,6 +13,8 @@ from typing import Any, Generic, TypeVar, cast
 
 import orjson
 import typer
+
+from flowworker.errors import InternalError
 
 T = TypeVar("T")
 
@@ -51,8 +54,24 @@ def show(columns: Sequence[Column[T]], rows: Sequence[T], output: Output) -> Non
 
 
 def say(text: str) -> None:
-    """Write lines to standard output."""
-    typer.echo(text)
+    """Write lines to standard output.
+
+    Raises:
+        NoReaderError: who reads it has gone.
+        InternalError: it cannot be written, for example because the disk is full.
+    """
+    try:
+        typer.echo(text)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+        raise NoReaderError from None
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise InternalError(f"the answer cannot be written: {error.strerror}") from error
+
+
+class NoReaderError(Exception):
+    """Who reads standard output has gone, as `head` does once it has seen enough."""
 
 
 def note(text: str) -> None:

@@ -167,7 +167,7 @@ async def grant(connection: Connection, role: str, profile: Profile = Profile.WO
         profile: what it is for.
 
     Raises:
-        UsageError: there is no such role.
+        UsageError: there is no such role, or can be none.
     """
     async with connection.transaction():
         statements = grant_statements(await _read_grantable(connection, role), profile)
@@ -177,6 +177,7 @@ async def grant(connection: Connection, role: str, profile: Profile = Profile.WO
 
 
 async def _read_grantable(connection: Connection, role: str) -> Grantable:
+    quote(role)  # refuses what can be no role
     row = await connection.fetchrow(load("grants/grantable"), role)
     assert row is not None
     if not row["role_exists"]:

@@ -74,6 +74,7 @@ async def send_job(
         UnknownQueueError: the database has no such queue.
     """
     headers = None if headers_json is None else headers_json.decode()
+    queue_table(queue)  # refuses what pgmq would refuse
     with _about_queue(queue, f"send to queue {queue!r}"):
         return await connection.fetchval(load("client/send_job"), queue, payload_json.decode(), headers, delay)
 
@@ -85,7 +86,7 @@ async def list_jobs(connection: AnyConnection, queue: str, *, state: JobState | 
         UnknownQueueError: the database has no such queue.
     """
     with _about_queue(queue, f"list the jobs of queue {queue!r}"):
-        rows = await connection.fetch(_jobs_statement(queue), None, state, limit)
+        rows = await connection.fetch(_jobs_statement(await _folded(connection, queue)), None, state, limit)
     return [_job(row) for row in rows]
 
 
@@ -97,7 +98,7 @@ async def read_job(connection: AnyConnection, queue: str, msg_id: int) -> Job:
         UnknownJobError: the queue has no such job.
     """
     with _about_queue(queue, f"read a job of queue {queue!r}"):
-        row = await connection.fetchrow(_jobs_statement(queue), msg_id, None, 1)
+        row = await connection.fetchrow(_jobs_statement(await _folded(connection, queue)), msg_id, None, 1)
     if row is None:
         raise UnknownJobError(f"queue {queue!r} has no job {msg_id}; list them with `flowworker jobs list {queue}`")
     return _job(row)
@@ -112,7 +113,7 @@ async def retry_job(connection: AnyConnection, queue: str, msg_id: int) -> int:
         DataError: the job has not failed.
     """
     with _about_queue(queue, f"send a job of queue {queue!r} again"):
-        statement = fill("client/retry_job", archive=archive_table(queue))
+        statement = fill("client/retry_job", archive=archive_table(await _folded(connection, queue)))
         new_id = await connection.fetchval(statement, queue, msg_id)
     if new_id is not None:
         return new_id
@@ -131,6 +132,12 @@ def _about_queue(queue: str, purpose: str) -> Generator[None]:
             raise UnknownQueueError(
                 f"the database has no queue {queue!r}; create it with `flowworker flows compile MODULE:OBJECT`"
             ) from error
+
+
+async def _folded(connection: AnyConnection, queue: str) -> str:
+    """A queue's name in small letters, as the database makes them for its table."""
+    queue_table(queue)  # refuses what can be no queue
+    return queue if queue.isascii() else await connection.fetchval(load("catalogue/folded"), queue)
 
 
 def _jobs_statement(queue: str) -> str:

@@ -36,7 +36,7 @@ def translated(purpose: str) -> Generator[None]:
     Raises:
         MissingRightsError: the role may not do it.
         UnsupportedSchemaError: a schema, table or function is missing.
-        DataError: PostgreSQL cannot store a value (NaN and U+0000 have no place in jsonb).
+        DataError: PostgreSQL cannot store a value (NaN and U+0000 have no place in jsonb), or refuses the statement.
         UsageError: a pooler in transaction mode loses prepared statements.
         DatabaseUnavailableError: the database cannot be used now.
     """
@@ -57,3 +57,5 @@ def translated(purpose: str) -> Generator[None]:
         raise DataError(f"cannot {purpose}: PostgreSQL refuses the value: {describe(error)}") from error
     except (*UNAVAILABLE, asyncpg.LockNotAvailableError) as error:
         raise DatabaseUnavailableError(f"cannot {purpose} now: {describe(error)}") from error
+    except asyncpg.PostgresError as error:
+        raise DataError(f"cannot {purpose}: the database refuses it: {describe(error)}") from error
