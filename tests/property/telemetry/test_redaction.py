@@ -237,9 +237,9 @@ def test_what_only_resembles_a_secret_stays(text: str) -> None:
 def test_a_hostile_text_takes_time_in_proportion_to_its_length(unit: str) -> None:
     def seconds(length: int) -> float:
         text = unit * (length // len(unit))
-        begin = time.perf_counter()
+        begin = time.thread_time()
         redact(text)
-        return time.perf_counter() - begin
+        return time.thread_time() - begin
 
     short = min(seconds(20_000) for _ in range(3))
-    assert min(seconds(320_000) for _ in range(3)) < max(short, 0.002) * 100
+    assert min(seconds(320_000) for _ in range(3)) < max(short, 0.005) * 100

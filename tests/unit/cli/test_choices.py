@@ -70,7 +70,7 @@ def test_workers_are_meant_by_id_name_pod_uid_or_slug(
     ("targets", "slug", "error", "message"),
     [
         ([], None, UsageError, "name workers"),
-        (["a", "c"], None, DataError, "called c;"),
+        (["a", "c"], None, DataError, "called 'c';"),
         (["a"], "other", DataError, "serves 'other'"),
         ([], "nobody", DataError, "serves 'nobody'"),
     ],

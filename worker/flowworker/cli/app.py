@@ -99,7 +99,7 @@ def _hide_connection_strings(arguments: Sequence[str]) -> None:
             remember_whole(value)
 
 
-_CREDENTIALS = re.compile(r"(?i)(?::|%3a).*(?:@|%40)|password", re.DOTALL)
+_CREDENTIALS = re.compile(r"(?i)(?::|%3a).*(?:@|%40)|password['\"]?\s*(?:[=:]|%3d)", re.DOTALL)
 """What may be a connection string, however wrong: something between `:` and `@`, or a parameter."""
 
 
