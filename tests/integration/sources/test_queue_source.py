@@ -24,7 +24,6 @@ from flowworker.database.statements import load
 from flowworker.database.stranded import CRASH_BUDGET
 from flowworker.definition.queue import Queue
 from flowworker.errors import DatabaseUnavailableError, UnknownQueueError, UnknownRunError
-from flowworker.runtime.pulse.peers import DEATH_AFTER
 from flowworker.runtime.sources.queue_source import THOROUGH_INTERVAL, QueueSource
 
 mail = Queue("mail", max_attempts=3, base_delay=2, timeout=20)
@@ -257,7 +256,7 @@ async def test_a_long_queue_keeps_nobody_from_the_jobs_of_a_lost_worker(world: W
 async def test_a_worker_that_has_just_come_takes_only_jobs_of_no_living_holder(world: World) -> None:
     """It cannot know how long the holder had no database, so it first watches whether that comes back."""
     holder = await world.queue_source(mail, worker_id=uuid4())
-    newcomer = await world.queue_source(mail, watched_for=DEATH_AFTER - 0.1)
+    newcomer = await world.queue_source(mail, has_watched=False)
     await world.send("mail", 1)
     await claim_all(holder)
     await world.let_lease_lapse("mail")
@@ -454,7 +453,7 @@ async def test_a_queue_name_with_capitals_works(world: World) -> None:
 
 
 async def test_an_unknown_queue_is_refused_with_the_command_that_helps(world: World) -> None:
-    source = QueueSource(queue=mail, worker_id=uuid4(), links=world.links(), watched_for=lambda: 0.0)
+    source = QueueSource(queue=mail, worker_id=uuid4(), links=world.links(), has_watched=lambda: False)
     with pytest.raises(UnknownQueueError, match=r"pgmq\.create"):
         await source.prepare()
 
@@ -553,7 +552,7 @@ async def test_an_old_pgmq_without_pgflow_and_without_last_read_at_is_enough(que
         queue=mail,
         worker_id=worker_id,
         links=Links(claim=link, finish=link, aside=link, beat=link, pulse=link),
-        watched_for=lambda: 0.0,
+        has_watched=lambda: False,
     )
     await source.prepare()
     (job,) = await claim_all(source)

@@ -1,7 +1,6 @@
 """A database with flows and workers in it, for the tests of the sources."""
 
 import asyncio
-import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -152,13 +151,13 @@ class World:
         return made
 
     async def queue_source(
-        self, queue: Queue, *, worker_id: UUID | None = None, watched_for: float = math.inf
+        self, queue: Queue, *, worker_id: UUID | None = None, has_watched: bool = True
     ) -> QueueSource:
         """A registered worker's source of a queue that is created where it is missing."""
         worker_id = worker_id or uuid4()
         await self.register(worker_id, slug=queue.name, kind=SourceKind.QUEUE)
         await self.owner.execute("SELECT pgmq.create($1)", queue.name)
-        made = QueueSource(queue=queue, worker_id=worker_id, links=self.links(), watched_for=lambda: watched_for)
+        made = QueueSource(queue=queue, worker_id=worker_id, links=self.links(), has_watched=lambda: has_watched)
         await made.prepare()
         return made
 

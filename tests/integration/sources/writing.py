@@ -96,7 +96,7 @@ async def writing(
             source: Source = FlowSource(flow=workload, worker_id=worker_id, links=links)
         case Queue():
             await world.register(worker_id, slug=workload.name, kind=SourceKind.QUEUE)
-            source = QueueSource(queue=workload, worker_id=worker_id, links=links, watched_for=lambda: 0.0)
+            source = QueueSource(queue=workload, worker_id=worker_id, links=links, has_watched=lambda: False)
     await source.prepare()
     made = Writing(source=source)
     made.completer.start()

@@ -204,7 +204,7 @@ class Career:
             self._workload,
             worker_id=self.worker_id,
             links=self._host.links,
-            watched_for=lambda: self._host.pulse.watched_for,
+            has_watched=lambda: self._host.pulse.has_watched,
         )
         return Shift(given, source=source, worker_id=self.worker_id)
 

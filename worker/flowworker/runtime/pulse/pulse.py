@@ -169,9 +169,9 @@ class Pulse:
         return self._loop_watch.blocked_for if self._thread is not None else 0.0
 
     @property
-    def watched_for(self) -> float:
-        """Seconds for which heartbeats have succeeded without a break, so that others have had time to show life."""
-        return watched_for(self._watch, self._clock())
+    def has_watched(self) -> bool:
+        """Whether heartbeats have succeeded without a break for as long as every living worker takes to show itself."""
+        return watched_for(self._watch, self._clock()) >= DEATH_AFTER
 
     async def start(self) -> None:
         """Start the thread; called on the main loop, which it will watch."""

@@ -17,20 +17,20 @@ from flowworker.runtime.sources.queue_source import QueueSource
 from flowworker.runtime.workload import Workload
 
 
-def make_source(workload: Workload, *, worker_id: UUID, links: Links, watched_for: Callable[[], float]) -> Source:
+def make_source(workload: Workload, *, worker_id: UUID, links: Links, has_watched: Callable[[], bool]) -> Source:
     """The source of a flow or queue for one worker.
 
     Args:
         workload: the definition.
         worker_id: of the worker.
         links: the connections of the process.
-        watched_for: seconds for which this process's heartbeats have succeeded without a break.
+        has_watched: whether this process has had the database for as long as living workers take to show themselves.
     """
     match workload:
         case Flow():
             return FlowSource(flow=workload, worker_id=worker_id, links=links)
         case Queue():
-            return QueueSource(queue=workload, worker_id=worker_id, links=links, watched_for=watched_for)
+            return QueueSource(queue=workload, worker_id=worker_id, links=links, has_watched=has_watched)
         case _:
             assert_never(workload)
 

@@ -21,7 +21,6 @@ from flowworker.database.statements import load
 from flowworker.database.stranded import CRASH_BUDGET, crash_message, mark_lost
 from flowworker.definition.queue import Queue
 from flowworker.errors import UnknownQueueError, UnknownRunError
-from flowworker.runtime.pulse.peers import DEATH_AFTER
 from flowworker.runtime.source import Claim, Finish, Recovery
 from flowworker.runtime.sources.claiming import ClaimLane, beside_claims
 from flowworker.runtime.sources.queue_writer import QueueWriter
@@ -36,19 +35,19 @@ THOROUGH_INTERVAL = 1.0
 class QueueSource:
     """Jobs of one pgmq queue for one worker."""
 
-    def __init__(self, *, queue: Queue, worker_id: UUID, links: Links, watched_for: Callable[[], float]) -> None:
+    def __init__(self, *, queue: Queue, worker_id: UUID, links: Links, has_watched: Callable[[], bool]) -> None:
         """Open nothing yet.
 
         Args:
             queue: the definition; its options apply to every job.
             worker_id: written into the headers of ended jobs.
             links: the connections of the process.
-            watched_for: seconds for which this process's heartbeats have succeeded without a break.
+            has_watched: whether this process has had the database for as long as the living take to show themselves.
         """
         self._queue = queue
         self._worker_id = worker_id
         self._links = links
-        self._watched_for = watched_for
+        self._has_watched = has_watched
         self._features: Capabilities | None = None
         self._clock = ServerClock()
         self._lane = ClaimLane(links)
@@ -116,7 +115,7 @@ class QueueSource:
         thorough = await self._turns_thorough(connection)
         found = await queue_jobs.claim(
             connection, features, self.slug, self._worker_id, limit,
-            held=held, clock=self._clock, watched=self._watched_for() >= DEATH_AFTER, thorough=thorough,
+            held=held, clock=self._clock, watched=self._has_watched(), thorough=thorough,
         )  # fmt: skip
         self._busy = len(found.jobs) >= limit
         doomed = [job for job in found.jobs if job.losses > CRASH_BUDGET]
