@@ -210,11 +210,17 @@ class Reconciler:
         # A transaction pooler, for which the direct one is given, takes no settings of a session.
         reference = database.direct_secret_ref or database.secret_ref
         found = await self._secrets.dsn(key.namespace, reference, doubted=failed is not None)
-        if isinstance(found, Fault):
-            record.dsn = None
-            return found
+        authority: str | Fault | None = None
+        if database.ca_ref is not None:
+            authority = await self._secrets.certificates(key.namespace, database.ca_ref, doubted=failed is not None)
+        for one in (found, authority):
+            if isinstance(one, Fault):
+                record.dsn = None
+                return one
+        assert isinstance(found, str)
+        assert not isinstance(authority, Fault)
         record.dsn = found
-        self._probes.watch(self._subject(key, asked), found)
+        self._probes.watch(self._subject(key, asked), found, authority)
         return None
 
     def _subject(self, key: Key, asked: Design) -> Subject:

@@ -1,4 +1,4 @@
-"""Connection strings from Secrets, read by name: the operator may neither list nor watch them."""
+"""Connection strings and certificates from Secrets, read by name: the operator may neither list nor watch them."""
 
 import base64
 import binascii
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowworker_operator.api.conditions import Reason
-from flowworker_operator.api.spec import SecretRef
+from flowworker_operator.api.spec import CertificatesRef, SecretRef
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.errors import Refused
 from flowworker_operator.cluster.resources import SECRETS, Object
@@ -44,11 +44,21 @@ class Secrets:
         Raises:
             Unavailable: the API server does not answer.
         """
+        return await self._text(namespace, reference, "a PostgreSQL URI", doubted=doubted)
+
+    async def certificates(self, namespace: str, reference: CertificatesRef, *, doubted: bool) -> str | Fault:
+        """Certificates in PEM; the same as `dsn` otherwise."""
+        return await self._text(namespace, reference, "certificates in PEM", doubted=doubted)
+
+    async def _text(
+        self, namespace: str, reference: SecretRef | CertificatesRef, content: str, *, doubted: bool
+    ) -> str | Fault:
         try:
             secret = await self._secret(namespace, reference.name, DOUBTED_AFTER if doubted else FRESH_FOR)
-            found = _value(namespace, reference, secret)
+            found = _value(namespace, reference, content, secret)
             if isinstance(found, Fault) and not doubted:
-                found = _value(namespace, reference, await self._secret(namespace, reference.name, DOUBTED_AFTER))
+                secret = await self._secret(namespace, reference.name, DOUBTED_AFTER)
+                found = _value(namespace, reference, content, secret)
         except Refused as error:
             return _fault(f"secret {namespace}/{reference.name} cannot be read: {error.message}")
         return found
@@ -63,10 +73,12 @@ class Secrets:
         return secret
 
 
-def _value(namespace: str, reference: SecretRef, secret: Mapping[str, Any] | None) -> str | Fault:
+def _value(
+    namespace: str, reference: SecretRef | CertificatesRef, content: str, secret: Mapping[str, Any] | None
+) -> str | Fault:
     where = f"secret {namespace}/{reference.name}"
     if secret is None:
-        return _fault(f"{where} does not exist; it must hold a PostgreSQL URI under the key {reference.key}")
+        return _fault(f"{where} does not exist; it must hold {content} under the key {reference.key}")
     data: Mapping[str, str] = secret.get("data") or {}
     if reference.key not in data:
         keys = ", ".join(sorted(data)) or "none"
@@ -74,8 +86,8 @@ def _value(namespace: str, reference: SecretRef, secret: Mapping[str, Any] | Non
     try:
         text = base64.b64decode(data[reference.key]).decode().strip()
     except (binascii.Error, UnicodeDecodeError):
-        return _fault(f"key {reference.key} of {where} is no text; it must be a PostgreSQL URI")
-    return text or _fault(f"key {reference.key} of {where} is empty; it must be a PostgreSQL URI")
+        return _fault(f"key {reference.key} of {where} is no text; it must be {content}")
+    return text or _fault(f"key {reference.key} of {where} is empty; it must be {content}")
 
 
 def _fault(message: str) -> Fault:

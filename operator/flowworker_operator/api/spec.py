@@ -60,6 +60,18 @@ class SecretRef(Model):
     ] = "uri"
 
 
+class CertificatesRef(Model):
+    """One key of a Secret in the namespace of the FlowWorker."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253, pattern=OBJECT_NAME, description="Its name.")]
+    key: Annotated[
+        str,
+        Field(
+            min_length=1, max_length=253, pattern=DATA_KEY, description="Its key that holds the certificates, in PEM."
+        ),
+    ] = "ca.crt"
+
+
 class Database(Model):
     """Where the flow or queue lives."""
 
@@ -84,6 +96,15 @@ class Database(Model):
             description="Secret with a connection string that reaches PostgreSQL directly, for heartbeats and "
             "notifications. Set it when secretRef goes through a transaction pooler; prepared statements are then "
             "turned off on the pooled connections. Unset: secretRef is used for everything."
+        ),
+    ] = None
+    ca_ref: Annotated[
+        CertificatesRef | None,
+        Field(
+            description="Secret with the certificates of the authorities that vouch for the database server, for "
+            "sslmode require, verify-ca or verify-full. The operator opens no file that a connection string names; "
+            "workers find the certificates in a file that PGSSLROOTCERT names. Unset: only sslrootcert=system can be "
+            "verified."
         ),
     ] = None
 

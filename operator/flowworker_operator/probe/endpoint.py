@@ -1,106 +1,223 @@
-"""Which connection a connection string stands for: two strings that lead to the same place share one."""
+"""Where a tenant's connection string leads, and what we do on its word: connect over TCP, and open no file.
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from inspect import signature
-from typing import Any, Protocol, cast
-from urllib.parse import parse_qsl, urlsplit
+The string comes from a Secret that anybody in a namespace may write, and is read in the operator's own pod. So of
+libpq's parameters only those are taken that name no file and no credential of the machine; the password is the
+string's own or none at all, never one that lies here; and certificates come as text, from a Secret too.
+"""
 
-import asyncpg
-from asyncpg import connect_utils
+import re
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
 
+from flowworker.database.dsn import (
+    ARGUMENTS,
+    CHOICES,
+    DEFAULT_PORT,
+    FILES,
+    HARMLESS,
+    IGNORED,
+    NUMBERS,
+    REFUSED,
+    SYSTEM_CERTIFICATES,
+    TLS,
+    ConnectArguments,
+    prepare,
+)
+from flowworker.database.uri import Uri, parse
 from flowworker.errors import UsageError
 
-EXPECTED = (
-    "expected postgresql://user:password@host:port/database, with what is special in URIs (as / @ : ? # %) "
-    "percent-encoded in user and password"
+ALLOWED = (
+    frozenset({*CHOICES, *HARMLESS, *NUMBERS, *IGNORED, "sslrootcert", "application_name", "options"}) - {"gsslib"}
+)  # fmt: skip
+"""Parameters of libpq that are taken; `sslrootcert` only with the value `system`."""
+
+SETTINGS = frozenset(
+    {"idle_in_transaction_session_timeout", "lock_timeout", "role", "search_path", "statement_timeout", "timezone"}
 )
+"""Settings of the session that are taken by name; `options` takes all."""
 
+KNOWN = frozenset({*ALLOWED, *FILES, *TLS, *ARGUMENTS, *REFUSED})
+"""Names of libpq: none of them can be a part of a password."""
 
-class _Parameters(Protocol):
-    """What the driver makes of a connection string, as far as it matters here."""
+MOST_HOSTS = 8
+LONGEST_DSN = 8192
+LONGEST_AUTHORITY = 65_536
+"""Characters of the certificates in PEM: about forty."""
+LONGEST_CONNECT = 30.0
+"""Seconds for one attempt to connect, whatever the connection string asks for."""
 
-    user: str
-    password: str | None
-    database: str
-    sslmode: object
-    ssl_negotiation: object
-    target_session_attrs: object
-    krbsrvname: str | None
-    gsslib: str | None
-    server_settings: Mapping[str, str] | None
+DEFAULT_MODE = "prefer"
+VERIFYING = frozenset({"verify-ca", "verify-full"})
+ENCRYPTING = VERIFYING | {"require"}
+
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?|[0-9A-Fa-f:.]{2,45}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """Everything of a connection string that makes a difference; the password stays out of its text."""
 
-    addresses: tuple[str, ...]
+    hosts: tuple[tuple[str, int], ...]
     user: str
-    password: str | None
+    password: str
     database: str
-    tls: tuple[str, ...]
-    others: tuple[str, ...]
+    parameters: tuple[tuple[str, str], ...]
+    authority: str | None
+    """Certificates in PEM that vouch for the server; None: none are given."""
+    dsn: str = field(compare=False)
 
     @property
     def place(self) -> str:
         """Where it leads, without secrets."""
-        return f"{','.join(self.addresses)}/{self.database}"
+        addresses = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
+        return f"{','.join(addresses)}/{self.database}"
 
     def __repr__(self) -> str:
         return f"Endpoint({self.user}@{self.place})"
 
+    def arguments(self) -> ConnectArguments:
+        """What the driver is given: so much that it looks for nothing in our environment or home."""
+        prepared = prepare(self.dsn)
+        parameters = dict(self.parameters)
+        options: dict[str, Any] = {
+            "host": prepared.options["host"],
+            "port": prepared.options.get("port", DEFAULT_PORT),
+            "user": self.user,
+            "password": self.password,
+            "database": self.database,
+            "target_session_attrs": parameters.get("target_session_attrs", "any"),
+            "direct_tls": parameters.get("sslnegotiation") == "direct",
+            "ssl": _tls(parameters, self.authority),
+        }
+        return ConnectArguments(
+            options=options,
+            server_settings=prepared.server_settings,
+            socket_options=prepared.socket_options,
+            timeout=None if prepared.timeout is None else min(prepared.timeout, LONGEST_CONNECT),
+        )
 
-def parse_endpoint(dsn: str) -> Endpoint:
-    """Read a connection string the way the driver does.
+
+def parse_endpoint(dsn: str, authority: str | None = None) -> Endpoint:
+    """Read a tenant's connection string. No file is looked at.
+
+    Args:
+        dsn: a PostgreSQL URI.
+        authority: certificates in PEM that vouch for the server.
 
     Raises:
-        UsageError: it is malformed. The message quotes nothing of it, because a password may be anywhere in it.
+        UsageError: it is malformed, or asks for what a tenant may not. The message names the parameter and quotes
+            nothing of a value, because a password may be anywhere in it.
     """
     if not dsn.strip():
-        raise UsageError(f"the connection string is empty: {EXPECTED}")
-    try:
-        parts = urlsplit(dsn)
-        addresses, parameters = _parsed(dsn)
-        options = parse_qsl(parts.query)
-    except asyncpg.ClientConfigurationError as error:
-        advice = _safe_advice(str(error))
-        raise UsageError(f"the connection string is malformed: {advice}{EXPECTED}") from None
-    except (ValueError, OSError, asyncpg.InternalClientError):
-        raise UsageError(f"the connection string is malformed: {EXPECTED}") from None
-    if any("@" in address for address in addresses):
-        raise UsageError(f"the connection string is malformed: its host contains an @; {EXPECTED}")
-    return Endpoint(
-        addresses=addresses,
-        user=parameters.user,
-        password=parameters.password,
-        database=parameters.database,
-        tls=(
-            str(parameters.sslmode),
-            str(parameters.ssl_negotiation),
-            *sorted(f"{name}={value}" for name, value in options if name.startswith("ssl") and name != "sslmode"),
-        ),
-        others=(
-            str(parameters.target_session_attrs),
-            str(parameters.krbsrvname),
-            str(parameters.gsslib),
-            *sorted(f"{name}={value}" for name, value in (parameters.server_settings or {}).items()),
-        ),
+        raise UsageError("the connection string is empty; it must be a URI that begins with postgresql://")
+    if len(dsn) > LONGEST_DSN:
+        raise UsageError(f"the connection string has more than {LONGEST_DSN} characters")
+    uri = parse(dsn)
+    _check_parameters(uri)
+    _check_hosts(uri)
+    prepare(dsn)
+    if not uri.user:
+        raise UsageError("the connection string names no user")
+    parameters = {"sslmode": DEFAULT_MODE, **uri.parameters}
+    endpoint = Endpoint(
+        hosts=tuple(zip(uri.hosts, _ports(uri), strict=True)),
+        user=uri.user,
+        password=uri.password or "",
+        database=uri.database or uri.user,
+        parameters=tuple(sorted(parameters.items())),
+        authority=authority,
+        dsn=dsn,
+    )
+    _tls(parameters, authority)
+    return endpoint
+
+
+def _check_parameters(uri: Uri) -> None:
+    for name, value in uri.parameters.items():
+        if name in ALLOWED | SETTINGS and not (name == "sslrootcert" and value != SYSTEM_CERTIFICATES):
+            continue
+        advice = "leave it out"
+        if name == "sslrootcert":
+            advice = "it may only be system; give certificates by spec.database.caRef"
+        elif name not in KNOWN:
+            advice = "write settings of the session as options=-c%20NAME%3DVALUE"
+        shown = name if name in KNOWN or (name.isidentifier() and not uri.secret_in_query) else "a parameter"
+        raise UsageError(f"the connection string holds {shown}, which the operator does not take: {advice}")
+
+
+def _check_hosts(uri: Uri) -> None:
+    if not uri.hosts:
+        raise UsageError("the connection string names no host")
+    if len(uri.hosts) > MOST_HOSTS:
+        raise UsageError(f"the connection string names more than {MOST_HOSTS} hosts")
+    if not all(_HOST.fullmatch(host) for host in uri.hosts):
+        raise UsageError(
+            "a host of the connection string is neither a name nor an address; the operator takes no folders of sockets"
+        )
+
+
+def _ports(uri: Uri) -> list[int]:
+    ports = uri.ports if len(uri.ports) == len(uri.hosts) else [*(uri.ports or [None])] * len(uri.hosts)
+    return [port or DEFAULT_PORT for port in ports]
+
+
+def _tls(parameters: Mapping[str, str], authority: str | None) -> ssl.SSLContext | str | bool:
+    """What the driver takes for TLS. A context of ours, because it would look for files to make its own."""
+    mode = parameters["sslmode"]
+    if parameters.get("sslrootcert") == SYSTEM_CERTIFICATES:
+        return _system_context()
+    if mode in VERIFYING and authority is None:
+        raise UsageError(
+            f"the connection string asks for sslmode={mode}: that needs certificates, from spec.database.caRef, or "
+            "sslrootcert=system"
+        )
+    if mode not in ENCRYPTING:
+        return False if mode == "disable" else mode
+    return _context(
+        authority,
+        check_hostname=mode == "verify-full",
+        oldest=parameters.get("ssl_min_protocol_version", "TLSv1.2"),
+        newest=parameters.get("ssl_max_protocol_version"),
     )
 
 
-def _parsed(dsn: str) -> tuple[tuple[str, ...], _Parameters]:
-    """The driver's own parser, which is not public: what it reads from environment and files counts, too."""
-    parse = cast("Callable[..., Any]", connect_utils._parse_connect_dsn_and_args)  # pyright: ignore
-    given = {**dict.fromkeys(signature(parse).parameters), "dsn": dsn}
-    found: tuple[list[str | tuple[str, int]], _Parameters] = parse(**given)
-    addresses, parameters = found
-    return tuple(one if isinstance(one, str) else f"{one[0]}:{one[1]}" for one in addresses), parameters
+@lru_cache(maxsize=1)
+def _system_context() -> ssl.SSLContext:
+    return _negotiating(ssl.create_default_context())
 
 
-def _safe_advice(text: str) -> str:
-    """What the driver's words are about, where they quote nothing that could be secret."""
-    if "scheme" in text:
-        return "it does not begin with postgresql://; "
-    known = ("sslmode", "sslnegotiation", "target_session_attrs", "root certificate", "TLS version", "user name")
-    return next((f"the driver cannot use its {name}; " for name in known if name in text), "")
+@lru_cache(maxsize=32)
+def _context(authority: str | None, *, check_hostname: bool, oldest: str, newest: str | None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = check_hostname
+    context.verify_mode = ssl.CERT_NONE if authority is None else ssl.CERT_REQUIRED
+    try:
+        context.minimum_version = _version(oldest)
+        if newest is not None:
+            context.maximum_version = _version(newest)
+    except ValueError:
+        raise UsageError("the versions of TLS that the connection string asks for are not supported") from None
+    if authority is not None:
+        _trust(context, authority)
+    return _negotiating(context)
+
+
+def _trust(context: ssl.SSLContext, authority: str) -> None:
+    if len(authority) > LONGEST_AUTHORITY:
+        raise UsageError(f"spec.database.caRef: more than {LONGEST_AUTHORITY} characters")
+    try:
+        context.load_verify_locations(cadata=authority)
+    except (ssl.SSLError, ValueError):
+        raise UsageError("spec.database.caRef: it holds no certificates in PEM that can be used") from None
+
+
+def _negotiating(context: ssl.SSLContext) -> ssl.SSLContext:
+    context.set_alpn_protocols(["postgresql"])
+    return context
+
+
+def _version(name: str) -> ssl.TLSVersion:
+    return ssl.TLSVersion[name.replace(".", "_")]

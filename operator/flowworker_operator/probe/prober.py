@@ -10,12 +10,13 @@ from uuid import UUID
 import asyncpg
 
 from flowworker.database import probe
-from flowworker.database.connection import Connection
+from flowworker.database.connection import Connection, open_connection
 from flowworker.database.link import RETRY_PAUSE, Link
 from flowworker.database.probe import WorkerRow
 from flowworker.database.records import Peer
 from flowworker.database.stranded import mark_lost
 from flowworker_operator.domain.snapshot import Fault
+from flowworker_operator.probe.endpoint import Endpoint
 from flowworker_operator.probe.faults import STANDBY, connection_fault, unreachable
 from flowworker_operator.probe.interpret import reading_of, unusable
 from flowworker_operator.probe.listener import Listener
@@ -48,8 +49,7 @@ Publish = Callable[[Key, Reading | Fault], None]
 class Prober:
     """Reads the subjects of one connection."""
 
-    dsn: str
-    place: str
+    endpoint: Endpoint
     clock: Callable[[], float]
     randomness: Callable[[], float]
     publish: Publish
@@ -65,7 +65,26 @@ class Prober:
     def __post_init__(self) -> None:
         self._listener = Listener(self._wake.set)
         self._link = Link(
-            self.dsn, application_name="flowworker-operator", timeout=ROUND_TIMEOUT, settings=probe.SETTINGS
+            self.endpoint.dsn,
+            application_name="flowworker-operator",
+            timeout=ROUND_TIMEOUT,
+            settings=probe.SETTINGS,
+            opener=self._open,
+        )
+
+    @property
+    def place(self) -> str:
+        """Where the database is, without secrets."""
+        return self.endpoint.place
+
+    async def _open(
+        self, dsn: str, *, application_name: str, statement_cache: bool, settings: Mapping[str, str] | None
+    ) -> Connection:
+        return await open_connection(
+            self.endpoint.arguments(),
+            application_name=application_name,
+            statement_cache=statement_cache,
+            settings=settings,
         )
 
     @property

@@ -26,7 +26,8 @@ T = TypeVar("T")
 class _Entry:
     """One FlowWorker's place in the books."""
 
-    dsn: str
+    source: tuple[str, str | None]
+    """Connection string and certificates, as they were given."""
     prober: Prober | None
     """None while its connection string cannot be used."""
     endpoint: Endpoint | None
@@ -64,11 +65,17 @@ class Probes:
         self._probers: dict[Endpoint, Prober] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
-    def watch(self, subject: Subject, dsn: str) -> None:
-        """Read a subject from now on; calling it again changes what is read, or where."""
-        entry = self._entries.get(subject.key)
-        if entry is None or entry.dsn != dsn:
-            entry = self._move(subject.key, entry, dsn)
+    def watch(self, subject: Subject, dsn: str, authority: str | None = None) -> None:
+        """Read a subject from now on; calling it again changes what is read, or where.
+
+        Args:
+            subject: what is read.
+            dsn: connection string of its database.
+            authority: certificates in PEM that vouch for the server.
+        """
+        entry, source = self._entries.get(subject.key), (dsn, authority)
+        if entry is None or entry.source != source:
+            entry = self._move(subject.key, entry, source)
         if entry.prober is not None:
             entry.prober.put(subject)
 
@@ -158,27 +165,27 @@ class Probes:
             raise DatabaseUnavailableError(f"the database of {key} is not known")
         return entry.prober
 
-    def _move(self, key: Key, entry: _Entry | None, dsn: str) -> _Entry:
+    def _move(self, key: Key, entry: _Entry | None, source: tuple[str, str | None]) -> _Entry:
         """Put a FlowWorker where its connection string leads; what is known of it stays until something is read."""
-        entry = entry or _Entry(dsn=dsn, prober=None, endpoint=None)
+        entry = entry or _Entry(source=source, prober=None, endpoint=None)
         self._entries[key] = entry
-        entry.dsn = dsn
+        entry.source = source
         try:
-            endpoint = parse_endpoint(dsn)
+            endpoint = parse_endpoint(*source)
         except UsageError as error:
             self._leave(key, entry)
             self._publish(key, faults.fault(Reason.BAD_SECRET, str(error)))
             return entry
         if endpoint != entry.endpoint:
             self._leave(key, entry)
-            entry.endpoint, entry.prober = endpoint, self._prober_of(endpoint, dsn)
+            entry.endpoint, entry.prober = endpoint, self._prober_of(endpoint)
         return entry
 
-    def _prober_of(self, endpoint: Endpoint, dsn: str) -> Prober:
+    def _prober_of(self, endpoint: Endpoint) -> Prober:
         prober = self._probers.get(endpoint)
         if prober is None:
             prober = self._probers[endpoint] = Prober(
-                dsn=dsn, place=endpoint.place, clock=self._clock, randomness=self._randomness, publish=self._publish
+                endpoint=endpoint, clock=self._clock, randomness=self._randomness, publish=self._publish
             )
             prober.start()
         return prober

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flowworker_operator.api.spec import FlowWorkerSpec, SignalStrategy
-from flowworker_operator.render.environment import PROBE_PORT, environment, merged
-from flowworker_operator.render.secrets import DATABASE, DIRECT, OWNER
+from flowworker_operator.render.environment import PROBE_PORT, certificates_variables, environment, merged
+from flowworker_operator.render.secrets import AUTHORITY, DATABASE, DIRECT, OWNER
 
 WORKER = "worker"
 COMPILER = "flowworker-compile"
@@ -49,11 +49,13 @@ def compile_container(spec: FlowWorkerSpec, given: Mapping[str, Any]) -> dict[st
         "name": COMPILER,
         "image": spec.image,
         "args": ["flows", "compile", spec.handler, "--database-file", OWNER.path, *notify],
-        "env": list(given.get("env", ())),
+        "env": merged(certificates_variables(spec), given.get("env", ())),
         "envFrom": list(given.get("envFrom", ())),
         "securityContext": restricted(given.get("securityContext")),
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": _by_name([OWNER.mount(), SCRATCH], given.get("volumeMounts"), key="mountPath"),
+        "volumeMounts": _by_name(
+            [OWNER.mount(), *_certificates(spec), SCRATCH], given.get("volumeMounts"), key="mountPath"
+        ),
     }
 
 
@@ -69,7 +71,11 @@ def restricted(given: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _mounts(spec: FlowWorkerSpec, given: Iterable[Mapping[str, Any]] | None) -> list[dict[str, Any]]:
     direct = [] if spec.database.direct_secret_ref is None else [DIRECT.mount()]
-    return _by_name([DATABASE.mount(), *direct, SCRATCH], given, key="mountPath")
+    return _by_name([DATABASE.mount(), *direct, *_certificates(spec), SCRATCH], given, key="mountPath")
+
+
+def _certificates(spec: FlowWorkerSpec) -> list[dict[str, Any]]:
+    return [] if spec.database.ca_ref is None else [AUTHORITY.mount()]
 
 
 def _by_name(

@@ -6,9 +6,12 @@ from typing import Any
 from flowworker.settings import variable
 from flowworker_operator.api.spec import FlowWorkerSpec
 from flowworker_operator.domain.naming import NAME_LABEL
-from flowworker_operator.render.secrets import DATABASE, DIRECT
+from flowworker_operator.render.secrets import AUTHORITY, DATABASE, DIRECT
 
 PROBE_PORT = 8080
+
+CERTIFICATES_VARIABLE = "PGSSLROOTCERT"
+"""PostgreSQL's own: whatever opens a connection in the pod finds the certificates."""
 
 _MILLISECONDS = 1000
 
@@ -22,7 +25,13 @@ def environment(spec: FlowWorkerSpec) -> list[dict[str, Any]]:
             {"name": variable(field), "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
             for field, path in _FIELDS.items()
         ),
+        *certificates_variables(spec),
     ]
+
+
+def certificates_variables(spec: FlowWorkerSpec) -> list[dict[str, Any]]:
+    """The variable that names the certificates of the database's authorities, where some are given."""
+    return [] if spec.database.ca_ref is None else [{"name": CERTIFICATES_VARIABLE, "value": AUTHORITY.path}]
 
 
 def revision_variable(revision: str) -> dict[str, Any]:

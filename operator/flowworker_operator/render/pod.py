@@ -22,7 +22,7 @@ from flowworker_operator.domain.naming import (
 from flowworker_operator.render.container import COMPILER, SCRATCH, WORKER, compile_container, worker_container
 from flowworker_operator.render.environment import revision_variable
 from flowworker_operator.render.identity import Owner
-from flowworker_operator.render.secrets import DATABASE, DIRECT, OWNER
+from flowworker_operator.render.secrets import AUTHORITY, DATABASE, DIRECT, OWNER
 
 _BESIDE_A_WORKER = frozenset({"initContainers", "readinessGates", "topologySpreadConstraints"})
 
@@ -85,6 +85,7 @@ def volume_origins(spec: FlowWorkerSpec) -> dict[str, str]:
         DATABASE.name: ("spec.database.secretRef", spec.database.secret_ref),
         DIRECT.name: ("spec.database.directSecretRef", spec.database.direct_secret_ref),
         OWNER.name: ("spec.database.ownerSecretRef", spec.database.owner_secret_ref),
+        AUTHORITY.name: ("spec.database.caRef", spec.database.ca_ref),
     }
     ours = {
         name: f"{field}: key {reference.key} of secret {reference.name}"
@@ -167,6 +168,7 @@ def _volumes(
         (DATABASE, spec.database.secret_ref),
         (DIRECT, spec.database.direct_secret_ref),
         (OWNER, spec.database.owner_secret_ref if with_owner else None),
+        (AUTHORITY, spec.database.ca_ref),
     )
     ours = [mount.volume(reference) for mount, reference in secrets if reference is not None]
     ours.append({"name": SCRATCH["name"], "emptyDir": {}})

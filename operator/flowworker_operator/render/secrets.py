@@ -1,34 +1,34 @@
-"""Connection strings: mounted as files, so that they show up in no process list and a rotated one needs no new pod."""
+"""Secrets in pods: mounted as files, so that they show up in no process list and a rotated one needs no new pod."""
 
 from dataclasses import dataclass
 from typing import Any
 
-from flowworker_operator.api.spec import SecretRef
+from flowworker_operator.api.spec import CertificatesRef, SecretRef
 
 READABLE = 0o444
 """Containers run as users we do not know, and the pod is theirs alone."""
-FILE = "uri"
 
 
 @dataclass(frozen=True, slots=True)
 class SecretMount:
-    """One connection string in a pod."""
+    """One key of a Secret in a pod."""
 
     name: str
     """Of the volume."""
     directory: str
+    file: str = "uri"
 
     @property
     def path(self) -> str:
-        """The file with the connection string."""
-        return f"{self.directory}/{FILE}"
+        """Of the file."""
+        return f"{self.directory}/{self.file}"
 
-    def volume(self, secret: SecretRef) -> dict[str, Any]:
+    def volume(self, secret: SecretRef | CertificatesRef) -> dict[str, Any]:
         """The volume with one key of a Secret."""
         source = {
             "secretName": secret.name,
             "defaultMode": READABLE,
-            "items": [{"key": secret.key, "path": FILE}],
+            "items": [{"key": secret.key, "path": self.file}],
         }
         return {"name": self.name, "secret": source}
 
@@ -40,3 +40,4 @@ class SecretMount:
 DATABASE = SecretMount("flowworker-database", "/var/run/flowworker/database")
 DIRECT = SecretMount("flowworker-direct-database", "/var/run/flowworker/direct-database")
 OWNER = SecretMount("flowworker-owner-database", "/var/run/flowworker/owner-database")
+AUTHORITY = SecretMount("flowworker-database-ca", "/var/run/flowworker/database-ca", "ca.crt")

@@ -46,6 +46,7 @@ async def test_faults_of_secret_and_database(world: World, bare: Database) -> No
     server = world.ground.database.server
     await world.secret("what is this", name="malformed")
     await world.secret(world.ground.database.server.dsn(world.ground.database.name, STRANGER_ROLE), name="stranger")
+    await world.secret("postgresql://u:p@127.0.0.1/app?sslrootcert=/etc/hostname", name="file")
     await world.secret(bare.dsn, name="bare")
     await world.secret("postgresql://someone@127.0.0.1:9/nowhere", name="unreachable")
     await world.secret(server.dsn("not_there", STRANGER_ROLE), name="unknown-database")
@@ -59,6 +60,7 @@ async def test_faults_of_secret_and_database(world: World, bare: Database) -> No
         names_the_cause(
             world, "g", "DatabaseUnreachable", "not_there", flow="g", database=database("unknown-database")
         ),
+        names_the_cause(world, "h", "BadSecret", "sslrootcert", flow="h", database=database("file")),
     )
 
 

@@ -1,10 +1,7 @@
 """What a connection string asks for happens at the real server or pooler, or is refused by name."""
 
 import asyncio
-import os
 import socket
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -14,13 +11,11 @@ import pytest
 import uvloop
 from tests.acceptance.pooler import PROGRAM, transaction_pooler
 from tests.conftest import Database
+from tests.support.tls import running_tls_server
 
 from flowworker.database.connection import connect
-from flowworker.database.local_server import LocalServer, unprivileged_account
+from flowworker.database.local_server import LocalServer
 from flowworker.errors import AuthenticationError, UsageError
-
-TLS_BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-"""Of Debian's packages."""
 
 PASSWORD = "a#b?c@d/e:f%g&h=i j+ü"
 
@@ -107,25 +102,8 @@ async def test_a_setting_that_a_pooler_refuses_is_named_and_no_outage(database: 
 @pytest.fixture
 def tls_server() -> Iterator[tuple[LocalServer, Path]]:
     """A server with a certificate of its own for `localhost`, and that certificate."""
-    if not TLS_BINARIES:
-        pytest.skip("needs Debian's postgresql: the embedded one has no TLS")
-    with tempfile.TemporaryDirectory(prefix="flowworker-test-") as folder:
-        Path(folder).chmod(0o755)
-        certificate, key = Path(folder) / "server.crt", Path(folder) / "server.key"
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days",
-             "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out",
-             certificate], check=True, capture_output=True,
-        )  # fmt: skip
-        key.chmod(0o600)
-        if os.geteuid() == 0:
-            account = unprivileged_account()
-            os.chown(key, account.pw_uid, account.pw_gid)
-        settings = {"ssl": "on", "ssl_cert_file": str(certificate), "ssl_key_file": str(key)}
-        with LocalServer(
-            directory=Path(folder) / "server", binaries=TLS_BINARIES[-1], settings=settings, trust=True
-        ) as server:
-            yield server, certificate
+    with running_tls_server() as server:
+        yield server
 
 
 async def test_the_system_s_certificates_decide_who_the_server_is(

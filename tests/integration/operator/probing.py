@@ -136,9 +136,9 @@ class Observer:
         self.news: list[Key] = []
         self.probes = Probes(clock=clock, on_reading=self.news.append)
 
-    def watch(self, dsn: str, *subjects: Subject) -> None:
+    def watch(self, dsn: str, *subjects: Subject, certificates: str | None = None) -> None:
         for one in subjects:
-            self.probes.watch(one, dsn)
+            self.probes.watch(one, dsn, certificates)
 
     def demand(self, one: Subject) -> Demand | None:
         """What there is to do as last read; None while the last attempt failed."""

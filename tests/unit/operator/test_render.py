@@ -259,3 +259,17 @@ def test_what_belongs_to_an_earlier_resource_of_the_same_name_can_be_told_but_is
     assert second["spec"]["template"]["metadata"]["annotations"]["flowworker.dev/owner-uid"] == "2"
     assert revision_of("report", spec) == revision_of("report", spec)
     assert first["metadata"]["name"] == second["metadata"]["name"]
+
+
+def test_certificates_of_the_database_are_a_file_in_every_pod_that_connects() -> None:
+    database = {"secretRef": {"name": "a"}, "ownerSecretRef": {"name": "o"}, "caRef": {"name": "authority"}}
+    spec = make_spec(database=database)
+    compiler = compiler_pod(OWNER, spec, revision="abcd")["spec"]
+    for found in (pod(database=database), compiler):
+        (container,) = found["containers"]
+        named = next(entry["value"] for entry in container["env"] if entry["name"] == "PGSSLROOTCERT")
+        volume = next(one for one in found["volumes"] if one.get("secret", {}).get("secretName") == "authority")
+        mount = next(one for one in container["volumeMounts"] if one["name"] == volume["name"])
+        assert f"{mount['mountPath']}/{volume['secret']['items'][0]['path']}" == named
+        assert volume["secret"]["items"][0]["key"] == "ca.crt"
+    assert not any(entry["name"] == "PGSSLROOTCERT" for entry in worker()["env"])

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
-from flowworker.database.dsn import prepare, refused_parameter
+from flowworker.database.dsn import ConnectArguments, prepare, refused_parameter
 from flowworker.errors import AuthenticationError, DatabaseUnavailableError, MissingRightsError, UsageError
 from flowworker.redaction import redact, remember
 
@@ -56,6 +56,19 @@ async def connect(
     """
     arguments = prepare(dsn)
     remember(arguments.options.get("password"))
+    return await open_connection(
+        arguments, application_name=application_name, statement_cache=statement_cache, settings=settings
+    )
+
+
+async def open_connection(
+    arguments: ConnectArguments,
+    *,
+    application_name: str,
+    statement_cache: bool = True,
+    settings: Mapping[str, str] | None = None,
+) -> Connection:
+    """The same for a connection string that was looked at before."""
     options: dict[str, Any] = {} if statement_cache else {"statement_cache_size": 0}
     try:
         connection = await asyncpg.connect(

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 from flowworker.database.connection import Connection, connect, describe
 from flowworker.database.faults import is_unavailable
@@ -27,6 +27,17 @@ StateCallback: TypeAlias = Callable[[bool, str | None], None]
 
 Dsn: TypeAlias = str | Callable[[], str]
 """A PostgreSQL URI, or what gives one: asked before each connection, so that a secret may be rotated meanwhile."""
+
+
+class Opener(Protocol):
+    """Opens a connection, as `connection.connect` does."""
+
+    async def __call__(
+        self, dsn: str, *, application_name: str, statement_cache: bool, settings: Mapping[str, str] | None
+    ) -> Connection:
+        """Open it, or raise what `connect` raises."""
+        ...
+
 
 CLOSE_TIMEOUT = 2.0
 """Seconds for a polite goodbye to the server."""
@@ -93,6 +104,7 @@ class Link:
         settings: Mapping[str, str] | None = None,
         idle_timeout: float | None = None,
         on_state: StateCallback | None = None,
+        opener: Opener = connect,
     ) -> None:
         """Open nothing yet.
 
@@ -107,6 +119,7 @@ class Link:
             settings: further settings of the session.
             idle_timeout: seconds without use after which the connection is closed; None keeps it.
             on_state: called on every change between up and down.
+            opener: opens the connection.
         """
         self._dsn = dsn
         self._application_name = application_name
@@ -127,6 +140,7 @@ class Link:
         self._refusal = ""
         self._refused_because: BaseException | None = None
         self._refused_until = float("-inf")
+        self._opener = opener
         self.on_state = on_state
 
     @property
@@ -232,7 +246,7 @@ class Link:
         if loop.time() < self._refused_until:
             raise DatabaseUnavailableError(self._refusal) from self._refused_because
         try:
-            connection = await connect(
+            connection = await self._opener(
                 self._current_dsn(),
                 application_name=self._application_name,
                 statement_cache=self._statement_cache,

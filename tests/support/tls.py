@@ -1,0 +1,45 @@
+"""A PostgreSQL server with TLS and a certificate of its own."""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from flowworker.database.local_server import LocalServer, unprivileged_account
+
+TLS_BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+"""Of Debian's packages."""
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """A certificate for `localhost`, and its key."""
+    certificate, key = folder / "server.crt", folder / "server.key"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    key.chmod(0o600)
+    return certificate, key
+
+
+@contextmanager
+def running_tls_server() -> Generator[tuple[LocalServer, Path]]:
+    """A server with a certificate of its own for `localhost`, and that certificate."""
+    if not TLS_BINARIES:
+        pytest.skip("needs Debian's postgresql: the embedded one has no TLS")
+    with tempfile.TemporaryDirectory(prefix="flowworker-test-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        certificate, key = self_signed(folder)
+        if os.geteuid() == 0:
+            account = unprivileged_account()
+            os.chown(key, account.pw_uid, account.pw_gid)
+        settings = {"ssl": "on", "ssl_cert_file": str(certificate), "ssl_key_file": str(key)}
+        binaries = TLS_BINARIES[-1]
+        with LocalServer(directory=folder / "server", binaries=binaries, settings=settings, trust=True) as server:
+            yield server, certificate
