@@ -1,16 +1,23 @@
 """One request to the API server: signed, sent, read and judged within its deadline."""
 
+import socket
+import time
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import Any, cast
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import orjson
+from aiohttp.abc import AbstractResolver, ResolveResult
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException
 
 from flowworker.errors import UsageError
 from flowworker_operator.cluster.errors import Answer, Unavailable, error_of
 from flowworker_operator.cluster.resources import Object
+from flowworker_operator.resolver import Resolver
 
 TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
 """Seconds; connecting includes the TLS handshake, which a frozen server never answers."""
@@ -19,6 +26,30 @@ CONNECTIONS = 32
 """At most so many at once; they are kept alive between requests."""
 
 USER_AGENT = "flowworker-operator"
+
+LOOKUPS = 4
+"""Names looked up at once: the API server's, and that of a proxy."""
+
+
+class _Names(AbstractResolver):
+    """Looks names up where nothing else waits."""
+
+    def __init__(self) -> None:
+        self._resolver = Resolver(time.monotonic, threads=LOOKUPS)
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        found = await self._resolver.resolve("", host)
+        return [
+            ResolveResult(
+                hostname=host, host=address, port=port, family=_family(address), proto=0, flags=socket.AI_NUMERICHOST
+            )
+            for address in found
+        ]
+
+    async def close(self) -> None:
+        """Nothing is kept open."""
 
 
 class Transport:
@@ -32,11 +63,21 @@ class Transport:
         """
         configuration.connection_pool_maxsize = CONNECTIONS
         self._timeout = timeout
+        untyped: Any = configuration
+        if untyped.proxy is None:
+            untyped.proxy = _proxy(untyped.host)
+        # Left to itself the client asks the environment and ~/.netrc at each request, in a pool that others may fill.
+        untyped.client_session_kwargs = {"trust_env": False}
         try:
             self._client: Any = ApiClient(configuration)
         except OSError as error:
             raise UsageError(f"the certificates for {configuration.host} cannot be used: {error}") from error
         self._client.user_agent = USER_AGENT
+        rest = self._client.rest_client
+        # The hook that the client offers for a resolver of one's own.
+        rest._create_connector = lambda: aiohttp.TCPConnector(
+            limit=CONNECTIONS, ssl=rest.ssl_context, resolver=_Names()
+        )
 
     async def request(
         self,
@@ -89,3 +130,16 @@ def _judged(response: Any, data: bytes, where: str) -> Object:
         return cast("Object", orjson.loads(data))
     except orjson.JSONDecodeError as error:
         raise Unavailable(status, "BadAnswer", "something else than the API server answered", where=where) from error
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for a server."""
+    parts = urlsplit(url)
+    if proxy_bypass(parts.hostname or ""):
+        return None
+    proxies = getproxies()
+    return proxies.get(parts.scheme) or proxies.get("all")
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ip_address(address).version == 6 else socket.AF_INET

@@ -1,6 +1,8 @@
 """Answers that a real API server does not give on demand, from a server of our own on loopback."""
 
 import asyncio
+import os
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -69,25 +71,30 @@ async def server() -> AsyncGenerator[StrangeServer]:
 
 
 @pytest.fixture
-async def cluster(server: StrangeServer, tmp_path: Path) -> AsyncGenerator[Cluster]:
-    """A client of the strange server that loses patience after half a second."""
+async def port(server: StrangeServer) -> AsyncGenerator[int]:
+    """Where the strange server listens."""
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", server.answer)
     runner = web.AppRunner(application, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    port: int = runner.addresses[0][1]
-    async with connected(tmp_path, port) as cluster:
-        yield cluster
+    yield runner.addresses[0][1]
     await runner.cleanup()
 
 
+@pytest.fixture
+async def cluster(port: int, tmp_path: Path) -> AsyncGenerator[Cluster]:
+    """A client of the strange server that loses patience after half a second."""
+    async with connected(tmp_path, f"http://127.0.0.1:{port}", 0.5) as cluster:
+        yield cluster
+
+
 @asynccontextmanager
-async def connected(folder: Path, port: int) -> AsyncGenerator[Cluster]:
+async def connected(folder: Path, address: str, seconds: float) -> AsyncGenerator[Cluster]:
     kubeconfig = folder / "kubeconfig"
-    kubeconfig.write_bytes(orjson.dumps(kubeconfig_of(f"http://127.0.0.1:{port}")))
-    patience = aiohttp.ClientTimeout(total=0.5)
+    kubeconfig.write_bytes(orjson.dumps(kubeconfig_of(address)))
+    patience = aiohttp.ClientTimeout(total=seconds)
     transport = Transport(await configuration(kubeconfig), patience)
     try:
         yield Cluster(transport)
@@ -138,7 +145,7 @@ async def test_something_else_than_an_api_server_is_unavailable(server: StrangeS
 
 
 async def test_nobody_listening_is_unavailable(tmp_path: Path, unused_tcp_port: int) -> None:
-    async with connected(tmp_path, unused_tcp_port) as cluster:
+    async with connected(tmp_path, f"http://127.0.0.1:{unused_tcp_port}", 0.5) as cluster:
         with pytest.raises(Unavailable, match="Cannot connect"):
             await cluster.get(PODS, "shop", "web")
 
@@ -183,3 +190,30 @@ async def test_a_name_that_is_none_is_refused_without_asking(server: StrangeServ
         await cluster.get(PODS, "shop", "..")
 
     assert server.asked == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_a_request_needs_no_thread_of_the_pool_that_all_share(
+    server: StrangeServer, port: int, tmp_path: Path, host: str
+) -> None:
+    end, taken = threading.Event(), (os.cpu_count() or 1) + 100
+    waiting = [asyncio.get_running_loop().run_in_executor(None, end.wait, 30) for _ in range(taken)]
+    server.answers.append(saying(200, {}))
+    try:
+        async with connected(tmp_path, f"http://{host}:{port}", 10) as cluster:
+            assert await cluster.get(PODS, "shop", "web") == {}
+    finally:
+        end.set()
+        await asyncio.gather(*waiting)
+
+
+async def test_a_proxy_that_the_environment_names_is_used(
+    server: StrangeServer, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    for address in ("http://api.example:81", f"http://127.0.0.1:{port}"):
+        server.answers.append(saying(200, {}))
+        async with connected(tmp_path, address, 10) as cluster:
+            await cluster.get(PODS, "shop", "web")
+    assert [one.url.host for one in server.asked] == ["api.example", "127.0.0.1"]

@@ -1,0 +1,166 @@
+"""Looks up hosts in threads of its own, so that slow names of one tenant cost no other a thing.
+
+A name may take the system's resolver twenty seconds, and a thread that waits for it cannot be stopped. asyncio looks
+names up in a pool of a few threads that everything in the process shares. Here each lookup has a thread of its own for
+as long as it takes, and a namespace never has more than half of the threads that the others leave: however many slow
+hosts a tenant has, there is a thread for the next one's.
+"""
+
+import asyncio
+import ipaddress
+import socket
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+THREADS = 128
+"""Lookups at once. A thread that waits costs some 50 KiB."""
+MOST_ADDRESSES = 16
+"""Addresses of one host that are tried."""
+LONGEST_MEMORY = 60.0
+"""Seconds for which the answer of a slow lookup is kept: it may come after who asked has given up."""
+
+Lookup = Callable[[str], Sequence[str]]
+"""Gives the addresses of a host; may take long; raises OSError."""
+
+
+def system_lookup(host: str) -> Sequence[str]:
+    """Ask the system."""
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[4][0]) for address in found))[:MOST_ADDRESSES]
+
+
+@dataclass(slots=True, eq=False)
+class _Search:
+    """One lookup of a host, for all who ask meanwhile."""
+
+    host: str
+    namespace: str
+    """Of who asked first; its thread counts for it."""
+    answer: "asyncio.Future[Sequence[str]]"
+    waiting: int = 0
+    began: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    addresses: Sequence[str]
+    until: float
+
+
+@dataclass(slots=True, eq=False)
+class Resolver:
+    """Belongs to the event loop that uses it first."""
+
+    clock: Callable[[], float]
+    lookup: Lookup = system_lookup
+    threads: int = THREADS
+    _searches: dict[str, _Search] = field(default_factory=dict[str, _Search], init=False)
+    _queues: "dict[str, deque[_Search]]" = field(default_factory=dict[str, "deque[_Search]"], init=False)
+    _running: Counter[str] = field(default_factory=Counter[str], init=False)
+    _known: dict[str, _Known] = field(default_factory=dict[str, _Known], init=False)
+
+    async def resolve(self, namespace: str, host: str) -> Sequence[str]:
+        """The addresses of a host.
+
+        Args:
+            namespace: on whose behalf.
+            host: a name or an address.
+
+        Raises:
+            OSError: the name is unknown, or cannot be looked up now.
+        """
+        if _is_address(host):
+            return [host]
+        known = self._known.get(host)
+        if known is not None and self.clock() < known.until:
+            return known.addresses
+        search = self._searches.get(host) or self._ask(namespace, host)
+        search.waiting += 1
+        try:
+            return await asyncio.shield(search.answer)
+        finally:
+            search.waiting -= 1
+
+    def _ask(self, namespace: str, host: str) -> _Search:
+        search = _Search(host, namespace, asyncio.get_running_loop().create_future())
+        self._searches[host] = search
+        self._queues.setdefault(namespace, deque()).append(search)
+        # Who asked is not waiting yet, and a search without anybody who waits is not begun.
+        asyncio.get_running_loop().call_soon(self._begin_next)
+        return search
+
+    def _begin_next(self) -> None:
+        while (namespace := self._next_namespace()) is not None:
+            queue = self._queues[namespace]
+            search = queue.popleft()
+            if not queue:
+                del self._queues[namespace]
+            if search.waiting:
+                self._begin(search)
+            else:
+                search.answer.cancel()
+                del self._searches[search.host]
+
+    def _next_namespace(self) -> str | None:
+        """The namespace with the fewest threads, if it may have one more."""
+        namespace = min(self._queues, key=lambda one: self._running[one], default=None)
+        if namespace is None:
+            return None
+        mine, all_of_them = self._running[namespace], self._running.total()
+        left = self.threads - (all_of_them - mine)
+        return namespace if all_of_them < self.threads and mine < max(1, left // 2) else None
+
+    def _begin(self, search: _Search) -> None:
+        loop = asyncio.get_running_loop()
+        search.began = self.clock()
+        self._running[search.namespace] += 1
+        thread = threading.Thread(target=self._look_up, args=(loop, search), name="lookup of a host", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self._end(search, OSError(str(error)))
+
+    def _look_up(self, loop: asyncio.AbstractEventLoop, search: _Search) -> None:
+        """In a thread of its own."""
+        try:
+            result: Sequence[str] | OSError = self.lookup(search.host)
+        except OSError as error:
+            result = error
+        except UnicodeError:
+            result = OSError("the name of the host is malformed")
+        try:
+            loop.call_soon_threadsafe(self._end, search, result)
+        except RuntimeError:
+            return  # the loop has ended meanwhile
+
+    def _end(self, search: _Search, result: Sequence[str] | OSError) -> None:
+        self._running[search.namespace] -= 1
+        if not self._running[search.namespace]:
+            del self._running[search.namespace]
+        del self._searches[search.host]
+        if isinstance(result, OSError):
+            if search.waiting:
+                search.answer.set_exception(result)
+            else:
+                search.answer.cancel()
+        else:
+            self._remember(search, result)
+            search.answer.set_result(result)
+        self._begin_next()
+
+    def _remember(self, search: _Search, addresses: Sequence[str]) -> None:
+        """For as long as the lookup took: one that took ten milliseconds is asked anew each time."""
+        now = self.clock()
+        took = now - (search.began or now)
+        self._known = {host: known for host, known in self._known.items() if now < known.until}
+        self._known[search.host] = _Known(addresses, now + min(took, LONGEST_MEMORY))
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
