@@ -8,9 +8,9 @@ import asyncpg
 
 from flowworker.database.connection import describe
 from flowworker.errors import AccessError, MissingRightsError, UsageError
-from flowworker.redaction import redact
 from flowworker_operator.api.conditions import Reason
 from flowworker_operator.domain.snapshot import Fault
+from flowworker_operator.probe.texts import shown
 
 LONGEST = 512
 
@@ -45,6 +45,11 @@ def unreachable(cause: BaseException, place: str) -> Fault:
     return fault(Reason.DATABASE_UNREACHABLE, f"no answer from {place}: {_why(cause)}")
 
 
+def beyond_bounds(reason: str, place: str) -> Fault:
+    """What a database sends is more than the operator reads."""
+    return fault(Reason.DATABASE_UNREACHABLE, f"the connection to {place} was ended: {reason}")
+
+
 def statement_fault(error: BaseException, what: str) -> Fault:
     """Why one subject cannot be read although the database answers.
 
@@ -74,7 +79,7 @@ def unreadable_queue(what: str) -> Fault:
 
 def fault(reason: Reason, message: str) -> Fault:
     """A fault whose message holds no secret and is no longer than a status may show."""
-    return Fault(reason=reason, message=redact(" ".join(message.split()), limit=LONGEST))
+    return Fault(reason=reason, message=shown(message, limit=LONGEST))
 
 
 def _why(cause: BaseException) -> str:

@@ -5,10 +5,10 @@ from uuid import UUID
 
 from flowworker.database.probe import Sample, Target, WorkerRow
 from flowworker.database.records import SourceKind
-from flowworker.redaction import redact
 from flowworker_operator.domain.snapshot import Demand, Fault, Lease, Report, WorkerState
 from flowworker_operator.probe.liveness import ENDED
 from flowworker_operator.probe.model import Reading, Subject
+from flowworker_operator.probe.texts import shown
 
 LONGEST_ERROR = 512
 
@@ -103,5 +103,5 @@ def _report(row: WorkerRow, lost: Collection[UUID]) -> Report:
         in_flight=row.in_flight,
         on_last_attempt=row.on_last_attempt and not ended,
         results_wait=not ended and (row.unwritten_for or 0.0) >= RESULTS_WAIT_AFTER,
-        last_error=None if row.last_error is None else redact(row.last_error, limit=LONGEST_ERROR),
+        last_error=None if row.last_error is None else shown(row.last_error, limit=LONGEST_ERROR),
     )

@@ -10,19 +10,28 @@ from uuid import UUID
 import asyncpg
 
 from flowworker.database import probe
-from flowworker.database.connection import Connection, open_connection
+from flowworker.database.connection import Connection
 from flowworker.database.link import RETRY_PAUSE, Link
 from flowworker.database.probe import WorkerRow
 from flowworker.database.records import Peer
 from flowworker.database.stranded import mark_lost
 from flowworker_operator.domain.snapshot import Fault
+from flowworker_operator.probe.dialing import Dialer, Resolve
 from flowworker_operator.probe.endpoint import Endpoint
-from flowworker_operator.probe.faults import STANDBY, connection_fault, unreachable
+from flowworker_operator.probe.faults import STANDBY, beyond_bounds, connection_fault, unreachable
 from flowworker_operator.probe.interpret import reading_of, unusable
 from flowworker_operator.probe.listener import Listener
 from flowworker_operator.probe.liveness import Watch, observed, silent
 from flowworker_operator.probe.model import Key, Reading, Subject
-from flowworker_operator.probe.reader import COMMAND_TIMEOUT, Outcome, Reader, StandbyError, Success, Unusable
+from flowworker_operator.probe.reader import (
+    COMMAND_TIMEOUT,
+    MOST_AT_ONCE,
+    Outcome,
+    Reader,
+    StandbyError,
+    Success,
+    Unusable,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -50,19 +59,23 @@ class Prober:
     """Reads the subjects of one connection."""
 
     endpoint: Endpoint
+    resolve: Resolve
     clock: Callable[[], float]
     randomness: Callable[[], float]
     publish: Publish
     _subjects: dict[Key, Subject] = field(default_factory=dict[Key, Subject])
     _watches: dict[Key, Watch] = field(default_factory=dict[Key, Watch])
     _reader: Reader | None = None
+    _at_once: int = MOST_AT_ONCE
     _failures: int = 0
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _task: "asyncio.Task[None] | None" = None
     _listener: Listener = field(init=False)
     _link: Link = field(init=False)
+    _dialer: Dialer = field(init=False)
 
     def __post_init__(self) -> None:
+        self._dialer = Dialer(self.resolve)
         self._listener = Listener(self._wake.set)
         self._link = Link(
             self.endpoint.dsn,
@@ -80,7 +93,7 @@ class Prober:
     async def _open(
         self, dsn: str, *, application_name: str, statement_cache: bool, settings: Mapping[str, str] | None
     ) -> Connection:
-        return await open_connection(
+        return await self._dialer.open(
             self.endpoint.arguments(),
             application_name=application_name,
             statement_cache=statement_cache,
@@ -149,7 +162,15 @@ class Prober:
             await self._link.close()
             self._fail(subjects, unreachable(asyncpg.ReadOnlySQLTransactionError(STANDBY), self.place))
         except Exception as error:  # noqa: BLE001 (whatever one database does must not end the reading of it)
-            self._fail(subjects, connection_fault(error, self.place))
+            self._fail(subjects, self._fault_of(error))
+
+    def _fault_of(self, error: Exception) -> Fault:
+        refused = self._dialer.refused
+        if refused is None:
+            return connection_fault(error, self.place)
+        # It may have been the answer for many subjects together.
+        self._at_once = max(1, min(self._at_once, len(self._subjects)) // 2)
+        return beyond_bounds(refused, self.place)
 
     def _succeed(self) -> None:
         if self._failures:
@@ -168,7 +189,7 @@ class Prober:
     async def _round(self, connection: Connection, subjects: Sequence[Subject]) -> None:
         reader = self._reader
         if reader is None or reader.connection is not connection:
-            reader = self._reader = await Reader.begin(connection, self.clock)
+            reader = self._reader = await Reader.begin(connection, self.clock, self._at_once)
         outcomes = await reader.read(subjects)
         lost = await self._judge(connection, outcomes)
         for subject in subjects:

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from flowworker.database import probe
@@ -18,6 +19,7 @@ from flowworker_operator.probe.endpoint import Endpoint, parse_endpoint
 from flowworker_operator.probe.interpret import says_the_same
 from flowworker_operator.probe.model import Key, Reading, Subject
 from flowworker_operator.probe.prober import Prober
+from flowworker_operator.resolver import Lookup, Resolver, system_lookup
 
 T = TypeVar("T")
 
@@ -50,6 +52,7 @@ class Probes:
         clock: Callable[[], float],
         on_reading: Callable[[Key], None],
         randomness: Callable[[], float] = random.random,
+        lookup: Lookup = system_lookup,
     ) -> None:
         """Read nothing yet.
 
@@ -57,6 +60,7 @@ class Probes:
             clock: monotonic seconds.
             on_reading: called when a subject's reading or fault has changed in something that matters.
             randomness: numbers from 0 up to 1; spreads ticks and attempts to connect.
+            lookup: gives the addresses of a host; called in threads.
         """
         self._clock = clock
         self._on_reading = on_reading
@@ -64,6 +68,7 @@ class Probes:
         self._entries: dict[Key, _Entry] = {}
         self._probers: dict[Endpoint, Prober] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self._resolver = Resolver(clock, lookup)
 
     def watch(self, subject: Subject, dsn: str, authority: str | None = None) -> None:
         """Read a subject from now on; calling it again changes what is read, or where.
@@ -178,14 +183,18 @@ class Probes:
             return entry
         if endpoint != entry.endpoint:
             self._leave(key, entry)
-            entry.endpoint, entry.prober = endpoint, self._prober_of(endpoint)
+            entry.endpoint, entry.prober = endpoint, self._prober_of(key.namespace, endpoint)
         return entry
 
-    def _prober_of(self, endpoint: Endpoint) -> Prober:
+    def _prober_of(self, namespace: str, endpoint: Endpoint) -> Prober:
         prober = self._probers.get(endpoint)
         if prober is None:
             prober = self._probers[endpoint] = Prober(
-                endpoint=endpoint, clock=self._clock, randomness=self._randomness, publish=self._publish
+                endpoint=endpoint,
+                resolve=partial(self._resolver.resolve, namespace),
+                clock=self._clock,
+                randomness=self._randomness,
+                publish=self._publish,
             )
             prober.start()
         return prober

@@ -74,6 +74,8 @@ class Reader:
     features: Capabilities
     database: str
     clock: Callable[[], float]
+    at_once: int = MOST_AT_ONCE
+    """Subjects in one statement."""
     _layout: int | None = None
     _queues: dict[Key, bool] = field(default_factory=dict[Key, bool])
     _broken: dict[Key, None] = field(default_factory=dict[Key, None])
@@ -82,10 +84,10 @@ class Reader:
     _used: set[Shape] = field(default_factory=set[Shape])
 
     @classmethod
-    async def begin(cls, connection: Connection, clock: Callable[[], float]) -> "Reader":
+    async def begin(cls, connection: Connection, clock: Callable[[], float], at_once: int) -> "Reader":
         """Look at what this database is and can."""
         async with asyncio.timeout(COMMAND_TIMEOUT):
-            return cls(connection, await detect(connection), await probe.identify(connection), clock)
+            return cls(connection, await detect(connection), await probe.identify(connection), clock, at_once)
 
     async def read(self, subjects: Sequence[Subject]) -> Mapping[Key, Outcome]:
         """Read all subjects; every one of them has an outcome.
@@ -99,7 +101,7 @@ class Reader:
         usable = [subject for subject in subjects if subject.key not in outcomes]
         whole = [subject for subject in usable if subject.key not in self._broken]
         apart = [subject for key in self._broken for subject in usable if subject.key == key]
-        for group in (*_chunks(whole), *_chunks(apart)):
+        for group in (*_chunks(whole, self.at_once), *_chunks(apart, self.at_once)):
             outcomes |= await self._read_group(group)
         self._tidy(outcomes)
         return outcomes
@@ -212,8 +214,8 @@ def _is_general(error: Exception) -> bool:
     return is_unavailable(error) and not isinstance(error, asyncpg.QueryCanceledError)
 
 
-def _chunks(subjects: Sequence[Subject]) -> Iterable[Sequence[Subject]]:
-    return (subjects[start : start + MOST_AT_ONCE] for start in range(0, len(subjects), MOST_AT_ONCE))
+def _chunks(subjects: Sequence[Subject], size: int) -> Iterable[Sequence[Subject]]:
+    return (subjects[start : start + size] for start in range(0, len(subjects), size))
 
 
 def _name(subject: Subject) -> str:

@@ -19,6 +19,7 @@ from flowworker_operator.api.conditions import Reason
 from flowworker_operator.domain.snapshot import Demand, Fault
 from flowworker_operator.probe import Key, Probes, Reading, Subject
 from flowworker_operator.probe.interpret import reading_of, target_of
+from flowworker_operator.resolver import Lookup, system_lookup
 
 TIMEOUT = 20.0
 
@@ -132,9 +133,9 @@ async def report(owner: Connection, worker_id: UUID | None = None, **changes: An
 class Observer:
     """Probes, and what they have told."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, lookup: Lookup = system_lookup) -> None:
         self.news: list[Key] = []
-        self.probes = Probes(clock=clock, on_reading=self.news.append)
+        self.probes = Probes(clock=clock, on_reading=self.news.append, lookup=lookup)
 
     def watch(self, dsn: str, *subjects: Subject, certificates: str | None = None) -> None:
         for one in subjects:

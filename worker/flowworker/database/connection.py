@@ -17,6 +17,9 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 CONNECT_TIMEOUT = 10.0
 """Seconds for one attempt to connect."""
 
+LONGEST_TEXT = 4096
+"""Characters of an error that are looked at."""
+
 JSONB_VERSION = b"\x01"
 """The version byte before the text in PostgreSQL's binary format of jsonb."""
 
@@ -67,11 +70,13 @@ async def open_connection(
     application_name: str,
     statement_cache: bool = True,
     settings: Mapping[str, str] | None = None,
+    loop: asyncio.AbstractEventLoop | None = None,
 ) -> Connection:
-    """The same for a connection string that was looked at before."""
+    """The same for a connection string that was looked at before, with an event loop that may see to the transport."""
     options: dict[str, Any] = {} if statement_cache else {"statement_cache_size": 0}
     try:
         connection = await asyncpg.connect(
+            loop=loop,
             timeout=arguments.timeout or CONNECT_TIMEOUT,
             server_settings={"application_name": application_name, **arguments.server_settings, **(settings or {})},
             **arguments.options,
@@ -82,11 +87,11 @@ async def open_connection(
             "jsonb", schema="pg_catalog", encoder=_encode_jsonb, decoder=_decode_jsonb, format="binary"
         )
     except (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError, ssl.SSLError) as error:
-        raise AuthenticationError(f"the database refused the connection: {error}") from error
+        raise AuthenticationError(f"the database refused the connection: {describe(error)}") from error
     except asyncpg.InsufficientPrivilegeError as error:
-        raise MissingRightsError(f"the role may not connect: {error}") from error
+        raise MissingRightsError(f"the role may not connect: {describe(error)}") from error
     except asyncpg.ClientConfigurationError as error:
-        raise UsageError(f"the connection string is wrong: {error}") from error
+        raise UsageError(f"the connection string is wrong: {describe(error)}") from error
     except ValueError:  # a host that is no name for DNS, or a variable such as PGPORT; the error may quote it
         raise UsageError("a host of the connection string, or a variable such as PGPORT, is malformed") from None
     except asyncpg.InvalidCatalogNameError as error:
@@ -115,8 +120,11 @@ def _set_socket_options(connection: Connection, options: Sequence[tuple[int, int
 
 
 def describe(error: BaseException) -> str:
-    """One line about an error, with its class where the text alone says nothing."""
-    text = " ".join(str(error).split())
+    """One line about an error, with its class where the text alone says nothing.
+
+    The text may be a server's own, of any length: it is cut before anything else is done with it.
+    """
+    text = " ".join(str(error)[:LONGEST_TEXT].split())
     text = redact(text)  # servers quote values and whole rows
     return text if isinstance(error, asyncpg.PostgresError) and text else f"{type(error).__name__} {text}".strip()
 

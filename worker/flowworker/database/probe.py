@@ -47,6 +47,16 @@ RECOVERY_TAKES = 180.0
 FOREIGN_PATIENCE = 90.0
 """Seconds past its timeout after which the task of a worker that does not report to us may be recovered, and some."""
 
+CROWD = 200
+"""Workers in an answer above which their errors are cut short: only some are shown."""
+
+DENSITY = 30
+"""Least bytes of JSON for each object or array in it: a worker's row has hundreds. What is denser is no answer to our
+statement, and would take many times its size in memory."""
+
+DENSE_AT_MOST = 4000
+"""Objects and arrays in a text that is as dense as it likes."""
+
 SILENCE = 4.0
 """Seconds without a heartbeat after which the worker of a silent pod is lost: a living one beats every 3 s."""
 
@@ -193,6 +203,7 @@ def arguments(targets: Sequence[Target]) -> tuple[Any, ...]:
         ENDED,
         ENDED_FOR,
         SURVIVORS,
+        CROWD,
     )
 
 
@@ -299,9 +310,16 @@ def _sample(target: Target, row: asyncpg.Record) -> Sample:
         stalled=min(row["stalled"], target.cap),
         longest_timeout=row["longest_timeout"],
         queue_readable=row["queue_readable"],
-        workers=[_worker(worker) for worker in orjson.loads(row["workers"] or b"[]")],
-        drains=orjson.loads(row["drains"] or b"{}"),
+        workers=[_worker(worker) for worker in _parsed(row["workers"] or b"[]")],
+        drains=_parsed(row["drains"] or b"{}"),
     )
+
+
+def _parsed(text: bytes) -> Any:
+    containers = text.count(b"{") + text.count(b"[")
+    if containers > max(DENSE_AT_MOST, len(text) // DENSITY):
+        raise asyncpg.InterfaceError("the answer is no list of workers")
+    return orjson.loads(text)
 
 
 def _worker(values: Mapping[str, Any]) -> WorkerRow:

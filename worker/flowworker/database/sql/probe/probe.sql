@@ -4,10 +4,11 @@
 -- $1 kinds, $2 slugs, $3 caps, $4 namespaces and $5 names of the resources, $6 who asks for their drains, $7 queue
 -- tables, $8 messages looked at beyond the cap, $9 started tasks looked at, $10 seconds after which a recovery that
 -- could have been would have been, $11 seconds a foreign worker is given beyond the timeout, $12 workers looked at, $13
--- ended workers that are read, $14 seconds for which they are, $15 workers looked at for who could have recovered tasks.
+-- ended workers that are read, $14 seconds for which they are, $15 workers looked at for who could have recovered tasks, $16 workers
+-- above which errors are cut short.
 WITH bound AS (
     -- Gives every parameter its type: not every text uses them all.
-    SELECT $8::bigint, $9::bigint, $10::float8, $11::float8, $12::integer, $13::integer, $14::float8, $15::integer
+    SELECT $8::bigint, $9::bigint, $10::float8, $11::float8, $12::integer, $13::integer, $14::float8, $15::integer, $16::integer
 ),
 backlog AS MATERIALIZED (
 {backlog}
@@ -63,7 +64,7 @@ CROSS JOIN LATERAL (
             'pod_uid', w.pod_uid,
             'state', w.state,
             'in_flight', w.in_flight,
-            'last_error', w.last_error,
+            'last_error', left(w.last_error, CASE WHEN w.crowd > $16::integer THEN 120 ELSE 512 END),
             'unwritten_for', to_jsonb(w) -> 'unwritten_for',
             'started_at', w.started_at,
             'beat', w.reported_at,
@@ -71,38 +72,41 @@ CROSS JOIN LATERAL (
         )) AS workers,
         max(w.longest_timeout) FILTER (WHERE w.kind = s.kind AND w.slug = s.slug) AS longest_timeout
     FROM (
-        WITH others AS MATERIALIZED (
-            SELECT v.*
-            FROM (
-                SELECT u.*
-                FROM flowworker.workers AS u
-                WHERE u.namespace = s.namespace AND u.flowworker = s.flowworker
-                ORDER BY u.started_at DESC
+        SELECT c.*, count(*) OVER () AS crowd
+        FROM (
+            WITH others AS MATERIALIZED (
+                SELECT v.*
+                FROM (
+                    SELECT u.*
+                    FROM flowworker.workers AS u
+                    WHERE u.namespace = s.namespace AND u.flowworker = s.flowworker
+                    ORDER BY u.started_at DESC
+                    LIMIT $12::integer
+                ) AS v
+                WHERE
+                    CASE
+                        WHEN v.state IN ('stopped', 'lost') THEN v.reported_at > now() - make_interval(secs => $14::float8)
+                        ELSE v.kind <> s.kind OR v.slug <> s.slug
+                    END
+            )
+            (
+                SELECT v.*
+                FROM flowworker.workers AS v
+                WHERE v.kind = s.kind AND v.slug = s.slug AND v.state NOT IN ('stopped', 'lost')
+                ORDER BY (v.namespace = s.namespace AND v.flowworker = s.flowworker) IS TRUE DESC, v.started_at DESC
                 LIMIT $12::integer
-            ) AS v
-            WHERE
-                CASE
-                    WHEN v.state IN ('stopped', 'lost') THEN v.reported_at > now() - make_interval(secs => $14::float8)
-                    ELSE v.kind <> s.kind OR v.slug <> s.slug
-                END
-        )
-        (
-            SELECT v.*
-            FROM flowworker.workers AS v
-            WHERE v.kind = s.kind AND v.slug = s.slug AND v.state NOT IN ('stopped', 'lost')
-            ORDER BY (v.namespace = s.namespace AND v.flowworker = s.flowworker) IS TRUE DESC, v.started_at DESC
-            LIMIT $12::integer
-        )
-        UNION ALL
-        SELECT v.* FROM others AS v WHERE v.state NOT IN ('stopped', 'lost')
-        UNION ALL
-        (
-            SELECT v.*
-            FROM others AS v
-            WHERE v.state IN ('stopped', 'lost')
-            ORDER BY v.reported_at DESC
-            LIMIT $13::integer
-        )
+            )
+            UNION ALL
+            SELECT v.* FROM others AS v WHERE v.state NOT IN ('stopped', 'lost')
+            UNION ALL
+            (
+                SELECT v.*
+                FROM others AS v
+                WHERE v.state IN ('stopped', 'lost')
+                ORDER BY v.reported_at DESC
+                LIMIT $13::integer
+            )
+        ) AS c
     ) AS w
 ) AS crew
 CROSS JOIN LATERAL (
