@@ -28,6 +28,7 @@ from flowworker_operator.health import HealthServer, Pulse
 from flowworker_operator.mandate import Mandate
 from flowworker_operator.metered import MeteredCluster
 from flowworker_operator.metrics import Metrics
+from flowworker_operator.orders import Orders
 from flowworker_operator.pod_events import PodEvents
 from flowworker_operator.probe import Key, Probes
 from flowworker_operator.reconcile import Reconciler
@@ -47,6 +48,7 @@ logger = structlog.stdlib.get_logger(__name__)
 class _Parts:
     store: Store
     queue: WorkQueue[Key]
+    orders: Orders
     reconciler: Reconciler
     relister: Relister
     watches: Watches
@@ -91,14 +93,15 @@ async def _parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[_Parts]
         recorder = await stack.enter_async_context(EventRecorder(cluster, instance=settings.identity))
         stack.push_async_callback(recorder.close, STOP_PATIENCE)
         parts, probes = _assemble(settings, metrics, cluster, recorder)
-        stack.push_async_callback(_close, probes)
+        stack.push_async_callback(_close, parts.orders, probes)
         yield parts
 
 
-async def _close(probes: Probes) -> None:
+async def _close(orders: Orders, probes: Probes) -> None:
     """A database that does not answer must not hold up the end."""
     with suppress(TimeoutError):
         async with asyncio.timeout(STOP_PATIENCE):
+            await orders.close()
             await probes.close()
 
 
@@ -135,16 +138,19 @@ def _assemble(
             queue.add(key)
 
     mandate = Mandate(leadership, refresh)
+    orders = Orders(probes=probes, may_write=lambda: mandate.acting, on_news=queue.add)
     parts = _Parts(
         store=store,
         queue=queue,
+        orders=orders,
         reconciler=Reconciler(
             store=store,
             secrets=Secrets(cluster, clock),
             probes=probes,
             pod_events=PodEvents(cluster, clock),
+            orders=orders,
             executor=Executor(
-                cluster=cluster, store=store, probes=probes, may_write=lambda: mandate.acting, clock=clock
+                cluster=cluster, store=store, orders=orders, may_write=lambda: mandate.acting, clock=clock
             ),
             recorder=recorder,
             metrics=metrics,

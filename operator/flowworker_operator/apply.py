@@ -12,8 +12,6 @@ from typing import Any, assert_never
 
 import structlog
 
-from flowworker.errors import AccessError, FlowWorkerError
-from flowworker_operator.api.conditions import Reason
 from flowworker_operator.cluster.bounded import Recent
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.errors import AlreadyExists, Conflict, NotFound, Refused
@@ -29,7 +27,8 @@ from flowworker_operator.domain.naming import (
 from flowworker_operator.domain.plan import Event, Plan, Step
 from flowworker_operator.domain.snapshot import Fault
 from flowworker_operator.gather import Design, owned_by, owner_of
-from flowworker_operator.probe import Key, Probes
+from flowworker_operator.orders import Orders
+from flowworker_operator.probe import Key
 from flowworker_operator.refusals import Refusals
 from flowworker_operator.render.budget import disruption_budget
 from flowworker_operator.render.deployment import deployment
@@ -71,8 +70,6 @@ class Outcome:
     superseded: bool = False
     """Somebody else is the leader now; nothing was written since."""
     status_written: bool = False
-    drains_told: bool = False
-    """The database knows who is to drain."""
     done: list[Step] = field(default_factory=list[Step])
     """What was changed, the status aside."""
     told: list[Event] = field(default_factory=list[Event])
@@ -87,13 +84,13 @@ class Executor:
         *,
         cluster: Cluster,
         store: Store,
-        probes: Probes,
+        orders: Orders,
         may_write: Callable[[], bool],
         clock: Callable[[], float],
     ) -> None:
         self._cluster = cluster
         self._store = store
-        self._probes = probes
+        self._orders = orders
         self._may_write = may_write
         self._refusals = Refusals(clock)
         self._settled: Recent[str, tuple[str, int]] = Recent(SETTLED)
@@ -109,7 +106,9 @@ class Executor:
         if not self._may_write():
             outcome.superseded = True
             return outcome
-        await self._drains(target, plan, outcome)
+        # Whatever needs a drain looks whether it is in force: the rest of the plan holds without. A right that is
+        # missing comes by no waiting, and nothing could ever shrink: the user has to know.
+        outcome.refusal = self._orders.drain(target.key, plan.drain, plan.release)
         for step in _steps(plan):
             if not await self._guarded(target, step, outcome):
                 return outcome
@@ -147,26 +146,6 @@ class Executor:
         live = self._store.get(resource, key)
         version = None if live is None else (live["metadata"]["uid"], live["metadata"].get("generation"))
         return target.uid, target.flowworker["metadata"]["generation"], version, replace(step, reason="")
-
-    async def _drains(self, target: Target, plan: Plan, outcome: Outcome) -> None:
-        """Ask workers to drain, or no longer.
-
-        Without the database the rest of the plan still holds: whatever needs a drain looks whether it is in force. A
-        right that is missing comes by no waiting, and nothing could ever shrink: the user has to know.
-        """
-        key = target.key
-        try:
-            await self._probes.drain(key, [(drain.uid, drain.seconds, drain.reason) for drain in plan.drain])
-            await self._probes.release(key, [release.uid for release in plan.release])
-        except FlowWorkerError as error:
-            logger.warning("cannot tell workers to drain or to go on", **_names(target), error=str(error))
-            if isinstance(error, AccessError):
-                message = f"workers cannot be told to drain or to go on: {error}"
-                outcome.refusal = Fault(reason=Reason.DATABASE_REFUSED, message=message)
-            return
-        outcome.drains_told = True
-        for release in plan.release:
-            _tell("released", target, release.pod, release.reason)
 
     async def _step(self, target: Target, step: Step, outcome: Outcome) -> bool:
         """Do one step; tells whether it changed anything."""

@@ -5,12 +5,12 @@ number of operators. Its first rounds as the leader start without memory, which 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import structlog
 
-from flowworker.errors import FlowWorkerError
 from flowworker_operator.apply import Executor, Outcome, Target
 from flowworker_operator.cluster.events import EventRecorder
 from flowworker_operator.cluster.resources import BUDGETS, DEPLOYMENTS, FLOWWORKERS, PODS, Object
@@ -33,6 +33,7 @@ from flowworker_operator.gather_pods import (
     timestamp,
 )
 from flowworker_operator.metrics import Decided, Metrics
+from flowworker_operator.orders import Orders
 from flowworker_operator.pod_events import PodEvents
 from flowworker_operator.probe import Key, Probes, Subject
 from flowworker_operator.secrets import Secrets
@@ -81,6 +82,7 @@ class Reconciler:
         secrets: Secrets,
         probes: Probes,
         pod_events: PodEvents,
+        orders: Orders,
         executor: Executor,
         recorder: EventRecorder,
         metrics: Metrics,
@@ -92,6 +94,7 @@ class Reconciler:
         self._secrets = secrets
         self._probes = probes
         self._pod_events = pod_events
+        self._orders = orders
         self._executor = executor
         self._recorder = recorder
         self._metrics = metrics
@@ -140,8 +143,10 @@ class Reconciler:
         if isinstance(record.design, Fault):
             return await self._reject(flowworker, record, record.design)
         fault = await self._connect(key, record, record.design)
-        losses = await self._mark_lost(key, record)
-        self._tell(claim_of(flowworker), (*self._lost(key, losses), *self._restarted(key, record)))
+        news = self._orders.news(key)
+        self._mark_lost(key, record, news.buried)
+        events = (*draining(news.draining), *self._lost(key, news.losses), *self._restarted(key, record))
+        self._tell(claim_of(flowworker), events)
         if self._must_wait(key, record, fault) or self._store.get(FLOWWORKERS, key) is not flowworker:
             return "waiting", SOON  # in the second case it has changed while we asked others
         return await self._act(Target(flowworker=flowworker, design=record.design), record, fault)
@@ -155,7 +160,7 @@ class Reconciler:
         self._remember(record, outcome)
         self._show(target.key, snapshot, plan)
         if not outcome.superseded:
-            self._tell(snapshot.claim, _news(snapshot, plan, outcome))
+            self._tell(snapshot.claim, _news(plan, outcome))
         if outcome.conflict or outcome.superseded:
             return "conflict", SOON
         # What we write is in the store already, so that no watch will bring it as news.
@@ -236,11 +241,16 @@ class Reconciler:
             eager=urgent(pods),
         )
 
-    async def _mark_lost(self, key: Key, record: _Record) -> Sequence[Loss]:
-        """Mark workers lost in the database that are no more, so that their tasks need not wait to be missed.
+    def _mark_lost(self, key: Key, record: _Record, buried: AbstractSet[str]) -> None:
+        """Have workers marked lost in the database that are no more, so that their tasks need not wait to be missed.
 
-        Gives those that had not reported their end.
+        Args:
+            key: of the FlowWorker.
+            record: what is remembered of it.
+            buried: pods for which that is done.
         """
+        if left := self._gone.pop(key, set()) - buried:
+            self._gone[key] = left
         now, before = self._clock(), record.silent
         silent = {(pod["metadata"]["uid"], restarts(pod)) for pod in self._workers(key) if is_silent(pod)}
         record.silent = {one: before.get(one, now) for one in silent}
@@ -248,21 +258,8 @@ class Reconciler:
         doubtful = {uid for (uid, _), since in record.silent.items() if now - since < MARKING} | self._doubtful(
             key, now
         )
-        gone = frozenset(self._gone.get(key, ()))
-        if not (gone or doubtful) or self._probes.fault(key) is not None:
-            return ()
-        try:
-            losses = await self._probes.bury(key, sorted(gone), sorted(doubtful))
-        except FlowWorkerError as error:
-            logger.info(
-                "cannot tell which workers are gone", namespace=key.namespace, flowworker=key.name, error=str(error)
-            )
-            return ()
-        if left := self._gone.get(key, set()) - gone:
-            self._gone[key] = left
-        else:
-            self._gone.pop(key, None)
-        return losses
+        if self._probes.fault(key) is None:
+            self._orders.bury(key, self._gone.get(key, set()), doubtful)
 
     def _doubtful(self, key: Key, now: float) -> set[str]:
         """Deleted pods whose worker may live on, each for a while: after that its silence is noticed like any other."""
@@ -347,6 +344,7 @@ class Reconciler:
         self._gone.pop(key, None)
         self._doubted.pop(key, None)
         if self._records.pop(key, None) is not None:
+            self._orders.forget(key)
             self._probes.forget(key)
             self._metrics.forget(key)
 
@@ -354,10 +352,8 @@ class Reconciler:
         return Moment(wall=self._wall(), tick=self._clock())
 
 
-def _news(snapshot: Snapshot, plan: Plan, outcome: Outcome) -> Iterable[Event]:
+def _news(plan: Plan, outcome: Outcome) -> Iterable[Event]:
     yield from plan.events
-    if outcome.drains_told:
-        yield from draining(snapshot, plan)
     for step in outcome.done:
         yield from deed(step)
     yield from outcome.told

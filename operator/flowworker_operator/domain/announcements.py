@@ -10,9 +10,9 @@ from flowworker_operator.domain.plan import (
     Compile,
     Create,
     Delete,
+    Drain,
     Event,
     Mark,
-    Plan,
     Prove,
     Remove,
     Repair,
@@ -45,10 +45,8 @@ def announcements(snapshot: Snapshot, status: FlowWorkerStatus, before: int) -> 
     return (*_scaled(status, before), *_conditions(snapshot, status))
 
 
-def draining(snapshot: Snapshot, plan: Plan) -> Iterable[Event]:
-    """What to tell once the workers of a plan were asked to drain."""
-    leased = {pod.uid for revision in snapshot.revisions for pod in revision.pods if pod.lease is not None}
-    new = [drain for drain in plan.drain if drain.uid not in leased]
+def draining(new: Sequence[Drain]) -> Iterable[Event]:
+    """What to tell once workers were asked to drain that were not before."""
     if new:
         pods = ", ".join(sorted(drain.pod for drain in new))
         yield Event(type="Normal", reason="Draining", message=f"{pods}: {new[0].reason}")

@@ -100,12 +100,15 @@ class Probes:
         entry = self._entries.get(key)
         return None if entry is None else entry.fault
 
-    async def drain(self, key: Key, pods: Sequence[tuple[str, float, str]]) -> None:
+    async def drain(self, key: Key, pods: Sequence[tuple[str, float, str]]) -> frozenset[str]:
         """Ask the workers of pods to drain, or renew that.
 
         Args:
             key: the FlowWorker on whose behalf.
             pods: uid of each pod, seconds until the drain lapses, and the reason.
+
+        Returns:
+            Uids of the pods whose drain was not in force before.
 
         Raises:
             DatabaseUnavailableError: it could not be written now, or may have been.
@@ -114,8 +117,12 @@ class Probes:
         """
         orders = [DrainOrder(pod_uid=uid, seconds=seconds, reason=reason) for uid, seconds, reason in pods]
         by = probe.asker(key.namespace, key.name)
-        if orders and await self._order(key, "ask workers to drain", lambda link: probe.ask_drain(link, by, orders)):
+        if not orders:
+            return frozenset()
+        new = await self._order(key, "ask workers to drain", lambda link: probe.ask_drain(link, by, orders))
+        if new:
             self._prober(key).look_soon()
+        return new
 
     async def release(self, key: Key, uids: Sequence[str]) -> None:
         """Take back drains of pods that were asked for on behalf of this FlowWorker, and only those.

@@ -1,5 +1,6 @@
 """Databases and API servers that go away and come back: nothing is lost meanwhile, and recovery needs no hand."""
 
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -8,9 +9,13 @@ from tests.chaos.arena import Arena
 from tests.chaos.ground import Ground
 from tests.chaos.workloads import Plan, fan, jobs, single
 from tests.control_plane.conftest import RESTRICTED
-from tests.control_plane.operator.world import FLOWWORKERS, World, new_world
+from tests.control_plane.operator.world import FLOWWORKERS, PODS, World, new_world
+from tests.control_plane.process_pod import MISSING_IMAGE
 from tests.support.proxy import Weather
 from tests.support.waiting import hold_for
+
+WAKES_WITHIN = 4.0
+"""Seconds; half a second on a machine that does little else, where a round that waits for a database takes six."""
 
 LONG = 90.0
 """Seconds for what includes a lease that has to run out, or a server that starts."""
@@ -38,6 +43,33 @@ async def test_a_database_that_is_away_freezes_its_workers_and_nobody_elses(worl
     await world.until_condition("away", "DatabaseReachable", "True")
     await world.ground.drained()
     await world.until_idle("away", patience=LONG)
+
+
+async def test_a_database_that_hangs_while_its_pods_go_delays_nobody_else(world: World) -> None:
+    proxy = world.ground.proxy
+    await world.secret(proxy.dsn(world.ground.database.worker_dsn), name="through-proxy")
+    hanging = [f"hanging-{number}" for number in range(12)]
+    for name in hanging:
+        await world.apply(
+            name, flow=None, queue=name.replace("-", "_"), database={"secretRef": {"name": "through-proxy"}},
+            image=f"{MISSING_IMAGE}worker:1",
+        )  # fmt: skip
+    await world.apply("near")
+    await world.until_idle("near")
+    for name in hanging:
+        await world.until_condition(name, "DatabaseReachable", "True")
+    pods = await world.until_pods_of(hanging)
+    proxy.weather = Weather.SWALLOWED
+    for pod in pods:
+        await world.request("DELETE", f"{PODS}/{pod}", {"gracePeriodSeconds": 0})
+    await world.ground.start_run(single, Plan())
+    began = time.monotonic()
+    await world.until_replicas("near", 1)
+    assert time.monotonic() - began < WAKES_WITHIN
+    await world.ground.drained()
+    proxy.weather = Weather.CLEAR
+    for name in hanging:
+        await world.until_condition(name, "DatabaseReachable", "True", patience=LONG)
 
 
 async def test_a_rotated_secret_needs_no_restart(world: World) -> None:

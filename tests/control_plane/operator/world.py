@@ -182,6 +182,16 @@ class World:
 
         await self._until(met, f"the pods of {name} are {expected or 'gone'}", patience)
 
+    async def until_pods_of(self, names: Sequence[str]) -> Sequence[str]:
+        """The pods of FlowWorkers, once each has one."""
+
+        async def met() -> list[str] | None:
+            pods = await self.list(PODS)
+            owners = {pod["metadata"]["labels"]["flowworker.dev/name"]: pod["metadata"]["name"] for pod in pods}
+            return [owners[name] for name in names] if owners.keys() >= set(names) else None
+
+        return await self._until(met, f"{names} have pods", PATIENCE)
+
     async def until_replaced(self, pod: str) -> None:
         """Wait until the API server knows a pod no more and another one runs in its place."""
 

@@ -57,9 +57,9 @@ async def test_a_drain_is_a_lease_that_the_workers_of_the_pod_heed(watching: Obs
 async def test_a_renewal_keeps_the_time_it_was_first_asked_for_and_a_lapse_does_not(
     watching: Observer, owner: Connection
 ) -> None:
-    await watching.probes.drain(FLOW.key, [("pod", 30.0, "shrink")])
+    assert await watching.probes.drain(FLOW.key, [("pod", 30.0, "shrink")]) == {"pod"}
     await owner.execute("UPDATE flowworker.drains SET created_at = created_at - interval '1 hour'")
-    await watching.probes.drain(FLOW.key, [("pod", 30.0, "shrink")])
+    assert await watching.probes.drain(FLOW.key, [("pod", 30.0, "shrink")]) == set()
     assert (await leases(watching))["pod"] == pytest.approx(3600, abs=60)
     await owner.execute("UPDATE flowworker.drains SET until = clock_timestamp()")
     assert await leases(watching) == {}

@@ -233,8 +233,8 @@ async def prepare(connection: Connection, text: str, *, timeout: float) -> Quest
     return Question(statement=await connection.prepare(text, timeout=timeout))
 
 
-async def ask_drain(connection: Connection, by: str, orders: Sequence[DrainOrder]) -> bool:
-    """Ask for drains, or renew them; returns whether one of them was not in force before."""
+async def ask_drain(connection: Connection, by: str, orders: Sequence[DrainOrder]) -> frozenset[str]:
+    """Ask for drains, or renew them; returns uids of the pods whose drain was not in force before."""
     rows = await connection.fetch(
         load("probe/drain"),
         by,
@@ -242,7 +242,7 @@ async def ask_drain(connection: Connection, by: str, orders: Sequence[DrainOrder
         [order.seconds for order in orders],
         [order.reason for order in orders],
     )
-    return any(row["is_new"] for row in rows)
+    return frozenset(row["target"] for row in rows if row["is_new"])
 
 
 async def end_drain(connection: Connection, by: str, pod_uids: Sequence[str]) -> None:

@@ -12,4 +12,4 @@ ON CONFLICT (target, created_by) DO UPDATE SET
     until = excluded.until,
     reason = excluded.reason,
     created_at = CASE WHEN d.until > clock_timestamp() THEN d.created_at ELSE excluded.created_at END
-RETURNING d.created_at >= statement_timestamp() AS is_new
+RETURNING d.target, d.created_at >= statement_timestamp() AS is_new

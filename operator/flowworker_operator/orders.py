@@ -1,0 +1,162 @@
+"""What is to be written to databases, each FlowWorker's by a task of its own: no round waits for a database.
+
+A round leaves what it wants and goes on; the latest word counts. What came of it is there at a later round, which is
+asked for as soon as there is something to tell. A database that does not answer so keeps nobody waiting but itself.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+
+import structlog
+
+from flowworker.errors import AccessError
+from flowworker_operator.api.conditions import Reason
+from flowworker_operator.domain.plan import Drain, Release
+from flowworker_operator.domain.snapshot import Fault, Loss
+from flowworker_operator.probe import Key, Probes
+from flowworker_operator.probe.faults import LONGEST
+from flowworker_operator.probe.texts import shown
+
+logger = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class News:
+    """What has come of a FlowWorker's orders since the last look."""
+
+    draining: list[Drain] = field(default_factory=list[Drain])
+    """Pods that the database knows to drain, and did not before."""
+    losses: list[Loss] = field(default_factory=list[Loss])
+    """Workers that were marked lost and had not reported their end."""
+    buried: set[str] = field(default_factory=set[str])
+    """Uids of pods that are gone, whose workers are marked."""
+
+
+@dataclass(slots=True)
+class _Desk:
+    """The orders of one FlowWorker."""
+
+    drains: tuple[Sequence[Drain], Sequence[Release]] | None = None
+    burial: tuple[AbstractSet[str], AbstractSet[str]] | None = None
+    refusal: Fault | None = None
+    news: News = field(default_factory=News)
+    task: "asyncio.Task[None] | None" = None
+
+
+class Orders:
+    """Writes in the background. Belongs to the event loop that uses it."""
+
+    def __init__(self, *, probes: Probes, may_write: Callable[[], bool], on_news: Callable[[Key], None]) -> None:
+        """Write nothing yet.
+
+        Args:
+            probes: lead to the databases.
+            may_write: whether this process leads; asked before each write.
+            on_news: called when there is something to tell about a FlowWorker.
+        """
+        self._probes = probes
+        self._may_write = may_write
+        self._on_news = on_news
+        self._desks: dict[Key, _Desk] = {}
+
+    def drain(self, key: Key, drains: Sequence[Drain], releases: Sequence[Release]) -> Fault | None:
+        """Have workers asked to drain, or no longer, instead of what was wanted before.
+
+        Returns:
+            Why the last attempt was refused; it is tried again all the same.
+        """
+        desk = self._desks.get(key)
+        if not drains and not releases:
+            if desk is not None:
+                desk.drains = None
+            return None
+        desk = self._desk(key)
+        desk.drains = (drains, releases)
+        self._begin(key, desk)
+        return desk.refusal
+
+    def bury(self, key: Key, gone: AbstractSet[str], silent: AbstractSet[str]) -> None:
+        """Have workers marked lost that cannot run any more (see `Probes.bury`), instead of those named before."""
+        if gone or silent:
+            desk = self._desk(key)
+            desk.burial = (frozenset(gone), frozenset(silent))
+            self._begin(key, desk)
+
+    def news(self, key: Key) -> News:
+        """What has come of the orders of a FlowWorker; told once."""
+        desk = self._desks.get(key)
+        if desk is None:
+            return News()
+        news, desk.news = desk.news, News()
+        return news
+
+    def forget(self, key: Key) -> None:
+        """Write no more for a FlowWorker, what is under way included."""
+        desk = self._desks.pop(key, None)
+        if desk is not None and desk.task is not None:
+            desk.task.cancel()
+
+    async def close(self) -> None:
+        """Write no more at all."""
+        tasks = [desk.task for desk in self._desks.values() if desk.task is not None]
+        for key in tuple(self._desks):
+            self.forget(key)
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _desk(self, key: Key) -> _Desk:
+        return self._desks.setdefault(key, _Desk())
+
+    def _begin(self, key: Key, desk: _Desk) -> None:
+        if desk.task is None or desk.task.done():
+            work = self._work(key, desk)
+            desk.task = asyncio.get_running_loop().create_task(work, name=f"orders of {key}")
+
+    async def _work(self, key: Key, desk: _Desk) -> None:
+        while desk.drains is not None or desk.burial is not None:
+            drains, burial, desk.drains, desk.burial = desk.drains, desk.burial, None, None
+            if not self._may_write():
+                return
+            if burial is not None:
+                await self._bury(key, desk, *burial)
+            if drains is not None:
+                await self._drain(key, desk, *drains)
+
+    async def _bury(self, key: Key, desk: _Desk, gone: AbstractSet[str], silent: AbstractSet[str]) -> None:
+        try:
+            losses = await self._probes.bury(key, sorted(gone), sorted(silent))
+        except Exception as error:  # noqa: BLE001 - whatever one database does, the next order is tried
+            logger.info("cannot tell which workers are gone", **_names(key), error=_words(error))
+            return
+        desk.news.losses += losses
+        desk.news.buried |= gone
+        if gone or losses:
+            self._on_news(key)
+
+    async def _drain(self, key: Key, desk: _Desk, drains: Sequence[Drain], releases: Sequence[Release]) -> None:
+        before = desk.refusal
+        try:
+            new = await self._probes.drain(key, [(one.uid, one.seconds, one.reason) for one in drains])
+            await self._probes.release(key, [one.uid for one in releases])
+        except Exception as error:  # noqa: BLE001 - as above
+            logger.warning("cannot tell workers to drain or to go on", **_names(key), error=_words(error))
+            if isinstance(error, AccessError):
+                message = f"workers cannot be told to drain or to go on: {_words(error)}"
+                desk.refusal = Fault(reason=Reason.DATABASE_REFUSED, message=message)
+        else:
+            desk.refusal = None
+            desk.news.draining += [one for one in drains if one.uid in new]
+            for release in releases:
+                logger.info("released", **_names(key), object=release.pod, reason=release.reason)
+        if desk.news.draining or desk.refusal != before:
+            self._on_news(key)
+
+
+def _words(error: Exception) -> str:
+    return shown(str(error), limit=LONGEST)
+
+
+def _names(key: Key) -> dict[str, str]:
+    return {"namespace": key.namespace, "flowworker": key.name}
