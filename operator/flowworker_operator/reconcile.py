@@ -14,8 +14,9 @@ import structlog
 from flowworker_operator.apply import Executor, Outcome, Target
 from flowworker_operator.cluster.events import EventRecorder
 from flowworker_operator.cluster.resources import BUDGETS, DEPLOYMENTS, FLOWWORKERS, PODS, Object
-from flowworker_operator.domain.announcements import deed, draining, lost, restarted
+from flowworker_operator.domain.announcements import deed, draining, lost, restarted, shared
 from flowworker_operator.domain.health import explained
+from flowworker_operator.domain.ownership import owner
 from flowworker_operator.domain.plan import Event, Plan
 from flowworker_operator.domain.planner import make_plan
 from flowworker_operator.domain.rejection import rejected
@@ -35,7 +36,7 @@ from flowworker_operator.gather_pods import (
 from flowworker_operator.metrics import Decided, Metrics
 from flowworker_operator.orders import Orders
 from flowworker_operator.pod_events import PodEvents
-from flowworker_operator.probe import Key, Probes, Subject
+from flowworker_operator.probe import Key, Kinship, Probes, Subject
 from flowworker_operator.secrets import Secrets
 from flowworker_operator.store import Store
 
@@ -60,14 +61,15 @@ logger = structlog.stdlib.get_logger(__name__)
 class _Record:
     """What is remembered of one FlowWorker."""
 
-    uid: str
+    claim: Claim
     since: float
     generation: int
     design: Design | Fault
-    dsn: str | None = None
     history: History = field(default_factory=History)
     silent: dict[tuple[str, int], float] = field(default_factory=dict[tuple[str, int], float])
     """Since when no worker runs in a pod, by its uid and how often its container was started again."""
+    shared: bool = False
+    """A FlowWorker of another namespace seems to run the same; that was told."""
     restarts: dict[str, int] = field(default_factory=dict[str, int])
     """How often the worker of each pod was started again, by the pod's uid."""
 
@@ -145,8 +147,13 @@ class Reconciler:
         fault = await self._connect(key, record, record.design)
         news = self._orders.news(key)
         self._mark_lost(key, record, news.buried)
-        events = (*draining(news.draining), *self._lost(key, news.losses), *self._restarted(key, record))
-        self._tell(claim_of(flowworker), events)
+        events = (
+            *draining(news.draining),
+            *self._lost(key, news.losses),
+            *self._restarted(key, record),
+            *self._shared(key, record),
+        )
+        self._tell(record.claim, events)
         if self._must_wait(key, record, fault) or self._store.get(FLOWWORKERS, key) is not flowworker:
             return "waiting", SOON  # in the second case it has changed while we asked others
         return await self._act(Target(flowworker=flowworker, design=record.design), record, fault)
@@ -220,11 +227,9 @@ class Reconciler:
             authority = await self._secrets.certificates(key.namespace, database.ca_ref, doubted=failed is not None)
         for one in (found, authority):
             if isinstance(one, Fault):
-                record.dsn = None
                 return one
         assert isinstance(found, str)
         assert not isinstance(authority, Fault)
-        record.dsn = found
         self._probes.watch(self._subject(key, asked), found, authority)
         return None
 
@@ -286,32 +291,52 @@ class Reconciler:
 
     def _must_wait(self, key: Key, record: _Record, fault: Fault | None) -> bool:
         known = fault or self._probes.fault(key) or self._probes.reading(key)
-        return known is None and self._clock() - record.since < PATIENCE
+        unsure = known is None or any(kinship is Kinship.UNKNOWN for _, kinship in self._older(key, record))
+        return unsure and self._clock() - record.since < PATIENCE
 
     def _rivals(self, key: Key, record: _Record) -> Iterable[Claim]:
-        """Other FlowWorkers for the same flow or queue of the same database."""
-        for other, theirs in self._records.items():
-            flowworker = self._store.get(FLOWWORKERS, other)
-            if other != key and flowworker is not None and self._same_work(key, record, other, theirs):
-                yield claim_of(flowworker)
+        """Older FlowWorkers of this namespace for the same flow or queue of the same database."""
+        return (claim for claim, kinship in self._older(key, record) if kinship is Kinship.SAME)
 
-    def _same_work(self, key: Key, mine: _Record, other: Key, theirs: _Record) -> bool:
-        if isinstance(mine.design, Fault) or isinstance(theirs.design, Fault):
-            return False
-        ours, others = mine.design.spec, theirs.design.spec
-        if (ours.kind, ours.slug) != (others.kind, others.slug):
-            return False
-        one, two = self._probes.reading(key), self._probes.reading(other)
-        if one is not None and two is not None:
-            return one.database == two.database
-        return mine.dsn is not None and mine.dsn == theirs.dsn
+    def _older(self, key: Key, record: _Record) -> Iterable[tuple[Claim, Kinship]]:
+        """Older FlowWorkers of this namespace for a flow or queue of this name, and whether their database is ours."""
+        for other, theirs in self._same_work(key, record):
+            if other.namespace == key.namespace and owner(theirs, (record.claim,)) == theirs:
+                yield theirs, self._probes.kinship(other, key)
+
+    def _strangers(self, key: Key, record: _Record) -> bool:
+        """Whether a FlowWorker of another namespace seems to run the same.
+
+        Its database may only say so, and to give way to another tenant's word would be to be stopped by it.
+        """
+        mine = self._probes.reading(key)
+        readings = (self._probes.reading(other) for other, _ in self._same_work(key, record)
+                    if other.namespace != key.namespace)  # fmt: skip
+        return mine is not None and any(one is not None and one.database == mine.database for one in readings)
+
+    def _shared(self, key: Key, record: _Record) -> Sequence[Event]:
+        before, record.shared = record.shared, self._strangers(key, record)
+        if before or not record.shared or isinstance(record.design, Fault):
+            return ()
+        return (shared(record.design.spec.kind),)
+
+    def _same_work(self, key: Key, mine: _Record) -> Iterable[tuple[Key, Claim]]:
+        """Other FlowWorkers for a flow or queue of this name, of whatever database."""
+        for other, theirs in self._records.items():
+            if other == key or isinstance(mine.design, Fault) or isinstance(theirs.design, Fault):
+                continue
+            ours, others = mine.design.spec, theirs.design.spec
+            if (ours.kind, ours.slug) == (others.kind, others.slug) and self._store.get(FLOWWORKERS, other) is not None:
+                yield other, theirs.claim
 
     def _record(self, key: Key, flowworker: Object) -> _Record:
         metadata = flowworker["metadata"]
         record = self._records.get(key)
-        if record is None or record.uid != metadata["uid"]:
+        if record is None or record.claim.uid != metadata["uid"]:
             asked = design(flowworker)
-            record = _Record(uid=metadata["uid"], since=self._clock(), generation=metadata["generation"], design=asked)
+            record = _Record(
+                claim=claim_of(flowworker), since=self._clock(), generation=metadata["generation"], design=asked
+            )
             self._records[key] = record
         elif record.generation != metadata["generation"]:
             record.generation, record.design = metadata["generation"], design(flowworker)

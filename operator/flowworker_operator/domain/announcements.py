@@ -101,6 +101,17 @@ def _inheritance(tasks: int, *, others: bool) -> str:
     return f"{held} to {'other workers' if others else 'the next worker'}"
 
 
+def shared(kind: str) -> Event:
+    """What to tell when a FlowWorker of another namespace seems to run the same flow or queue.
+
+    It is not named: a database may claim to be another one, and would so learn what there is elsewhere.
+    """
+    message = (
+        f"a FlowWorker of another namespace runs this {kind} of this database, or its database claims so; both run"
+    )
+    return Event(type="Warning", reason="SharedDatabase", message=message)
+
+
 def restarted(pod: str, end: str) -> Event:
     """What to tell about a worker that has ended and whose container was started again."""
     return Event(type="Warning", reason="WorkerRestarted", message=f"{pod}: its worker ended ({end}) and starts again")

@@ -17,6 +17,7 @@ from flowworker_operator.domain.snapshot import Fault, Loss, WorkerState
 from flowworker_operator.probe import faults
 from flowworker_operator.probe.endpoint import Endpoint, parse_endpoint
 from flowworker_operator.probe.interpret import says_the_same
+from flowworker_operator.probe.kinship import Kin, Kinship
 from flowworker_operator.probe.model import Key, Reading, Subject
 from flowworker_operator.probe.prober import Prober
 from flowworker_operator.resolver import Lookup, Resolver, system_lookup
@@ -69,6 +70,7 @@ class Probes:
         self._probers: dict[Endpoint, Prober] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._resolver = Resolver(clock, lookup)
+        self._kin = Kin(clock)
 
     def watch(self, subject: Subject, dsn: str, authority: str | None = None) -> None:
         """Read a subject from now on; calling it again changes what is read, or where.
@@ -157,8 +159,27 @@ class Probes:
             self._prober(key).look_soon()
         return [Loss(pod=one.name, state=WorkerState(one.state), in_flight=one.in_flight) for one in lost]
 
+    def kinship(self, claimant: Key, other: Key) -> Kinship:
+        """Whether the databases of two FlowWorkers are one, proven on the claimant's behalf; `other` is told of news.
+
+        Args:
+            claimant: who has the older right.
+            other: who would have to give way.
+        """
+        one, two = self._entries.get(claimant), self._entries.get(other)
+        if one is None or two is None or one.prober is None or two.prober is None:
+            return Kinship.DIFFERENT
+        if one.prober is two.prober:
+            return Kinship.SAME
+        if one.reading is None or two.reading is None:
+            return Kinship.UNKNOWN
+        if one.reading.database != two.reading.database:
+            return Kinship.DIFFERENT
+        return self._kin.ask(one.prober, two.prober, two.reading.database, partial(self._on_reading, other))
+
     async def close(self) -> None:
         """Forget everything and close every connection."""
+        await self._kin.close()
         for key in tuple(self._entries):
             self.forget(key)
         while self._ending:
@@ -213,6 +234,7 @@ class Probes:
         prober.drop(key)
         if prober.idle:
             del self._probers[endpoint]
+            self._kin.forget(prober)
             ending = asyncio.get_running_loop().create_task(prober.stop(), name=f"end of {prober.place}")
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)

@@ -1,9 +1,16 @@
 """What belongs to a FlowWorker, what does not, and what is put right."""
 
 import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from uuid import uuid4
 
+import pytest
+from e2e.cluster.control_plane import ControlPlane
 from tests.chaos.workloads import Plan, single
+from tests.control_plane.conftest import RESTRICTED
 from tests.control_plane.operator.world import BUDGETS, DEPLOYMENTS, EVENTS, FLOWWORKERS, World
+from tests.control_plane.operator_process import rules
 from tests.support.waiting import hold_for, until
 
 WEBHOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
@@ -84,6 +91,34 @@ async def test_the_younger_of_two_resources_for_one_flow_runs_nothing_until_the_
     await world.ground.conclude()
     await world.delete(FLOWWORKERS, "first")
     await world.until_condition("second", "Ready", "True")
+
+
+async def test_an_older_resource_of_another_namespace_stops_nobody(world: World, elsewhere: str) -> None:
+    await world.operator.stop()
+    operator = world.operator
+    operator.settings["NAMESPACES"] = f"{world.namespace},{elsewhere}"
+    await asyncio.to_thread(world.control_plane.user, operator.user, rules(), elsewhere)
+    theirs = replace(world, namespace=elsewhere)
+    await theirs.secret()
+    await theirs.apply("older")
+    await operator.start()
+    await theirs.until_condition("older", "DatabaseReachable", "True")
+    await world.apply("younger")
+    await world.until_idle("younger")
+    await world.ground.start_run(single, Plan())
+    await world.ground.conclude()
+    await until(lambda: told(world, "SharedDatabase"), "it is told")
+    events = [one["message"] for one in await world.list(EVENTS) if one["reason"] == "SharedDatabase"]
+    assert not any("older" in message or elsewhere in message for message in events), "nobody is named"
+
+
+@pytest.fixture
+def elsewhere(control_plane: ControlPlane) -> Iterator[str]:
+    """One more namespace."""
+    name = f"elsewhere-{uuid4().hex[:10]}"
+    control_plane.create_namespace(name, RESTRICTED)
+    yield name
+    control_plane.api.delete(f"/api/v1/namespaces/{name}")
 
 
 async def test_a_deployment_of_somebody_else_in_our_way_is_told_and_left_alone(world: World) -> None:

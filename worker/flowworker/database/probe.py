@@ -61,6 +61,8 @@ SILENCE = 4.0
 """Seconds without a heartbeat after which the worker of a silent pod is lost: a living one beats every 3 s."""
 
 SETTINGS: Mapping[str, str] = {
+    # Whoever may create functions or tables in a schema that comes first would answer in place of the catalogue.
+    "search_path": "pg_catalog, pg_temp",
     "statement_timeout": f"{STATEMENT_TIMEOUT.total_seconds():g}s",
     "lock_timeout": f"{LOCK_TIMEOUT.total_seconds():g}s",
     "idle_in_transaction_session_timeout": "10s",
@@ -248,6 +250,23 @@ async def ask_drain(connection: Connection, by: str, orders: Sequence[DrainOrder
 async def end_drain(connection: Connection, by: str, pod_uids: Sequence[str]) -> None:
     """Take back drains that were asked for under this name."""
     await connection.execute(load("probe/release"), by, list(pod_uids))
+
+
+async def hold_proof(connection: Connection, number: int) -> None:
+    """Take a lock by which another session of this database is recognised."""
+    await connection.fetchval(load("probe/prove"), number)
+
+
+async def sees_proof(connection: Connection, number: int) -> bool:
+    """Whether a session of this database holds that lock."""
+    seen: bool = await connection.fetchval(load("probe/proven"), number)
+    return seen
+
+
+async def end_proof(connection: Connection, number: int) -> bool:
+    """Let go of that lock; whether it was held until now."""
+    held: bool = await connection.fetchval(load("probe/end_proof"), number)
+    return held
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
