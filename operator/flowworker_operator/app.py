@@ -31,6 +31,7 @@ from flowworker_operator.metrics import Metrics
 from flowworker_operator.orders import Orders
 from flowworker_operator.pod_events import PodEvents
 from flowworker_operator.probe import Key, Probes
+from flowworker_operator.probe.hosts import known_hosts
 from flowworker_operator.reconcile import Reconciler
 from flowworker_operator.relist import Relister
 from flowworker_operator.secrets import Secrets
@@ -119,7 +120,7 @@ def _assemble(
     queue: WorkQueue[Key] = WorkQueue(
         round_of, random=random.random, clock=clock, on_error=_complain, least_pause=_asked_pause
     )
-    probes = Probes(clock=clock, on_reading=queue.add)
+    probes = Probes(clock=clock, on_reading=queue.add, known=known_hosts(settings.database_host_list))
     relister = Relister(
         cluster=cluster,
         store=store,

@@ -26,6 +26,14 @@ class Settings(BaseSettings):
     namespaces: Annotated[
         str, Field(description="Namespaces to serve, separated by commas. Unset: all of the cluster.")
     ] = ""
+    database_hosts: Annotated[
+        str,
+        Field(
+            description="Hosts of databases about which FlowWorkers are told exactly why one cannot be reached (names, "
+            "`*` for anything, addresses and networks, separated by commas). Of others they learn only that it cannot: "
+            "else a namespace could look into networks that are closed to it."
+        ),
+    ] = ""
     kubeconfig: Annotated[Path | None, Field(description="Kubeconfig file. Unset: the service account of the pod.")] = (
         None
     )
@@ -46,8 +54,12 @@ class Settings(BaseSettings):
     @property
     def namespace_list(self) -> tuple[str, ...]:
         """The namespaces to serve, each once; empty for all of the cluster."""
-        names = (name.strip() for name in self.namespaces.split(","))
-        return tuple(dict.fromkeys(name for name in names if name))
+        return _entries(self.namespaces)
+
+    @property
+    def database_host_list(self) -> tuple[str, ...]:
+        """The known hosts, each once."""
+        return _entries(self.database_hosts)
 
 
 def load_settings() -> Settings:
@@ -60,6 +72,11 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         raise UsageError("\n".join(map(_complaint, error.errors()))) from None
+
+
+def _entries(text: str) -> tuple[str, ...]:
+    names = (name.strip() for name in text.split(","))
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def variable(field: str) -> str:

@@ -132,6 +132,7 @@ class OperatorProcess:
             "LEASE_NAMESPACE": self.namespace,
             "LEASE_NAME": LEASE,
             "IDENTITY": self.identity,
+            "DATABASE_HOSTS": "127.0.0.0/8",
             "HTTP_PORT": str(self.port),
             **self.settings,
         }

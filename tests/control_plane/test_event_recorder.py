@@ -176,6 +176,14 @@ async def test_a_long_message_is_cut(cluster: Cluster, teller: Cluster, claim: C
     assert len(event["message"]) == 1024
 
 
+async def test_what_moves_a_terminal_is_left_out(cluster: Cluster, teller: Cluster, claim: Claim) -> None:
+    async with recorder(teller) as events:
+        events.record(claim, Event(type="Warning", reason="BadHandler", message="\x1b[31mred\u202e\x9b\nmore"))
+    (event,) = await told(cluster, claim)
+
+    assert event["message"] == "[31mred\nmore"
+
+
 async def test_what_may_not_be_told_is_dropped_and_the_rest_is_told(
     cluster: Cluster, teller: Cluster, claim: Claim, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,6 +8,7 @@ from flowworker_operator.api.model import API_VERSION, KIND
 from flowworker_operator.cluster.resources import EVENTS, Object
 from flowworker_operator.domain.plan import Event
 from flowworker_operator.domain.snapshot import Claim
+from flowworker_operator.domain.words import printable
 
 COMPONENT = "flowworker-operator"
 
@@ -47,7 +48,7 @@ class Occurrence:
             "involvedObject": {"apiVersion": API_VERSION, "kind": KIND, **involved},
             "type": event.type,
             "reason": event.reason,
-            "message": event.message[:LONGEST_MESSAGE],
+            "message": printable(event.message[:LONGEST_MESSAGE]),
             "source": {"component": COMPONENT},
             "reportingComponent": COMPONENT,
             "reportingInstance": instance,

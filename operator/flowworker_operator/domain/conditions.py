@@ -13,6 +13,7 @@ from flowworker_operator.domain.health import pod_fault, revision_fault
 from flowworker_operator.domain.rollout import late, overdue
 from flowworker_operator.domain.scaling import DEFAULT_REPLICAS, Decision, fresh
 from flowworker_operator.domain.snapshot import Claim, Fault, PodState, RevisionState, Snapshot, WorkerState
+from flowworker_operator.domain.words import printable
 
 UNREACHABLE_AFTER = 10.0
 """Seconds without a reading after which an error of the connection is more than a hiccup."""
@@ -381,5 +382,5 @@ def _dated(finding: Finding, snapshot: Snapshot) -> Condition:
         observed_generation=snapshot.generation,
         last_transition_time=since,
         reason=finding.reason,
-        message=finding.message[:LONGEST_MESSAGE],
+        message=printable(finding.message[:LONGEST_MESSAGE]),
     )

@@ -5,6 +5,7 @@ from datetime import datetime
 from flowworker_operator.api.conditions import ConditionType
 from flowworker_operator.api.status import LONGEST_MESSAGE, Condition, FlowWorkerStatus
 from flowworker_operator.domain.snapshot import Fault
+from flowworker_operator.domain.words import printable
 
 _VERDICTS = {
     ConditionType.READY: "False",
@@ -38,6 +39,6 @@ def _condition(status: FlowWorkerStatus, kind: ConditionType, fault: Fault, gene
             "observed_generation": generation,
             "last_transition_time": before.last_transition_time if before and kept else at.replace(microsecond=0),
             "reason": fault.reason,
-            "message": fault.message[:LONGEST_MESSAGE],
+            "message": printable(fault.message[:LONGEST_MESSAGE]),
         }
     )

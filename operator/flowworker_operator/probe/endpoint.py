@@ -75,6 +75,11 @@ class Endpoint:
         addresses = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
         return f"{','.join(addresses)}/{self.database}"
 
+    @property
+    def begins_with_tls(self) -> bool:
+        """Whether TLS begins at once, as with any server that speaks it: its errors tell of other servers too."""
+        return ("sslnegotiation", "direct") in self.parameters
+
     def __repr__(self) -> str:
         return f"Endpoint({self.user}@{self.place})"
 

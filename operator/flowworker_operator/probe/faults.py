@@ -14,6 +14,7 @@ from flowworker_operator.probe.texts import shown
 
 LONGEST = 512
 
+VAGUE = "check host and port in the Secret, DNS, firewalls, and that PostgreSQL runs there and is not overloaded"
 STANDBY = "this server takes no writes: it is a standby, or read-only; a failover may be going on"
 GRANT = "grant it what a worker needs with `flowworker db install --role ROLE`"
 
@@ -38,6 +39,19 @@ def connection_fault(error: BaseException, place: str) -> Fault:
             return fault(Reason.DATABASE_REFUSED, f"{place} refuses the connection: {_words(cause)}; {advice}")
         case _:
             return unreachable(cause, place)
+
+
+def vague(place: str) -> Fault:
+    """The same for every reason of the network, for who may not learn which one it is."""
+    return fault(Reason.DATABASE_UNREACHABLE, f"no answer from {place}: {VAGUE}")
+
+
+def is_of_the_network(error: BaseException) -> bool:
+    """Whether a failure to connect tells about hosts, ports and firewalls, and not what a PostgreSQL said."""
+    cause = error.__cause__ or error
+    if isinstance(error, UsageError | AccessError):
+        return False
+    return not isinstance(cause, asyncpg.PostgresError) or isinstance(cause, asyncpg.ConnectionDoesNotExistError)
 
 
 def unreachable(cause: BaseException, place: str) -> Fault:

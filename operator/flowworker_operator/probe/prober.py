@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -10,7 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from flowworker.database import probe
-from flowworker.database.connection import Connection
+from flowworker.database.connection import CONNECT_TIMEOUT, Connection
 from flowworker.database.link import RETRY_PAUSE, Link
 from flowworker.database.probe import WorkerRow
 from flowworker.database.records import Peer
@@ -18,7 +19,14 @@ from flowworker.database.stranded import mark_lost
 from flowworker_operator.domain.snapshot import Fault
 from flowworker_operator.probe.dialing import Dialer, Resolve
 from flowworker_operator.probe.endpoint import Endpoint
-from flowworker_operator.probe.faults import STANDBY, beyond_bounds, connection_fault, unreachable
+from flowworker_operator.probe.faults import (
+    STANDBY,
+    beyond_bounds,
+    connection_fault,
+    is_of_the_network,
+    unreachable,
+    vague,
+)
 from flowworker_operator.probe.interpret import reading_of, unusable
 from flowworker_operator.probe.listener import Listener
 from flowworker_operator.probe.liveness import Watch, observed, silent
@@ -47,6 +55,8 @@ JITTER = 0.1
 """Part of the interval that is random."""
 BACKOFF = 1.0
 """Seconds; the base of the exponential backoff with full jitter after failures."""
+TELLING_JITTER = 0.3
+"""Part of the time that is added at random before a failure of the network is told."""
 ROUND_TIMEOUT = 20.0
 """Seconds for one tick in all, if subjects have to be read alone."""
 
@@ -63,19 +73,27 @@ class Prober:
     clock: Callable[[], float]
     randomness: Callable[[], float]
     publish: Publish
+    exact: bool
+    """Whether all its hosts are known, so that FlowWorkers are told exactly why one cannot be reached."""
     _subjects: dict[Key, Subject] = field(default_factory=dict[Key, Subject])
     _watches: dict[Key, Watch] = field(default_factory=dict[Key, Watch])
     _reader: Reader | None = None
     _at_once: int = MOST_AT_ONCE
     _failures: int = 0
+    _tell_at: float = 0.0
+    """When a failure of the network is told to who may not learn more of it."""
+    _telling: asyncio.TimerHandle | None = None
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _task: "asyncio.Task[None] | None" = None
     _listener: Listener = field(init=False)
     _link: Link = field(init=False)
     _dialer: Dialer = field(init=False)
+    _patience: float = field(init=False)
+    """Seconds that the longest attempt to connect takes."""
 
     def __post_init__(self) -> None:
         self._dialer = Dialer(self.resolve)
+        self._patience = self.endpoint.arguments().timeout or CONNECT_TIMEOUT
         self._listener = Listener(self._wake.set)
         self._link = Link(
             self.endpoint.dsn,
@@ -115,6 +133,7 @@ class Prober:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
+        self._tell_no_more()
         await self._link.close()
 
     def put(self, subject: Subject) -> None:
@@ -155,14 +174,16 @@ class Prober:
 
     async def _tick(self) -> None:
         subjects = tuple(self._subjects.values())
+        if not self._failures:
+            self._tell_at = self.clock() + self._patience * (1.0 + TELLING_JITTER * self.randomness())
         try:
             await self._link.run(lambda connection: self._round(connection, subjects))
             self._succeed()
         except StandbyError:
             await self._link.close()
-            self._fail(subjects, unreachable(asyncpg.ReadOnlySQLTransactionError(STANDBY), self.place))
+            self._fail(subjects, unreachable(asyncpg.ReadOnlySQLTransactionError(STANDBY), self.place), secret=False)
         except Exception as error:  # noqa: BLE001 (whatever one database does must not end the reading of it)
-            self._fail(subjects, self._fault_of(error))
+            self._fail(subjects, self._fault_of(error), secret=not self.exact and self._is_secret(error))
 
     def _fault_of(self, error: Exception) -> Fault:
         refused = self._dialer.refused
@@ -172,19 +193,48 @@ class Prober:
         self._at_once = max(1, min(self._at_once, len(self._subjects)) // 2)
         return beyond_bounds(refused, self.place)
 
+    def _is_secret(self, error: Exception) -> bool:
+        """Whether why it failed says something about the network."""
+        if self._dialer.refused is not None:
+            return self._reader is None
+        if isinstance(error.__cause__, ssl.SSLError):
+            return self.endpoint.begins_with_tls
+        return is_of_the_network(error)
+
     def _succeed(self) -> None:
+        self._tell_no_more()
         if self._failures:
             logger.info("%s answers again", self.place)
         self._failures = 0
 
-    def _fail(self, subjects: Sequence[Subject], fault: Fault) -> None:
+    def _fail(self, subjects: Sequence[Subject], fault: Fault, *, secret: bool) -> None:
         if not self._failures:
             logger.warning("%s: %s", fault.reason, fault.message)
         self._failures += 1
         self._reader = None
         self._watches.clear()
+        if secret:
+            self._tell_later(vague(self.place))
+            return
+        self._tell_no_more()
         for subject in subjects:
             self._tell(subject, fault)
+
+    def _tell_later(self, fault: Fault) -> None:
+        """A port that is closed fails at once, and a silent one late: both are told after the same time."""
+        if self._telling is None:
+            delay = max(0.0, self._tell_at - self.clock())
+            self._telling = asyncio.get_running_loop().call_later(delay, self._tell_all, fault)
+
+    def _tell_all(self, fault: Fault) -> None:
+        self._telling = None
+        for subject in tuple(self._subjects.values()):
+            self._tell(subject, fault)
+
+    def _tell_no_more(self) -> None:
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
 
     async def _round(self, connection: Connection, subjects: Sequence[Subject]) -> None:
         reader = self._reader

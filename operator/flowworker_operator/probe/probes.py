@@ -16,13 +16,20 @@ from flowworker_operator.api.conditions import Reason
 from flowworker_operator.domain.snapshot import Fault, Loss, WorkerState
 from flowworker_operator.probe import faults
 from flowworker_operator.probe.endpoint import Endpoint, parse_endpoint
+from flowworker_operator.probe.hosts import KnownHosts
 from flowworker_operator.probe.interpret import says_the_same
 from flowworker_operator.probe.kinship import Kin, Kinship
 from flowworker_operator.probe.model import Key, Reading, Subject
 from flowworker_operator.probe.prober import Prober
+from flowworker_operator.probe.texts import shown
 from flowworker_operator.resolver import Lookup, Resolver, system_lookup
 
 T = TypeVar("T")
+
+NO_HOSTS = KnownHosts()
+
+LONGEST_NAME = 253
+"""Characters of a pod's name."""
 
 
 @dataclass(slots=True)
@@ -54,6 +61,7 @@ class Probes:
         on_reading: Callable[[Key], None],
         randomness: Callable[[], float] = random.random,
         lookup: Lookup = system_lookup,
+        known: KnownHosts = NO_HOSTS,
     ) -> None:
         """Read nothing yet.
 
@@ -62,6 +70,7 @@ class Probes:
             on_reading: called when a subject's reading or fault has changed in something that matters.
             randomness: numbers from 0 up to 1; spreads ticks and attempts to connect.
             lookup: gives the addresses of a host; called in threads.
+            known: hosts of which FlowWorkers are told exactly why they cannot be reached.
         """
         self._clock = clock
         self._on_reading = on_reading
@@ -71,6 +80,7 @@ class Probes:
         self._ending: set[asyncio.Task[None]] = set()
         self._resolver = Resolver(clock, lookup)
         self._kin = Kin(clock)
+        self._known = known
 
     def watch(self, subject: Subject, dsn: str, authority: str | None = None) -> None:
         """Read a subject from now on; calling it again changes what is read, or where.
@@ -157,7 +167,10 @@ class Probes:
         lost = await self._order(key, "mark workers lost", lambda link: probe.bury(link, gone, silent))
         if lost:
             self._prober(key).look_soon()
-        return [Loss(pod=one.name, state=WorkerState(one.state), in_flight=one.in_flight) for one in lost]
+        return [
+            Loss(pod=shown(one.name, limit=LONGEST_NAME), state=WorkerState(one.state), in_flight=one.in_flight)
+            for one in lost
+        ]
 
     def kinship(self, claimant: Key, other: Key) -> Kinship:
         """Whether the databases of two FlowWorkers are one, proven on the claimant's behalf; `other` is told of news.
@@ -223,6 +236,7 @@ class Probes:
                 clock=self._clock,
                 randomness=self._randomness,
                 publish=self._publish,
+                exact=all(host in self._known for host, _ in endpoint.hosts),
             )
             prober.start()
         return prober

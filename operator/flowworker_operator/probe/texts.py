@@ -1,15 +1,10 @@
 """Words of others, made fit to be shown: short, on one line, without secrets and without control characters. Pure."""
 
-import unicodedata
-
 from flowworker.redaction import HIDDEN, redact
+from flowworker_operator.domain.words import printable
 
 WINDOW = 4096
 """Characters that are looked at: the words of a server may be of any length."""
-
-_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
-"""Categories of Unicode that draw nothing: control characters and escape, marks that turn the direction of text,
-surrogates, private and unassigned characters."""
 
 
 def shown(text: str, *, limit: int) -> str:
@@ -21,9 +16,7 @@ def shown(text: str, *, limit: int) -> str:
     """
     window = text[:WINDOW]
     cut = len(text) > WINDOW
-    words = " ".join(window.split())
-    visible = "".join(character for character in words if unicodedata.category(character) not in _INVISIBLE)
-    found = redact(visible, limit=limit)
+    found = redact(printable(" ".join(window.split())), limit=limit)
     if not cut or len(found) == limit:
         return found
     # What was hidden made room for the end of the window, where a secret may be cut in two.

@@ -18,10 +18,12 @@ from flowworker.database.records import SourceKind
 from flowworker_operator.api.conditions import Reason
 from flowworker_operator.domain.snapshot import Demand, Fault
 from flowworker_operator.probe import Key, Probes, Reading, Subject
+from flowworker_operator.probe.hosts import KnownHosts, known_hosts
 from flowworker_operator.probe.interpret import reading_of, target_of
 from flowworker_operator.resolver import Lookup, system_lookup
 
 TIMEOUT = 20.0
+LOCAL = known_hosts(["127.0.0.1", "localhost"])
 
 MALFORMED = (
     "null", "7", '"run"', "[]", "{}", '{"run_id": null}', '{"run_id": "no id", "step_slug": "only", "task_index": 0}',
@@ -133,9 +135,11 @@ async def report(owner: Connection, worker_id: UUID | None = None, **changes: An
 class Observer:
     """Probes, and what they have told."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, lookup: Lookup = system_lookup) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, lookup: Lookup = system_lookup, known: KnownHosts = LOCAL
+    ) -> None:
         self.news: list[Key] = []
-        self.probes = Probes(clock=clock, on_reading=self.news.append, lookup=lookup)
+        self.probes = Probes(clock=clock, on_reading=self.news.append, lookup=lookup, known=known)
 
     def watch(self, dsn: str, *subjects: Subject, certificates: str | None = None) -> None:
         for one in subjects:

@@ -25,14 +25,14 @@ MOST_BUSY = 0.1
 OPERATOR = """
 import asyncio, json, re, sys, time
 from flowworker_operator.probe import Key, Probes, Subject
-from tests.integration.operator.probing import subject
+from tests.integration.operator.probing import LOCAL, subject
 
 def peak():
     with open("/proc/self/status") as status:
         return int(re.search(r"VmHWM:\\s+(\\d+)", status.read())[1]) * 1024
 
 async def main(good, bad):
-    probes = Probes(clock=time.monotonic, on_reading=lambda key: None)
+    probes = Probes(clock=time.monotonic, on_reading=lambda key: None, known=LOCAL)
     ours, theirs = subject("one_step"), subject("other", namespace="elsewhere")
     probes.watch(ours, good)
     while probes.reading(ours.key) is None:

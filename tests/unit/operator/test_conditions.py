@@ -71,6 +71,12 @@ def test_a_rollout_says_what_its_new_pods_wait_for(kind: str) -> None:
     assert FULL in told.message
 
 
+def test_what_moves_a_terminal_or_hides_a_part_is_left_out_of_a_condition() -> None:
+    told = condition(make_plan(rolling(waiting(DEADLINE / 2, unschedulable="\x1b[2Jno \u202enode\x07"))), "Ready")
+    assert "[2Jno node" in told.message
+    assert told.message.isprintable()
+
+
 def test_a_rollout_says_which_pods_are_not_ready_for_no_known_reason() -> None:
     told = condition(make_plan(rolling(waiting(90))), "Progressing")
     assert (told.status, told.reason) == ("True", "RollingOut")

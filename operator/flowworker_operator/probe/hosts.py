@@ -1,0 +1,47 @@
+"""Hosts about which a tenant may be told exactly why they cannot be reached.
+
+What the operator says of a host tells whether it exists, whether a port is open, and whether a firewall stands before
+it: a tenant could so look past its own network policies. A name of its own namespace is no exception, since a Service
+may lead anywhere. So only who runs the operator names such hosts.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+from flowworker.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownHosts:
+    """A list of names and networks."""
+
+    names: tuple[str, ...] = ()
+    """Lower case; `*` stands for anything."""
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+
+    def __contains__(self, host: str) -> bool:
+        try:
+            address = ip_address(host)
+        except ValueError:
+            name = host.lower().rstrip(".")
+            return any(fnmatchcase(name, pattern) for pattern in self.names)
+        return any(address in network for network in self.networks)
+
+
+def known_hosts(entries: Iterable[str]) -> KnownHosts:
+    """Read names (`*.db.example`), addresses and networks (`10.20.0.0/16`).
+
+    Raises:
+        UsageError: an entry with a / is no network.
+    """
+    names, networks = list[str](), list[IPv4Network | IPv6Network]()
+    for entry in entries:
+        try:
+            networks.append(ip_network(entry))
+        except ValueError:
+            if "/" in entry:
+                raise UsageError(f"{entry} is no network") from None
+            names.append(entry.lower().rstrip("."))
+    return KnownHosts(names=tuple(names), networks=tuple(networks))
