@@ -1,7 +1,7 @@
 """What is to be written to databases, each FlowWorker's by a task of its own: no round waits for a database.
 
 A round leaves what it wants and goes on; the latest word counts. What came of it is there at a later round, which is
-asked for as soon as there is something to tell. A database that does not answer so keeps nobody waiting but itself.
+asked for as soon as there is news. A database that does not answer so holds up nothing but what is written to it.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ class Orders:
         Args:
             probes: lead to the databases.
             may_write: whether this process leads; asked before each write.
-            on_news: called when there is something to tell about a FlowWorker.
+            on_news: called when there is news about a FlowWorker.
         """
         self._probes = probes
         self._may_write = may_write
@@ -85,7 +85,7 @@ class Orders:
             self._begin(key, desk)
 
     def news(self, key: Key) -> News:
-        """What has come of the orders of a FlowWorker; told once."""
+        """What has come of the orders of a FlowWorker; each item once."""
         desk = self._desks.get(key)
         if desk is None:
             return News()

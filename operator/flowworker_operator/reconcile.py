@@ -69,7 +69,7 @@ class _Record:
     silent: dict[tuple[str, int], float] = field(default_factory=dict[tuple[str, int], float])
     """Since when no worker runs in a pod, by its uid and how often its container was started again."""
     shared: bool = False
-    """A FlowWorker of another namespace seems to run the same; that was told."""
+    """A FlowWorker of another namespace seems to run the same, of which there was an event."""
     restarts: dict[str, int] = field(default_factory=dict[str, int])
     """How often the worker of each pod was started again, by the pod's uid."""
 
@@ -104,6 +104,8 @@ class Reconciler:
         self._clock = clock
         self._wall = wall
         self._records: dict[Key, _Record] = {}
+        self._by_work: dict[tuple[str, str], dict[Key, _Record]] = {}
+        """Those of one kind and slug."""
         self._gone: dict[Key, set[str]] = {}
         self._doubted: dict[Key, dict[str, float]] = {}
         """Since when pods are deleted whose worker may live on, by uid."""
@@ -322,12 +324,23 @@ class Reconciler:
 
     def _same_work(self, key: Key, mine: _Record) -> Iterable[tuple[Key, Claim]]:
         """Other FlowWorkers for a flow or queue of this name, of whatever database."""
-        for other, theirs in self._records.items():
-            if other == key or isinstance(mine.design, Fault) or isinstance(theirs.design, Fault):
-                continue
-            ours, others = mine.design.spec, theirs.design.spec
-            if (ours.kind, ours.slug) == (others.kind, others.slug) and self._store.get(FLOWWORKERS, other) is not None:
+        if isinstance(mine.design, Fault):
+            return
+        for other, theirs in self._by_work[mine.design.spec.kind, mine.design.spec.slug].items():
+            if other != key and self._store.get(FLOWWORKERS, other) is not None:
                 yield other, theirs.claim
+
+    def _file(self, key: Key, record: _Record) -> None:
+        """Note what a FlowWorker runs, instead of what was noted before."""
+        self._unfile(key)
+        if not isinstance(record.design, Fault):
+            spec = record.design.spec
+            self._by_work.setdefault((spec.kind, spec.slug), {})[key] = record
+
+    def _unfile(self, key: Key) -> None:
+        for work, records in tuple(self._by_work.items()):
+            if records.pop(key, None) is not None and not records:
+                del self._by_work[work]
 
     def _record(self, key: Key, flowworker: Object) -> _Record:
         metadata = flowworker["metadata"]
@@ -338,8 +351,10 @@ class Reconciler:
                 claim=claim_of(flowworker), since=self._clock(), generation=metadata["generation"], design=asked
             )
             self._records[key] = record
+            self._file(key, record)
         elif record.generation != metadata["generation"]:
             record.generation, record.design = metadata["generation"], design(flowworker)
+            self._file(key, record)
         return record
 
     async def _reject(self, flowworker: Object, record: _Record, fault: Fault) -> tuple[str, float]:
@@ -369,6 +384,7 @@ class Reconciler:
         self._gone.pop(key, None)
         self._doubted.pop(key, None)
         if self._records.pop(key, None) is not None:
+            self._unfile(key)
             self._orders.forget(key)
             self._probes.forget(key)
             self._metrics.forget(key)

@@ -143,6 +143,7 @@ class Resolver:
         if isinstance(result, OSError):
             if search.waiting:
                 search.answer.set_exception(result)
+                search.answer.exception()  # it is seen, also where all who waited are being cancelled now
             else:
                 search.answer.cancel()
         else:

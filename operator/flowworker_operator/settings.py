@@ -29,8 +29,8 @@ class Settings(BaseSettings):
     database_hosts: Annotated[
         str,
         Field(
-            description="Hosts of databases about which FlowWorkers are told exactly why one cannot be reached (names, "
-            "`*` for anything, addresses and networks, separated by commas). Of others they learn only that it cannot: "
+            description="Hosts of databases for which FlowWorkers show exactly why one cannot be reached (names, `*` "
+            "for anything, addresses and networks, separated by commas). For others they show only that it cannot: "
             "else a namespace could look into networks that are closed to it."
         ),
     ] = ""

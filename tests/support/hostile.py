@@ -91,7 +91,7 @@ AT_START = {long_error, many_notices, many_settings, nonsense, costly_password}
 
 
 async def out_of_turn(_: bytes) -> AsyncIterator[bytes]:
-    """Messages of the protocol where nobody expects them."""
+    """Messages of the protocol in states that have no place for them."""
     yield frame(b"2") + READY + READY + frame(b"3") + frame(b"W", b"\0\0\0")
 
 

@@ -1,6 +1,6 @@
 """Where a tenant's connection string leads, and what we do on its word: connect over TCP, and open no file.
 
-The string comes from a Secret that anybody in a namespace may write, and is read in the operator's own pod. So of
+The string comes from a Secret that a tenant writes, and is read in the operator's own pod. So of
 libpq's parameters only those are taken that name no file and no credential of the machine; the password is the
 string's own or none at all, never one that lies here; and certificates come as text, from a Secret too.
 """
@@ -77,14 +77,18 @@ class Endpoint:
 
     @property
     def begins_with_tls(self) -> bool:
-        """Whether TLS begins at once, as with any server that speaks it: its errors tell of other servers too."""
+        """Whether TLS begins at once, as with any server that speaks it: its errors show other servers too."""
         return ("sslnegotiation", "direct") in self.parameters
 
     def __repr__(self) -> str:
         return f"Endpoint({self.user}@{self.place})"
 
     def arguments(self) -> ConnectArguments:
-        """What the driver is given: so much that it looks for nothing in our environment or home."""
+        """What the driver is given: nothing of it comes from our environment or home.
+
+        With `sslmode` prefer or allow the driver still looks for a client's certificate in the home of this process,
+        which has none.
+        """
         prepared = prepare(self.dsn)
         parameters = dict(self.parameters)
         options: dict[str, Any] = {

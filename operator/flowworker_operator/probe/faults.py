@@ -47,7 +47,7 @@ def vague(place: str) -> Fault:
 
 
 def is_of_the_network(error: BaseException) -> bool:
-    """Whether a failure to connect tells about hosts, ports and firewalls, and not what a PostgreSQL said."""
+    """Whether a failure to connect is one of hosts, ports and firewalls, and not the word of a PostgreSQL."""
     cause = error.__cause__ or error
     if isinstance(error, UsageError | AccessError):
         return False

@@ -1,6 +1,6 @@
-"""Hosts about which a tenant may be told exactly why they cannot be reached.
+"""Hosts of which a tenant may see exactly why they cannot be reached.
 
-What the operator says of a host tells whether it exists, whether a port is open, and whether a firewall stands before
+What the operator says of a host shows whether it exists, whether a port is open, and whether a firewall stands before
 it: a tenant could so look past its own network policies. A name of its own namespace is no exception, since a Service
 may lead anywhere. So only who runs the operator names such hosts.
 """

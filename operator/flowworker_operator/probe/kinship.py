@@ -1,7 +1,7 @@
 """Whether two connections lead to one database, proven on it and not believed.
 
 A server may call itself what it likes, another one's database too. So the connection of who claims a flow takes a lock
-under a number that nobody can guess, and the connection of who would have to give way looks for it: its own server then
+under a random number, and the connection of who would have to give way looks for it: its own server then
 says that the claim is true. A server that lies so harms none but those who have named it.
 """
 

@@ -55,8 +55,8 @@ JITTER = 0.1
 """Part of the interval that is random."""
 BACKOFF = 1.0
 """Seconds; the base of the exponential backoff with full jitter after failures."""
-TELLING_JITTER = 0.3
-"""Part of the time that is added at random before a failure of the network is told."""
+PUBLISH_JITTER = 0.3
+"""Part of the time that is added at random before a failure of the network is published."""
 ROUND_TIMEOUT = 20.0
 """Seconds for one tick in all, if subjects have to be read alone."""
 
@@ -74,15 +74,15 @@ class Prober:
     randomness: Callable[[], float]
     publish: Publish
     exact: bool
-    """Whether all its hosts are known, so that FlowWorkers are told exactly why one cannot be reached."""
+    """Whether all its hosts are known, so that FlowWorkers show exactly why one cannot be reached."""
     _subjects: dict[Key, Subject] = field(default_factory=dict[Key, Subject])
     _watches: dict[Key, Watch] = field(default_factory=dict[Key, Watch])
     _reader: Reader | None = None
     _at_once: int = MOST_AT_ONCE
     _failures: int = 0
-    _tell_at: float = 0.0
-    """When a failure of the network is told to who may not learn more of it."""
-    _telling: asyncio.TimerHandle | None = None
+    _publish_at: float = 0.0
+    """When a failure of the network is published to FlowWorkers that may not show more of it."""
+    _publishing: asyncio.TimerHandle | None = None
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _task: "asyncio.Task[None] | None" = None
     _listener: Listener = field(init=False)
@@ -133,7 +133,7 @@ class Prober:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
-        self._tell_no_more()
+        self._publish_no_more()
         await self._link.close()
 
     def put(self, subject: Subject) -> None:
@@ -175,7 +175,7 @@ class Prober:
     async def _tick(self) -> None:
         subjects = tuple(self._subjects.values())
         if not self._failures:
-            self._tell_at = self.clock() + self._patience * (1.0 + TELLING_JITTER * self.randomness())
+            self._publish_at = self.clock() + self._patience * (1.0 + PUBLISH_JITTER * self.randomness())
         try:
             await self._link.run(lambda connection: self._round(connection, subjects))
             self._succeed()
@@ -202,7 +202,7 @@ class Prober:
         return is_of_the_network(error)
 
     def _succeed(self) -> None:
-        self._tell_no_more()
+        self._publish_no_more()
         if self._failures:
             logger.info("%s answers again", self.place)
         self._failures = 0
@@ -214,27 +214,27 @@ class Prober:
         self._reader = None
         self._watches.clear()
         if secret:
-            self._tell_later(vague(self.place))
+            self._publish_later(vague(self.place))
             return
-        self._tell_no_more()
+        self._publish_no_more()
         for subject in subjects:
             self._tell(subject, fault)
 
-    def _tell_later(self, fault: Fault) -> None:
-        """A port that is closed fails at once, and a silent one late: both are told after the same time."""
-        if self._telling is None:
-            delay = max(0.0, self._tell_at - self.clock())
-            self._telling = asyncio.get_running_loop().call_later(delay, self._tell_all, fault)
+    def _publish_later(self, fault: Fault) -> None:
+        """A port that is closed fails at once, and a silent one late: both are published after the same time."""
+        if self._publishing is None:
+            delay = max(0.0, self._publish_at - self.clock())
+            self._publishing = asyncio.get_running_loop().call_later(delay, self._publish_all, fault)
 
-    def _tell_all(self, fault: Fault) -> None:
-        self._telling = None
+    def _publish_all(self, fault: Fault) -> None:
+        self._publishing = None
         for subject in tuple(self._subjects.values()):
             self._tell(subject, fault)
 
-    def _tell_no_more(self) -> None:
-        if self._telling is not None:
-            self._telling.cancel()
-            self._telling = None
+    def _publish_no_more(self) -> None:
+        if self._publishing is not None:
+            self._publishing.cancel()
+            self._publishing = None
 
     async def _round(self, connection: Connection, subjects: Sequence[Subject]) -> None:
         reader = self._reader

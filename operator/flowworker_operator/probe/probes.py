@@ -70,7 +70,7 @@ class Probes:
             on_reading: called when a subject's reading or fault has changed in something that matters.
             randomness: numbers from 0 up to 1; spreads ticks and attempts to connect.
             lookup: gives the addresses of a host; called in threads.
-            known: hosts of which FlowWorkers are told exactly why they cannot be reached.
+            known: hosts of which FlowWorkers show exactly why they cannot be reached.
         """
         self._clock = clock
         self._on_reading = on_reading
@@ -173,7 +173,7 @@ class Probes:
         ]
 
     def kinship(self, claimant: Key, other: Key) -> Kinship:
-        """Whether the databases of two FlowWorkers are one, proven on the claimant's behalf; `other` is told of news.
+        """Whether the databases of two FlowWorkers are one, proven on the claimant's behalf; news is one for `other`.
 
         Args:
             claimant: who has the older right.

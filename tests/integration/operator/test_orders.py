@@ -1,4 +1,4 @@
-"""What a round wants written is written without it, the latest word alone, and what came of it is told."""
+"""What a round wants written is written without it, the latest word alone, and what came of it is news."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -33,13 +33,13 @@ class Clerk:
     def __init__(self, observer: Observer, proxy: Proxy) -> None:
         self.proxy = proxy
         self.leads = True
-        self.told: list[Key] = []
-        self.orders = Orders(probes=observer.probes, may_write=lambda: self.leads, on_news=self.told.append)
+        self.heard: list[Key] = []
+        self.orders = Orders(probes=observer.probes, may_write=lambda: self.leads, on_news=self.heard.append)
 
     async def news(self, key: Key = FLOW.key) -> News:
-        """What was told next."""
-        await until(lambda: key in self.told, "there is news")
-        self.told.clear()
+        """The next news."""
+        await until(lambda: key in self.heard, "there is news")
+        self.heard.clear()
         return self.orders.news(key)
 
 
@@ -59,7 +59,7 @@ async def in_force(owner: Connection) -> set[str]:
     return {row["target"] for row in await owner.fetch("SELECT target FROM flowworker.drains")}
 
 
-async def test_drains_are_told_once_they_are_in_force_and_not_again(clerk: Clerk, owner: Connection) -> None:
+async def test_drains_are_news_once_they_are_in_force_and_not_again(clerk: Clerk, owner: Connection) -> None:
     assert clerk.orders.drain(FLOW.key, [drain("a"), drain("b")], []) is None
     assert (await clerk.news()).draining == [drain("a"), drain("b")]
     assert await in_force(owner) == {"a", "b"}
@@ -88,7 +88,7 @@ async def test_while_a_database_hangs_only_the_latest_word_is_kept(clerk: Clerk,
     assert await in_force(owner) <= {"first", "last", "taken back"}
 
 
-async def test_the_dead_of_a_pod_are_told_with_their_last_reports(clerk: Clerk, owner: Connection) -> None:
+async def test_the_dead_of_a_pod_come_with_their_last_reports(clerk: Clerk, owner: Connection) -> None:
     await report(owner, pod_uid="gone", pod_name="pod-gone", in_flight=3)
     clerk.orders.bury(FLOW.key, {"gone"}, set())
     news = await clerk.news()
@@ -96,7 +96,7 @@ async def test_the_dead_of_a_pod_are_told_with_their_last_reports(clerk: Clerk, 
     assert news.losses == [Loss(pod="pod-gone", state=WorkerState.RUNNING, in_flight=3)]
 
 
-async def test_a_right_that_is_missing_is_told_until_it_is_there(clerk: Clerk, owner: Connection) -> None:
+async def test_a_right_that_is_missing_is_named_until_it_is_there(clerk: Clerk, owner: Connection) -> None:
     await owner.execute("REVOKE INSERT, UPDATE, DELETE ON flowworker.drains FROM flowworker_worker")
     clerk.orders.drain(FLOW.key, [drain("a")], [])
     await clerk.news()

@@ -37,7 +37,7 @@ async def main(good, bad):
     probes.watch(ours, good)
     while probes.reading(ours.key) is None:
         await asyncio.sleep(0.01)
-    before, busy, told = peak(), 0.0, 0
+    before, busy = peak(), 0.0
     probes.watch(theirs, bad)
     fault = None
     for number in range(2000):

@@ -35,8 +35,8 @@ async def stranger() -> AsyncIterator[Observer]:
     await made.probes.close()
 
 
-async def told(stranger: Observer, one: Subject) -> tuple[str, float]:
-    """What is told of a database, and when."""
+async def published(stranger: Observer, one: Subject) -> tuple[str, float]:
+    """What is published of a database, and when."""
     message = await stranger.fails(one, Reason.DATABASE_UNREACHABLE, within=2 * PATIENCE)
     return message.partition(": ")[2], time.monotonic()
 
@@ -56,14 +56,14 @@ async def test_a_closed_port_a_silent_one_an_unknown_name_and_another_server_loo
         subjects = (CLOSED, SILENT, UNKNOWN, OTHER)
         for one in subjects:
             stranger.watch(places[one.key], one)
-        found = await asyncio.gather(*(told(stranger, one) for one in subjects))
+        found = await asyncio.gather(*(published(stranger, one) for one in subjects))
         assert len({message for message, _ in found}) == 1, found
         assert "check host and port" in found[0][0]
         assert min(moment for _, moment in found) - began >= CONNECT_TIMEOUT
         await stranger.probes.close()
 
 
-async def test_what_a_postgresql_says_is_told_at_once(stranger: Observer, database: Database) -> None:
+async def test_what_a_postgresql_says_is_published_at_once(stranger: Observer, database: Database) -> None:
     stranger.watch(database.worker_dsn.replace("127.0.0.1", "host.example").replace(database.name, "nowhere"), OTHER)
     assert "create it" in await stranger.fails(OTHER, Reason.DATABASE_UNREACHABLE)
 

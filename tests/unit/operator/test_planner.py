@@ -410,7 +410,7 @@ def test_a_dry_run_tells_what_it_would_do_and_not_that_it_was_done() -> None:
     assert event_reasons(make_plan(later(first, plan))) == []
 
 
-def test_a_drain_is_told() -> None:
+def test_a_drain_is_an_event() -> None:
     asked = planned(
         revision(pod("a"), pod("b")), spec=make_spec(scaling={"maxReplicas": 1}), demand=Demand(in_flight=1)
     )

@@ -160,7 +160,7 @@ def test_the_certificates_of_the_system_are_asked_for_by_name() -> None:
 
 
 @pytest.mark.parametrize("given", ["nonsense", "", "x" * 70_000, None])
-def test_certificates_that_cannot_be_used_are_told_with_the_field(given: str | None) -> None:
+def test_certificates_that_cannot_be_used_are_refused_with_the_field(given: str | None) -> None:
     assert "spec.database.caRef" in refusal("postgresql://u:p@db/app?sslmode=verify-full", given)
 
 

@@ -13,7 +13,7 @@ from flowworker_operator.resolver import THREADS, Resolver
 
 
 class Names:
-    """Names that are looked up when they are told to be; `good` at once."""
+    """Names whose lookup ends when a test says so; that of `good` at once."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -99,7 +99,7 @@ async def test_a_quick_answer_is_asked_for_anew(names: Names, resolver: Resolver
     await until(anew, "it is asked for again")
 
 
-async def test_an_unknown_name_is_told_to_all_who_wait(names: Names, resolver: Resolver) -> None:
+async def test_an_unknown_name_ends_the_wait_of_all_who_asked(names: Names, resolver: Resolver) -> None:
     asked = [asyncio.create_task(resolver.resolve("tenant", "unknown")) for _ in range(3)]
     await until(lambda: bool(names.asked), "it is looked up")
     names.end.set()
@@ -114,7 +114,7 @@ async def test_an_address_is_not_looked_up(names: Names, resolver: Resolver, add
     assert names.asked == []
 
 
-async def test_a_name_that_nobody_waits_for_any_more_is_not_looked_up(names: Names) -> None:
+async def test_a_name_without_a_waiter_is_not_looked_up(names: Names) -> None:
     resolver = Resolver(time.monotonic, names.lookup, threads=1)
     first = asyncio.create_task(resolver.resolve("tenant", "slow"))
     await until(lambda: names.asked == ["slow"], "the thread is taken")

@@ -61,7 +61,7 @@ SILENCE = 4.0
 """Seconds without a heartbeat after which the worker of a silent pod is lost: a living one beats every 3 s."""
 
 SETTINGS: Mapping[str, str] = {
-    # Whoever may create functions or tables in a schema that comes first would answer in place of the catalogue.
+    # A role that may create functions in a schema that comes first could answer in place of the catalogue.
     "search_path": "pg_catalog, pg_temp",
     "statement_timeout": f"{STATEMENT_TIMEOUT.total_seconds():g}s",
     "lock_timeout": f"{LOCK_TIMEOUT.total_seconds():g}s",
