@@ -36,6 +36,7 @@ from flowworker_operator.reconcile import Reconciler
 from flowworker_operator.relist import Relister
 from flowworker_operator.secrets import Secrets
 from flowworker_operator.settings import Settings
+from flowworker_operator.sight import Sight, complaint
 from flowworker_operator.store import Store, owner_or_self
 from flowworker_operator.workqueue import WorkQueue
 
@@ -52,6 +53,7 @@ class _Parts:
     orders: Orders
     reconciler: Reconciler
     relister: Relister
+    sight: Sight
     watches: Watches
     leadership: Leadership
     mandate: Mandate
@@ -60,8 +62,11 @@ class _Parts:
         return Pulse(
             stuck_for=self.queue.stuck_for,
             blind_for=self.relister.blind_for,
+            unwatched_for=self.watches.unwatched_for,
             watching=self.watches.running,
-            synced=self.relister.synced,
+            synced=self.sight.tried,
+            able=self.sight.able,
+            barred=tuple(complaint(scope, error) for scope, error in self.sight.barred.items()),
         )
 
 
@@ -109,9 +114,13 @@ async def _close(orders: Orders, probes: Probes) -> None:
 def _assemble(
     settings: Settings, metrics: Metrics, cluster: MeteredCluster, recorder: EventRecorder
 ) -> tuple[_Parts, Probes]:
-    store, clock = Store(), time.monotonic
+    store, clock, sight = Store(), time.monotonic, Sight(settings.namespace_list, WATCHED)
     leadership = Leadership(
-        cluster, namespace=settings.lease_namespace, name=settings.lease_name, identity=settings.identity
+        cluster,
+        namespace=settings.lease_namespace,
+        name=settings.lease_name,
+        identity=settings.identity,
+        able=lambda: sight.able or not sight.tried,
     )
 
     async def round_of(key: Key) -> float | None:
@@ -124,8 +133,8 @@ def _assemble(
     relister = Relister(
         cluster=cluster,
         store=store,
+        sight=sight,
         selectors=WATCHED,
-        namespaces=settings.namespace_list,
         metrics=metrics,
         every=settings.relist_seconds,
         clock=clock,
@@ -134,11 +143,11 @@ def _assemble(
     )
 
     async def refresh() -> None:
-        await relister.once()
+        await relister.once(strict=True)
         for key in store.keys(FLOWWORKERS):
             queue.add(key)
 
-    mandate = Mandate(leadership, refresh)
+    mandate = Mandate(leadership, refresh, lambda: sight.able)
     orders = Orders(probes=probes, may_write=lambda: mandate.acting, on_news=queue.add)
     parts = _Parts(
         store=store,
@@ -155,15 +164,19 @@ def _assemble(
             ),
             recorder=recorder,
             metrics=metrics,
+            sight=sight,
             leads=lambda: mandate.acting,
             clock=clock,
             wall=lambda: datetime.now(UTC),
         ),
         relister=relister,
+        sight=sight,
         watches=Watches(
-            namespaces=settings.namespace_list,
+            sight=sight,
             kubeconfig=settings.kubeconfig,
             deliver=lambda resource, kind, item: _deliver(parts, resource, kind, item),
+            interrupted=relister.soon,
+            clock=clock,
         ),
         leadership=leadership,
         mandate=mandate,
@@ -206,10 +219,10 @@ async def _until_stopped(parts: _Parts, stopped: asyncio.Event) -> None:
 
 
 async def _relist(parts: _Parts) -> None:
-    """The watches begin when the first list has shown that there is something to watch."""
+    """The watches begin when the first lists have shown what there is to watch."""
     async with asyncio.TaskGroup() as both:
         both.create_task(parts.relister.run())
-        await parts.relister.wait_synced()
+        await parts.relister.wait_listed()
         both.create_task(parts.watches.run())
 
 

@@ -79,7 +79,8 @@ class Observed:
     deployments: Sequence[Object]
     """All that carry its name; those of others are sorted out here. So it is with the rest."""
     pods: Sequence[Object]
-    budgets: Sequence[Object]
+    budgets: Sequence[Object] | None
+    """None where they cannot be read."""
     reading: Reading | None
     fault: Fault | None
     """Why the database could not be read the last time."""
@@ -259,6 +260,8 @@ def _replica_failure(item: Object) -> str | None:
 
 
 def _budget(observed: Observed) -> BudgetState:
+    if observed.budgets is None:
+        return BudgetState(known=False)
     owner = owner_of(observed.flowworker)
     mine = (item for item in observed.budgets if owned_by(item, owner.uid))
     item = next((one for one in mine if one["metadata"]["name"] == base_name(owner.name)), None)

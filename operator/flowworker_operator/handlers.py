@@ -2,23 +2,30 @@
 
 kopf runs in a thread with a loop of its own, as its documentation advises for embedding: it takes over the signals of
 the main thread and, when it ends, cancels every task of its loop. It is started again when it ends by itself, which it
-does when the API server answers a watch with an error of its own.
+does when the API server answers a watch with an error of its own, and when it has not found a kind: it looks once. One
+refused watch ends all of a run, so only what can be read is watched, and what is refused changes which runs there are.
 
 Each kind has its own label selector, which kopf sends to the server (docs/adr/0014-kopf-watches-everything.md).
 """
 
 import asyncio
+import ssl
 import threading
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import kopf
 import structlog
 
 from flowworker_operator.cluster.configuration import configuration
 from flowworker_operator.cluster.resources import BUDGETS, DEPLOYMENTS, FLOWWORKERS, PODS, Object, Resource
 from flowworker_operator.domain.naming import MANAGED_BY_LABEL, MANAGER
+from flowworker_operator.sight import Readable, Sight
 
 OURS = f"{MANAGED_BY_LABEL}={MANAGER}"
 """Selects what this operator has made."""
@@ -28,6 +35,11 @@ WATCHED = {FLOWWORKERS: "", DEPLOYMENTS: OURS, PODS: OURS, BUDGETS: OURS}
 
 STOP_PATIENCE = 5.0
 """Seconds for open watches to end."""
+FOUND_WITHIN = 5.0
+"""Seconds in which kopf asks for every kind that it has found."""
+WATCH_SECONDS = 60
+"""For which a watch stays open. One of a CRD that was deleted and created anew may live on, with bookmarks, and tell
+nothing more for ever: only a new request finds the new resources."""
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 10.0
 
@@ -39,58 +51,136 @@ _kopf: Any = kopf
 """Its decorators have types that a checker cannot follow."""
 
 
-class Watches:
-    """Watches all kinds until stopped."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Namespaces in which the same kinds can be read: kopf watches every kind in every namespace that it is given."""
 
-    def __init__(self, *, namespaces: Sequence[str], kubeconfig: Path | None, deliver: Deliver) -> None:
+    namespaces: tuple[str | None, ...]
+    resources: frozenset[Resource]
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """Where the API server keeps what is watched."""
+        return frozenset(one.path(namespace) for one in self.resources for namespace in self.namespaces)
+
+
+def groups(readable: Readable) -> frozenset[Group]:
+    """What is watched together: one group, as long as nothing is refused anywhere."""
+    alike: defaultdict[frozenset[Resource], list[str | None]] = defaultdict(list)
+    for namespace, kinds in readable.items():
+        alike[kinds].append(namespace)
+    return frozenset(Group(namespaces=tuple(sorted(names, key=str)), resources=kinds) for kinds, names in alike.items())
+
+
+class Watches:
+    """Watches all that can be read until stopped."""
+
+    def __init__(
+        self,
+        *,
+        sight: Sight,
+        kubeconfig: Path | None,
+        deliver: Deliver,
+        interrupted: Callable[[], None],
+        clock: Callable[[], float],
+    ) -> None:
         """Prepare.
 
         Args:
-            namespaces: to watch; none means all of the cluster.
+            sight: what can be read.
             kubeconfig: None means that we run in a pod of the cluster.
             deliver: called in the loop that `run` runs in.
+            interrupted: called when watches have ended by themselves: something may have been missed, or be refused.
+            clock: monotonic seconds.
         """
-        self._namespaces = namespaces
+        self._sight = sight
         self._kubeconfig = kubeconfig
         self._deliver = deliver
-        self._life: _Life | None = None
+        self._interrupted = interrupted
+        self._clock = clock
+        self._lives: dict[Group, _Life] = {}
+        self._unwatched_since: float | None = None
 
     @property
     def running(self) -> bool:
-        """Whether the watches have been started and have not ended."""
-        return self._life is not None and self._life.started.is_set()
+        """Whether something can be read, and all that can be read is watched."""
+        wanted = groups(self._sight.readable)
+        return bool(wanted) and all(group in self._lives and self._lives[group].complete for group in wanted)
+
+    @property
+    def unwatched_for(self) -> float:
+        """Seconds since which a watch of something that can be read has not begun."""
+        return 0.0 if self._unwatched_since is None else self._clock() - self._unwatched_since
 
     async def run(self) -> None:
         """Watch until cancelled, whatever happens to the connection."""
+        tasks: dict[Group, asyncio.Task[None]] = {}
+        try:
+            while True:
+                self._sight.changed.clear()
+                wanted = groups(self._sight.readable)
+                await _stopped([tasks.pop(group) for group in list(tasks) if group not in wanted])
+                for group in wanted - tasks.keys():
+                    tasks[group] = asyncio.create_task(self._watch(group), name="watches")
+                self._judge()
+                changed = asyncio.create_task(self._sight.changed.wait())
+                done, _ = await asyncio.wait({changed, *tasks.values()}, return_when=asyncio.FIRST_COMPLETED)
+                changed.cancel()
+                for task in done - {changed}:
+                    task.result()  # it only ends by an error of our own
+        finally:
+            await _stopped(list(tasks.values()))
+
+    async def _watch(self, group: Group) -> None:
         pause = FIRST_PAUSE
         while True:
-            self._life = life = _Life(self._operate)
+            self._lives[group] = life = _Life(group.paths, self._operation(group), self._judge)
             began = asyncio.get_running_loop().time()
-            error = await life.lived()
-            self._life = None
+            try:
+                error = await life.lived()
+            finally:
+                del self._lives[group]
+                self._judge()
             long = asyncio.get_running_loop().time() - began > LONGEST_PAUSE
             pause = FIRST_PAUSE if long else min(LONGEST_PAUSE, pause * 2)
             logger.warning("the watches have ended and are started again", error=str(error), seconds=pause)
+            self._interrupted()
             await asyncio.sleep(pause)
 
-    async def _operate(self, life: "_Life") -> None:
-        scope: dict[str, Any] = {"namespaces": self._namespaces} if self._namespaces else {"clusterwide": True}
-        await _kopf.operator(
-            registry=self._registry(life.owner),
-            settings=_settings(),
-            standalone=True,
-            ready_flag=life.started,
-            stop_flag=life.stop,
-            **scope,
-        )
+    def _judge(self) -> None:
+        """Note since when something is not watched."""
+        if self.running or not self._sight.readable:
+            self._unwatched_since = None
+        elif self._unwatched_since is None:
+            self._unwatched_since = self._clock()
 
-    def _registry(self, owner: asyncio.AbstractEventLoop) -> kopf.OperatorRegistry:
+    def _operation(self, group: Group) -> Callable[["_Life"], Awaitable[None]]:
+        names = [name for name in group.namespaces if name is not None]
+        scope: dict[str, Any] = {"namespaces": names} if names else {"clusterwide": True}
+
+        async def operate(life: "_Life") -> None:
+            await _kopf.operator(
+                registry=self._registry(group, life),
+                settings=_settings(),
+                standalone=True,
+                ready_flag=life.started,
+                stop_flag=life.stop,
+                **scope,
+            )
+
+        return operate
+
+    def _registry(self, group: Group, life: "_Life") -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
-        _kopf.on.login(registry=registry)(self._login)
-        for resource in WATCHED:
-            group, _, version = resource.api_version.rpartition("/")
-            told = self._teller(resource, owner)
-            _kopf.on.event(group, version, resource.plural, registry=registry)(told)
+
+        async def login(**_: Any) -> kopf.AiohttpSession:
+            return await self._login(life)
+
+        _kopf.on.login(registry=registry)(login)
+        for resource in group.resources:
+            name, _, version = resource.api_version.rpartition("/")
+            told = self._teller(resource, life.owner)
+            _kopf.on.event(name, version, resource.plural, registry=registry)(told)
         return registry
 
     def _teller(self, resource: Resource, owner: asyncio.AbstractEventLoop) -> Callable[..., Awaitable[None]]:
@@ -99,43 +189,76 @@ class Watches:
 
         return told
 
-    async def _login(self, **_: Any) -> kopf.ConnectionInfo:
-        """The same way in as that of our own client."""
+    async def _login(self, life: "_Life") -> kopf.AiohttpSession:
+        """The same way in as that of our own client; the session tells which watches are open."""
         found: Any = await configuration(self._kubeconfig)
         header: str | None = await found.get_api_key_with_prefix("BearerToken")
-        scheme, token = (header or "").rpartition(" ")[::2]
-        return kopf.ConnectionInfo(
-            server=found.host,
-            ca_path=found.ssl_ca_cert,
-            insecure=not found.verify_ssl,
-            scheme=scheme or None,
-            token=token or None,
-            certificate_path=found.cert_file,
-            private_key_path=found.key_file,
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=_context(found)),
+            headers={"Authorization": header} if header else {},
+            trace_configs=[life.trace()],
         )
+        return kopf.AiohttpSession(server=found.host, aiohttp_session=session)
 
 
 class _Life:
     """One run of kopf in a thread."""
 
-    def __init__(self, operate: Callable[["_Life"], Awaitable[None]]) -> None:
+    def __init__(
+        self, paths: frozenset[str], operate: Callable[["_Life"], Awaitable[None]], opened: Callable[[], None]
+    ) -> None:
         self.owner = asyncio.get_running_loop()
         self.started = threading.Event()
         self.stop: asyncio.Event | None = None
+        self._paths = paths
         self._operate = operate
+        self._told = opened
+        self._asked: set[str] = set()
+        self._opened: set[str] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: asyncio.Future[BaseException | None] = self.owner.create_future()
         threading.Thread(target=self._thread, name="flowworker-watches", daemon=True).start()
 
+    @property
+    def complete(self) -> bool:
+        """Whether every watch has been open."""
+        return self._opened >= self._paths
+
+    def trace(self) -> aiohttp.TraceConfig:
+        """Tells us of every request. kopf itself does not say which kinds it has found and which watches are open."""
+        config = aiohttp.TraceConfig()
+
+        async def asked(_: object, __: object, about: aiohttp.TraceRequestStartParams) -> None:
+            self.owner.call_soon_threadsafe(self._asked.add, about.url.path)
+
+        async def answered(_: object, __: object, about: aiohttp.TraceRequestEndParams) -> None:
+            if about.response.status == HTTPStatus.OK and "watch" in about.url.query:
+                self.owner.call_soon_threadsafe(self._open, about.url.path)
+
+        config.on_request_start.append(asked)
+        config.on_request_end.append(answered)
+        return config
+
     async def lived(self) -> BaseException | None:
-        """What ended it; stops it when cancelled."""
+        """What ended it; stops it when cancelled, or when it does not find a kind, which it looks for only once."""
         try:
+            await asyncio.wait((self._ended,), timeout=FOUND_WITHIN)
+            if not self._ended.done() and (missing := self._paths - self._asked):
+                await self._halt()
+                return LookupError(f"the API server does not tell of {', '.join(sorted(missing))}")
             return await asyncio.shield(self._ended)
         except asyncio.CancelledError:
-            if self._loop is not None and self.stop is not None:
-                self._loop.call_soon_threadsafe(self.stop.set)
-            await asyncio.wait((self._ended,), timeout=STOP_PATIENCE)
+            await self._halt()
             raise
+
+    def _open(self, path: str) -> None:
+        self._opened.add(path)
+        self._told()
+
+    async def _halt(self) -> None:
+        if self._loop is not None and self.stop is not None:
+            self._loop.call_soon_threadsafe(self.stop.set)
+        await asyncio.wait((self._ended,), timeout=STOP_PATIENCE)
 
     def _thread(self) -> None:
         error: BaseException | None = None
@@ -154,6 +277,21 @@ class _Life:
             self._ended.set_result(error)
 
 
+async def _stopped(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _context(found: Any) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=found.ssl_ca_cert)
+    if found.cert_file:
+        context.load_cert_chain(found.cert_file, found.key_file)
+    if not found.verify_ssl:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
 def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
@@ -162,6 +300,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 10
     settings.watching.chunk_size = 500
+    settings.watching.server_timeout = WATCH_SECONDS
     settings.queueing.exit_timeout = 0.5
     for resource, selector in WATCHED.items():
         if selector:

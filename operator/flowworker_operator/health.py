@@ -1,7 +1,7 @@
 """Health and metrics over HTTP.
 
     /livez    200 while rounds get done and watches deliver, else 503: only a new process would help
-    /readyz   200 once everything was read and is watched, else 503
+    /readyz   200 once what can be read was read and is watched, else 503; names what is refused
     /metrics  Prometheus (or OpenMetrics, by the Accept header)
 
 Served by the event loop that does the work: when it does not turn any more there is no answer, which is the right one.
@@ -31,10 +31,16 @@ class Pulse:
     """Seconds that the round which waits or runs longest has done so."""
     blind_for: float
     """Seconds since which no watch has told what the re-list had to find."""
+    unwatched_for: float
+    """Seconds since which a watch of something that can be read has not begun."""
     watching: bool
-    """Whether the watches run."""
+    """Whether all that can be read is watched."""
     synced: bool
-    """Whether everything was read at least once."""
+    """Whether everything was asked for at least once."""
+    able: bool
+    """Whether there is a namespace to serve."""
+    barred: tuple[str, ...] = ()
+    """What cannot be read and is not served, each in a line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +49,7 @@ class Health:
 
     ok: bool
     reason: str
-    """One line: what is wrong, or that all is well."""
+    """What is wrong, or that all is well, and what is not served."""
 
 
 def live(pulse: Pulse) -> Health:
@@ -52,16 +58,20 @@ def live(pulse: Pulse) -> Health:
         return Health(ok=False, reason=f"a round has not ended for {pulse.stuck_for:.0f} s")
     if pulse.blind_for > BLIND_AFTER:
         return Health(ok=False, reason=f"the watches have told nothing for {pulse.blind_for:.0f} s")
+    if pulse.unwatched_for > BLIND_AFTER:
+        return Health(ok=False, reason=f"a watch has not begun for {pulse.unwatched_for:.0f} s")
     return Health(ok=True, reason="alive")
 
 
 def ready(pulse: Pulse) -> Health:
-    """Whether the process knows the cluster."""
+    """Whether the process knows the cluster, or the parts of it that it may know."""
     if not pulse.synced:
         return Health(ok=False, reason="the cluster has not been read yet")
+    if not pulse.able:
+        return Health(ok=False, reason="\n".join(("nothing can be served", *pulse.barred)))
     if not pulse.watching:
         return Health(ok=False, reason="the watches do not run")
-    return Health(ok=True, reason="ready")
+    return Health(ok=True, reason="\n".join(("ready", *pulse.barred)))
 
 
 class HealthServer:

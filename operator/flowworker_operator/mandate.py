@@ -3,16 +3,11 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-import structlog
-
-from flowworker_operator.cluster.errors import ClusterError
 from flowworker_operator.cluster.leadership import Leadership
 
 LOOK_EVERY = 0.25
 """Seconds between two looks whether we still lead; only about the news, for every write looks by itself."""
 TRY_AGAIN = 1.0
-
-logger = structlog.stdlib.get_logger(__name__)
 
 
 class Mandate:
@@ -22,17 +17,26 @@ class Mandate:
     changed hands tells.
     """
 
-    def __init__(self, leadership: Leadership, refresh: Callable[[], Awaitable[None]]) -> None:
-        """Prepare; `refresh` reads the cluster before the first write and may raise `ClusterError`."""
+    def __init__(
+        self, leadership: Leadership, refresh: Callable[[], Awaitable[None]], able: Callable[[], bool]
+    ) -> None:
+        """Prepare.
+
+        Args:
+            leadership: of this process.
+            refresh: reads the cluster before the first write.
+            able: whether enough of it could be read to do anything.
+        """
         self._leadership = leadership
         self._refresh = refresh
+        self._able = able
         self._since: int | None = None
         """What number of changes of hands the store was refreshed at."""
 
     @property
     def acting(self) -> bool:
         """Whether we may write at this very moment."""
-        return self._leadership.held and self._since == self._leadership.transitions
+        return self._leadership.held and self._since == self._leadership.transitions and self._able()
 
     async def run(self) -> None:
         """Take part until cancelled."""
@@ -45,10 +49,8 @@ class Mandate:
 
     async def _begin(self) -> None:
         transitions = self._leadership.transitions
-        try:
-            await self._refresh()
-        except ClusterError as error:
-            logger.warning("cannot read the cluster before acting", error=str(error))
+        await self._refresh()
+        if self._able():
+            self._since = transitions
+        else:
             await asyncio.sleep(TRY_AGAIN)
-            return
-        self._since = transitions

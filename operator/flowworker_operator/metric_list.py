@@ -10,7 +10,7 @@ FLOWWORKER = ("namespace", "flowworker")
 
 ROUND_DURATION = HistogramSpec(
     name="flowworker_operator_reconcile_duration_seconds",
-    help="Time one round for one FlowWorker took. `outcome`: done, conflict, waiting, standby or error.",
+    help="Time one round for one FlowWorker took. `outcome`: done, conflict, waiting, standby, barred or error.",
     labels=("outcome",),
     buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 30.0),
     why="A round that changes nothing takes about 1 ms, each write 5 to 20 ms; 30 s is the longest request.",
@@ -78,6 +78,11 @@ MISSED = CounterSpec(
     help="Objects whose change a re-list found and no watch had told, by `resource`.",
     labels=("resource",),
 )
+UNREADABLE = GaugeSpec(
+    name="flowworker_operator_unreadable",
+    help="1 while this kind cannot be read in this namespace (empty: in the whole cluster), else 0.",
+    labels=("namespace", "resource"),
+)
 LEADER = GaugeSpec(name="flowworker_operator_leader", help="1 while this process is the one that acts, else 0.")
 BUILD_INFO = GaugeSpec(
     name="flowworker_operator_build_info", help="Always 1; the label tells the version.", labels=("version",)
@@ -102,6 +107,7 @@ METRICS: tuple[MetricSpec, ...] = (
     WAITING_KEYS,
     STUCK,
     MISSED,
+    UNREADABLE,
     LEADER,
     BUILD_INFO,
 )

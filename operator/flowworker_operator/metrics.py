@@ -34,6 +34,7 @@ class Metrics:
         self.writes = listed.WRITES.on(registry)
         self.errors = listed.REFUSALS.on(registry)
         self.missed = listed.MISSED.on(registry)
+        self.unreadable = listed.UNREADABLE.on(registry)
         self._decisions = listed.DECISIONS.on(registry)
         self._desired = listed.DESIRED.on(registry)
         self._probe_age = listed.PROBE_AGE.on(registry)

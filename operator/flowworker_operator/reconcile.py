@@ -38,6 +38,7 @@ from flowworker_operator.orders import Orders
 from flowworker_operator.pod_events import PodEvents
 from flowworker_operator.probe import Key, Kinship, Probes, Subject
 from flowworker_operator.secrets import Secrets
+from flowworker_operator.sight import Sight
 from flowworker_operator.store import Store
 
 TICK = 5.0
@@ -88,6 +89,7 @@ class Reconciler:
         executor: Executor,
         recorder: EventRecorder,
         metrics: Metrics,
+        sight: Sight,
         leads: Callable[[], bool],
         clock: Callable[[], float],
         wall: Callable[[], datetime],
@@ -100,6 +102,7 @@ class Reconciler:
         self._executor = executor
         self._recorder = recorder
         self._metrics = metrics
+        self._sight = sight
         self._leads = leads
         self._clock = clock
         self._wall = wall
@@ -143,9 +146,11 @@ class Reconciler:
         if not self._leads():
             self._stand_by(key)
             return "standby", TICK
+        if not self._sight.serves(key.namespace):
+            return await self._bar(key, flowworker)
         record = self._record(key, flowworker)
         if isinstance(record.design, Fault):
-            return await self._reject(flowworker, record, record.design)
+            return await self._reject(flowworker, record.design)
         fault = await self._connect(key, record, record.design)
         news = self._orders.news(key)
         self._mark_lost(key, record, news.buried)
@@ -159,6 +164,14 @@ class Reconciler:
         if self._must_wait(key, record, fault) or self._store.get(FLOWWORKERS, key) is not flowworker:
             return "waiting", SOON  # in the second case it has changed while we asked others
         return await self._act(Target(flowworker=flowworker, design=record.design), record, fault)
+
+    async def _bar(self, key: Key, flowworker: Object) -> tuple[str, float]:
+        """Do nothing where not all can be seen; tell which right is missing, as far as that is allowed."""
+        self._stand_by(key)
+        fault = self._sight.fault(key.namespace)
+        if fault is not None and self._sight.sees(FLOWWORKERS, key.namespace):
+            await self._reject(flowworker, fault)
+        return "barred", TICK
 
     async def _act(self, target: Target, record: _Record, fault: Fault | None) -> tuple[str, float]:
         snapshot = self._gather(target, record, fault, await self._obstacles(target))
@@ -208,7 +221,7 @@ class Reconciler:
                 design=target.design,
                 deployments=self._store.belonging(DEPLOYMENTS, key),
                 pods=self._store.belonging(PODS, key),
-                budgets=self._store.belonging(BUDGETS, key),
+                budgets=self._store.belonging(BUDGETS, key) if self._sight.sees(BUDGETS, key.namespace) else None,
                 reading=self._probes.reading(key),
                 fault=fault or self._probes.fault(key),
                 rivals=tuple(self._rivals(key, record)),
@@ -357,8 +370,8 @@ class Reconciler:
             self._file(key, record)
         return record
 
-    async def _reject(self, flowworker: Object, record: _Record, fault: Fault) -> tuple[str, float]:
-        """Tell what is wrong with a spec that the CRD let through and we cannot read; nothing else is touched."""
+    async def _reject(self, flowworker: Object, fault: Fault) -> tuple[str, float]:
+        """Tell why a FlowWorker is not served, for its spec or for our rights; nothing else is touched."""
         before, generation = status_of(flowworker), flowworker["metadata"]["generation"]
         status = rejected(before, fault, generation=generation, at=self._wall())
         if status != before and not await self._executor.write_status(flowworker, status):

@@ -1,20 +1,25 @@
 """Reading everything anew, slowly: what no watch tells, such as a deletion while it was down, is found all the same."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 import structlog
 
 from flowworker_operator.cluster.client import Cluster
-from flowworker_operator.cluster.errors import ClusterError, NotFound
-from flowworker_operator.cluster.resources import FLOWWORKERS, Object, Resource
+from flowworker_operator.cluster.errors import ClusterError, NotFound, Refused
+from flowworker_operator.cluster.resources import FLOWWORKERS, Resource
 from flowworker_operator.metrics import Metrics
 from flowworker_operator.probe import Key
+from flowworker_operator.sight import Scope, Sight
 from flowworker_operator.store import Store
 
 JITTER = 0.2
 """Part of the time between two re-lists that is left to chance."""
 TRY_AGAIN = 2.0
+"""Seconds to the next try of what could not be read; each later pause is twice as long after refusals."""
+LONGEST_PAUSE = 30.0
 
 logger = structlog.stdlib.get_logger(__name__)
 
@@ -27,8 +32,8 @@ class Relister:
         *,
         cluster: Cluster,
         store: Store,
+        sight: Sight,
         selectors: Mapping[Resource, str],
-        namespaces: Sequence[str],
         metrics: Metrics,
         every: float,
         clock: Callable[[], float],
@@ -40,8 +45,8 @@ class Relister:
         Args:
             cluster: to read from.
             store: to keep complete.
-            selectors: the kinds to read, each with its label selector.
-            namespaces: to read; none means all of the cluster.
+            sight: what to read; told what can be read.
+            selectors: the label selector of each kind.
             metrics: told of changes that no watch had told.
             every: seconds between two re-lists, give or take JITTER of it.
             clock: monotonic seconds.
@@ -50,8 +55,8 @@ class Relister:
         """
         self._cluster = cluster
         self._store = store
+        self._sight = sight
         self._selectors = selectors
-        self._namespaces = namespaces
         self._metrics = metrics
         self._every = every
         self._clock = clock
@@ -61,19 +66,15 @@ class Relister:
         self._listed_at: float | None = None
         self._blind_since: dict[Resource, float] = {}
         self._first = asyncio.Event()
-
-    @property
-    def synced(self) -> bool:
-        """Whether everything was read at least once."""
-        return self._listed_at is not None
+        self._wanted = asyncio.Event()
 
     @property
     def blind_for(self) -> float:
         """Seconds since which every re-list found changes that the watch of their kind kept silent about."""
         return max((self._clock() - since for since in self._blind_since.values()), default=0.0)
 
-    async def wait_synced(self) -> None:
-        """Return once everything was read."""
+    async def wait_listed(self) -> None:
+        """Return once everything was asked for."""
         await self._first.wait()
 
     def told(self, resource: Resource) -> None:
@@ -81,47 +82,78 @@ class Relister:
         self._told_at[resource] = self._clock()
         self._blind_since.pop(resource, None)
 
-    async def once(self) -> None:
-        """Read everything.
+    def soon(self) -> None:
+        """Read everything without waiting for the next turn: a watch has ended, and something may have been missed."""
+        self._wanted.set()
 
-        Raises:
-            ClusterError: something could not be read; what could be is taken over.
+    async def once(self, *, strict: bool = False) -> None:
+        """Read everything that can be read.
+
+        Args:
+            strict: what cannot be read now is not known, whatever was read before.
         """
         before, began = self._listed_at, self._clock()
+        found, failed = await self._pass(self._sight.scopes, strict=strict)
         for resource in self._selectors:
-            found = await self._read(resource)
-            if not found:
-                self._blind_since.pop(resource, None)
-            elif before is not None:
-                self._metrics.missed.labels(resource.plural).inc(found)
+            if found[resource] and before is not None:
+                self._metrics.missed.labels(resource.plural).inc(found[resource])
                 if self._told_at.get(resource, before) <= before:
                     self._blind_since.setdefault(resource, began)
+            elif resource not in failed:
+                self._blind_since.pop(resource, None)
         self._listed_at = began
         self._first.set()
 
     async def run(self) -> None:
-        """Read everything now and then, until cancelled."""
+        """Read everything now and then, and what could not be read more often, until cancelled."""
+        tries = 0
         while True:
-            try:
-                await self.once()
-                pause = self._every * (1 + JITTER * (2 * self._random() - 1))
-            except ClusterError as error:
-                pause = TRY_AGAIN
-                logger.warning("cannot read the cluster", error=_advice(error))
-            await asyncio.sleep(pause)
+            self._wanted.clear()
+            await self.once()
+            due = self._clock() + self._every * (1 + JITTER * (2 * self._random() - 1))
+            while not self._wanted.is_set() and (left := due - self._clock()) > 0:
+                tries = tries + 1 if self._sight.barred else 0
+                await self._wait(min(left, self._pause(tries)) if tries else left)
+                if tries and not self._wanted.is_set():
+                    await self._pass(tuple(self._sight.barred), strict=False)
 
-    async def _read(self, resource: Resource) -> int:
-        since, selector = self._store.mark(), self._selectors[resource]
-        items: list[Object] = []
-        for namespace in self._namespaces or (None,):
-            items += await self._cluster.list(resource, namespace, labels=selector)
-        changed = self._store.replace(resource, items, since)
+    def _pause(self, tries: int) -> float:
+        if all(isinstance(error, Refused) for error in self._sight.barred.values()):
+            return min(LONGEST_PAUSE, TRY_AGAIN * 2.0 ** min(tries - 1, 16))
+        return TRY_AGAIN
+
+    async def _wait(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wanted.wait()
+
+    async def _pass(self, scopes: Iterable[Scope], *, strict: bool) -> tuple[Counter[Resource], set[Resource]]:
+        """Read some scopes; gives how many changes were found, and of which kinds not all could be read."""
+        found, failed = Counter[Resource](), set[Resource]()
+        for scope in scopes:
+            try:
+                found[scope.resource] += await self._read(scope)
+                self._sight.see(scope)
+            except ClusterError as error:
+                failed.add(scope.resource)
+                self._failed(scope, error, strict=strict)
+            barred = scope in self._sight.barred
+            self._metrics.unreadable.labels(scope.namespace or "", scope.resource.plural).set(barred)
+        return found, failed
+
+    def _failed(self, scope: Scope, error: ClusterError, *, strict: bool) -> None:
+        """A hiccup is no reason to forget what was read: the watches go on."""
+        if self._sight.knows(scope) and not strict and not isinstance(error, Refused | NotFound):
+            logger.warning("cannot read the cluster", scope=str(scope), error=str(error))
+        elif self._sight.bar(scope, error):
+            for key in self._store.keys(FLOWWORKERS):
+                if scope.namespace in (None, key.namespace):
+                    self._changed(key)
+
+    async def _read(self, scope: Scope) -> int:
+        since, selector = self._store.mark(), self._selectors[scope.resource]
+        items = await self._cluster.list(scope.resource, scope.namespace, labels=selector)
+        changed = self._store.replace(scope.resource, items, since, namespace=scope.namespace)
         for key in sorted(changed):
             self._changed(key)
         return len(changed)
-
-
-def _advice(error: ClusterError) -> str:
-    if isinstance(error, NotFound) and FLOWWORKERS.plural in error.where:
-        return f"{error}; the CRD is missing, install crds/flowworkers.flowworker.dev.yaml"
-    return str(error)

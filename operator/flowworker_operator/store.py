@@ -25,6 +25,7 @@ class _Entry:
 class _Grave:
     """What is left of an object that is gone, or that our selector matches no longer."""
 
+    namespace: str
     version: int
     """Only a later version of it is alive again."""
     written: int
@@ -80,7 +81,7 @@ class Store:
         """Forget an object that was deleted; one that has taken its name since is kept."""
         shelf, uid, key = self._shelf(resource), item["metadata"]["uid"], key_of(item)
         self._count += 1
-        shelf.graves[uid] = _Grave(_version(item), self._count)
+        shelf.graves[uid] = self._grave(item)
         known = shelf.entries.get(key)
         if known is None or known.object["metadata"]["uid"] != uid:
             return False
@@ -91,13 +92,16 @@ class Store:
         """A moment to give to `replace`: take it before listing."""
         return self._count
 
-    def replace(self, resource: Resource, items: Sequence[Object], since: int) -> set[Key]:
+    def replace(
+        self, resource: Resource, items: Sequence[Object], since: int, *, namespace: str | None = None
+    ) -> set[Key]:
         """Take over a complete list.
 
         Args:
             resource: of all the objects.
             items: every object there is.
             since: from `mark`, taken before the list was asked for; what changed after it is left alone.
+            namespace: that was listed; None: all of them.
 
         Returns:
             Keys of FlowWorkers that something was new for.
@@ -106,12 +110,21 @@ class Store:
         changed = {owner_or_self(resource, item) for item in items if self.put(resource, item)}
         listed = {item["metadata"]["uid"] for item in items}
         for key, entry in list(shelf.entries.items()):
-            if entry.written <= since and entry.object["metadata"]["uid"] not in listed:
+            if namespace not in (None, key.namespace) or entry.written > since:
+                continue
+            if entry.object["metadata"]["uid"] not in listed:
                 changed.add(owner_or_self(resource, entry.object))
-                shelf.graves[entry.object["metadata"]["uid"]] = _Grave(_version(entry.object), self._count)
+                shelf.graves[entry.object["metadata"]["uid"]] = self._grave(entry.object)
                 self._drop(shelf, key)
-        shelf.graves = {uid: grave for uid, grave in shelf.graves.items() if grave.written >= since}
+        shelf.graves = {
+            uid: grave
+            for uid, grave in shelf.graves.items()
+            if grave.written >= since or namespace not in (None, grave.namespace)
+        }
         return changed
+
+    def _grave(self, item: Object) -> _Grave:
+        return _Grave(item["metadata"]["namespace"], _version(item), self._count)
 
     def _shelf(self, resource: Resource) -> _Shelf:
         return self._shelves.setdefault(resource, _Shelf())

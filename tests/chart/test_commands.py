@@ -15,8 +15,8 @@ from flowworker.database.local_server import free_port
 from flowworker_operator.health import HealthServer, Pulse
 from flowworker_operator.metrics import Metrics
 
-WELL = Pulse(stuck_for=0, blind_for=0, watching=True, synced=True)
-STARTING = Pulse(stuck_for=0, blind_for=0, watching=False, synced=False)
+WELL = Pulse(stuck_for=0, blind_for=0, unwatched_for=0, watching=True, synced=True, able=True)
+STARTING = Pulse(stuck_for=0, blind_for=0, unwatched_for=0, watching=False, synced=False, able=False)
 
 
 @dataclass(slots=True)

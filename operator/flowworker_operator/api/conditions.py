@@ -35,6 +35,8 @@ class Reason(StrEnum):
     SUSPENDED = "Suspended"
     # Faults of the resource
     INVALID_SPEC = "InvalidSpec"
+    # Faults of the installation
+    ACCESS_MISSING = "AccessMissing"
     # Faults of a pod
     IMAGE_PULL = "ImagePull"
     BAD_SECRET = "BadSecret"  # noqa: S105 (a reason)
@@ -87,6 +89,7 @@ MEANINGS: Mapping[Reason, str] = {
     Reason.COMPLETE: "Every worker runs the revision asked for.",
     Reason.SUSPENDED: "No worker is started, because the mode is Paused or DryRun.",
     Reason.INVALID_SPEC: "The spec is not valid, although the CRD let it through; the message names the field.",
+    Reason.ACCESS_MISSING: "The operator may not read what it needs in this namespace; the message names it.",
     Reason.IMAGE_PULL: "The image cannot be pulled: check spec.image, the registry and imagePullSecrets.",
     Reason.BAD_SECRET: "A Secret or a key of it is missing or unusable: check spec.database and spec.template.",
     Reason.BAD_CONFIG_MAP: "A ConfigMap or a key of it that spec.template names is missing.",
@@ -130,7 +133,7 @@ MEANINGS: Mapping[Reason, str] = {
 FATAL = frozenset(
     {
         Reason.BAD_SETTINGS, Reason.BAD_HANDLER, Reason.SHAPE_MISMATCH, Reason.TEMPLATE_REFUSED,
-        Reason.SCHEMA_UNSUPPORTED, Reason.OWNED_ELSEWHERE, Reason.INVALID_SPEC,
+        Reason.SCHEMA_UNSUPPORTED, Reason.OWNED_ELSEWHERE, Reason.INVALID_SPEC, Reason.ACCESS_MISSING,
     }
 )  # fmt: skip
 """Reasons that will not pass unless somebody changes something."""

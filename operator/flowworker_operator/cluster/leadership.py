@@ -7,6 +7,7 @@ any more, and never releases. This one promises:
   while the process or the machine sleeps. A leader that was frozen therefore knows at its first look.
 * Nobody takes the lease before it has been unchanged for its whole duration, which is longer than the deadline, by the
   taker's own clock; every write carries the version that was read. So no two operators hold it at once.
+* Whoever can do nothing as the leader does not take the lease, and gives it back after UNABLE_FOR.
 * `held` says that nobody else acts now, not that a request under way arrives in time: writes need preconditions too.
 """
 
@@ -33,6 +34,8 @@ from flowworker_operator.cluster.lease import (
 )
 from flowworker_operator.cluster.resources import LEASES, Object
 
+UNABLE_FOR = 10.0
+"""Seconds for which a leader may be able to do nothing before it lets another one try."""
 RELEASE_PATIENCE = 2.0
 """Seconds that a stopping leader spends on giving the lease back; after that it runs out by itself."""
 
@@ -62,6 +65,7 @@ class Leadership:
         clock: Callable[[], float] = awake_or_asleep,
         wall: Callable[[], datetime] = _utc_now,
         incarnation: str | None = None,
+        able: Callable[[], bool] = lambda: True,
     ) -> None:
         """Prepare; nothing happens before `run`.
 
@@ -74,6 +78,7 @@ class Leadership:
             clock: monotonic seconds.
             wall: the time of day, which is only written, never compared.
             incarnation: told from any other process of the same identity by this; unset: random.
+            able: whether there is anything that this process could do as the leader.
         """
         self._cluster = cluster
         self._namespace = namespace
@@ -81,6 +86,8 @@ class Leadership:
         self._timing = timing or Timing()
         self._clock = clock
         self._wall = wall
+        self._able = able
+        self._unable_since: float | None = None
         self._sighting: Sighting | None = None
         self._renewed_at: float | None = None
         self._led = False
@@ -126,13 +133,34 @@ class Leadership:
         pause = self._timing.retry
         try:
             async with asyncio.timeout(self._timing.attempt):
-                pause = min(pause, await self._take() or pause)
+                if self._stands_back():
+                    await self._give_back()
+                else:
+                    pause = min(pause, await self._take() or pause)
                 self._complaint = ""
         except (AlreadyExists, Conflict) as error:
             logger.debug("somebody else wrote the lease: %s", error)
         except (ClusterError, TimeoutError) as error:
             self._complain(str(error) or "the API server did not answer in time")
         return pause
+
+    def _stands_back(self) -> bool:
+        """Whether to leave the lease to others: a candidate that is unable at once, a leader after some patience."""
+        if self._able():
+            self._unable_since = None
+            return False
+        if self._unable_since is None:
+            self._unable_since = self._clock()
+        return not self.held or self._clock() - self._unable_since >= UNABLE_FOR
+
+    async def _give_back(self) -> None:
+        if self.held:
+            logger.warning("%s can do nothing as the leader", self.identity)
+            self._renewed_at = None
+        lease = await self._look()
+        if lease is not None and self.holder == self.identity:
+            self._see(await self._write(lease, released(self._wall())))
+            logger.info("%s gave the lease back", self.identity)
 
     async def _take(self) -> float:
         """Take or renew the lease; returns the seconds until it may be taken, 0 when it was."""
@@ -174,10 +202,7 @@ class Leadership:
         self._renewed_at, self._led = None, False
         with suppress(ClusterError, TimeoutError):
             async with asyncio.timeout(RELEASE_PATIENCE):
-                lease = await self._look()
-                if lease is not None and self.holder == self.identity:
-                    await self._write(lease, released(self._wall()))
-                    logger.info("%s gave the lease back", self.identity)
+                await self._give_back()
 
     def _tell(self) -> None:
         """Log a change; at both ends of a pause, for it may have been long enough to lose and regain the lease."""

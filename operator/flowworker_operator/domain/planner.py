@@ -223,6 +223,8 @@ def _deletions(allocation: Allocation) -> Iterable[steps.Delete]:
 
 def _budget(facts: Facts) -> steps.Budget | None:
     budget = facts.snapshot.budget
+    if not budget.known:
+        return None
     if facts.snapshot.spec.scaling.max_replicas > 1 and facts.owned:
         reason = "it was changed by somebody else" if budget.exists else "several workers may run"
         return steps.Budget(action="apply", reason=reason) if budget.drifted or not budget.exists else None

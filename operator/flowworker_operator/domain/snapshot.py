@@ -196,6 +196,8 @@ class Claim:
 class BudgetState:
     """The PodDisruptionBudget."""
 
+    known: bool = True
+    """Whether budgets can be read at all; without that right there is none."""
     exists: bool = False
     drifted: bool = False
 

@@ -16,6 +16,7 @@ from flowworker_operator.metrics import Metrics
 from flowworker_operator.probe import Key
 from flowworker_operator.relist import Relister
 from flowworker_operator.secrets import DOUBTED_AFTER, FRESH_FOR, Secrets
+from flowworker_operator.sight import Sight
 from flowworker_operator.store import Store
 
 REFERENCE = SecretRef(name="app", key="uri")
@@ -123,11 +124,12 @@ class Relisting:
     def __init__(self, cluster: Cluster, clock: Clock, namespace: str) -> None:
         self.store = Store()
         self.changed: list[Key] = []
+        self.sight = Sight((namespace,), WATCHED)
         self.relister = Relister(
             cluster=cluster,
             store=self.store,
+            sight=self.sight,
             selectors=WATCHED,
-            namespaces=(namespace,),
             metrics=Metrics(CollectorRegistry()),
             every=60.0,
             clock=clock,
@@ -152,10 +154,10 @@ def flowworker(namespace: str, name: str) -> dict[str, Any]:
 
 async def test_a_relist_finds_what_came_and_what_went(cluster: Cluster, clock: Clock, namespace: str) -> None:
     relisting = Relisting(cluster, clock, namespace)
-    assert not relisting.relister.synced
+    assert not relisting.sight.tried
     await cluster.create(FLOWWORKERS, flowworker(namespace, "first"))
     await relisting.relister.once()
-    assert relisting.relister.synced
+    assert relisting.sight.tried
     await cluster.create(FLOWWORKERS, flowworker(namespace, "second"))
     await cluster.delete(FLOWWORKERS, namespace, "first")
     await relisting.relister.once()

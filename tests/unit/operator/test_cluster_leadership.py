@@ -12,7 +12,7 @@ import pytest
 
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.errors import AlreadyExists, Conflict, NotFound, Refused, Unavailable
-from flowworker_operator.cluster.leadership import Leadership
+from flowworker_operator.cluster.leadership import UNABLE_FOR, Leadership
 from flowworker_operator.cluster.lease import Timing
 from flowworker_operator.cluster.resources import Object, Resource
 
@@ -96,11 +96,11 @@ class Clock:
         return datetime.fromtimestamp(EPOCH + self(), UTC)
 
 
-def candidate(line: Line, name: str, clock: Clock | None = None) -> Leadership:
+def candidate(line: Line, name: str, clock: Clock | None = None, able: Callable[[], bool] = lambda: True) -> Leadership:
     clock = clock or Clock()
     return Leadership(
         cast("Cluster", line), namespace="shop", name="operator", identity=name, timing=Timing(),
-        clock=clock, wall=clock.wall, incarnation="1",
+        clock=clock, wall=clock.wall, incarnation="1", able=able,
     )  # fmt: skip
 
 
@@ -251,6 +251,24 @@ async def test_a_leader_that_sees_another_holder_steps_back_at_once() -> None:
 
         assert not leadership.held
         assert leadership.holder == "somebody"
+
+
+async def test_a_leader_that_can_do_nothing_hands_over_and_takes_the_lease_no_more() -> None:
+    line, rights = Line(Server()), {"a": True, "b": True}
+    first = candidate(line, "a", able=lambda: rights["a"])
+    second = candidate(line, "b", able=lambda: rights["b"])
+    async with running(first, second):
+        await first.wait_held()
+        rights["a"] = False
+        await asyncio.sleep(UNABLE_FOR / 2)
+        assert first.held, "what passes at once is no reason to change hands"
+        await asyncio.sleep(UNABLE_FOR)
+        assert (first.held, second.held) == (False, True)
+        rights["b"] = False
+        await asyncio.sleep(60)
+        assert (first.held, second.held) == (False, False)
+        rights["a"] = True
+        await first.wait_held()
 
 
 async def test_two_processes_of_one_name_are_two_candidates() -> None:

@@ -12,6 +12,7 @@ from flowworker_operator.health import BLIND_AFTER
 from flowworker_operator.metrics import Metrics
 from flowworker_operator.probe import Key
 from flowworker_operator.relist import Relister
+from flowworker_operator.sight import Sight
 from flowworker_operator.store import Store
 
 
@@ -24,8 +25,8 @@ class Pods:
         self.relister = Relister(
             cluster=cast("Cluster", self),
             store=Store(),
+            sight=Sight((), (PODS,)),
             selectors={PODS: ""},
-            namespaces=(),
             metrics=Metrics(CollectorRegistry()),
             every=60.0,
             clock=lambda: self.now,
