@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -96,7 +95,7 @@ async def run(settings: Settings) -> ExitCode:
 async def _parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[_Parts]:
     async with AsyncExitStack() as stack:
         cluster = await stack.enter_async_context(MeteredCluster.metered(settings.kubeconfig, metrics))
-        recorder = await stack.enter_async_context(EventRecorder(cluster, instance=settings.identity))
+        recorder = await stack.enter_async_context(EventRecorder(cluster, instance=settings.identity, wall=cluster.now))
         stack.push_async_callback(recorder.close, STOP_PATIENCE)
         parts, probes = _assemble(settings, metrics, cluster, recorder)
         stack.push_async_callback(_close, parts.orders, probes)
@@ -167,7 +166,7 @@ def _assemble(
             sight=sight,
             leads=lambda: mandate.acting,
             clock=clock,
-            wall=lambda: datetime.now(UTC),
+            wall=cluster.now,
         ),
         relister=relister,
         sight=sight,

@@ -32,6 +32,8 @@ class OperatorProcess:
     identity: str = "operator-0"
     settings: dict[str, str] = field(default_factory=dict[str, str])
     """More of its environment, without the prefix."""
+    launcher: str = "flowworker_operator"
+    """The module that is run."""
     port: int = 0
     _process: asyncio.subprocess.Process | None = field(default=None, init=False)
 
@@ -64,7 +66,7 @@ class OperatorProcess:
             self.port = free.getsockname()[1]
         with self.log_path.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "flowworker_operator",
+                sys.executable, "-m", self.launcher,
                 stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT,
                 env=self._environment(kubeconfig), start_new_session=True,
             )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self, cast
@@ -47,6 +48,10 @@ class Cluster:
             yield cls(transport)
         finally:
             await transport.close()
+
+    def now(self) -> datetime:
+        """The time of day by the API server, which stamps objects with it."""
+        return self._transport.clock.now()
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
         """The object, or None if there is none of this name."""

@@ -18,6 +18,7 @@ from flowworker.errors import UsageError
 from flowworker_operator.cluster.errors import Answer, Unavailable, error_of
 from flowworker_operator.cluster.resources import Object
 from flowworker_operator.resolver import Resolver
+from flowworker_operator.cluster.server_clock import ServerClock
 
 TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
 """Seconds; connecting includes the TLS handshake, which a frozen server never answers."""
@@ -62,6 +63,7 @@ class Transport:
             UsageError: the certificates cannot be used.
         """
         configuration.connection_pool_maxsize = CONNECTIONS
+        self.clock = ServerClock()
         self._timeout = timeout
         untyped: Any = configuration
         if untyped.proxy is None:
@@ -101,6 +103,7 @@ class Transport:
             raise Unavailable(0, "Timeout", "the API server did not answer in time", where=where) from error
         except (aiohttp.ClientError, OSError, ConfigException) as error:
             raise Unavailable(0, "Unreachable", f"{type(error).__name__}: {error}", where=where) from error
+        self.clock.told(response.headers.get("Date"))
         return _judged(response, data, where)
 
     async def close(self) -> None:

@@ -311,3 +311,16 @@ async def test_a_pod_that_finds_no_node_is_explained(world: World) -> None:
         ),
         names_the_cause(world, "b", "Unschedulable", '"nope" not found', flow="b", template=claim),
     )  # fmt: skip
+
+
+async def test_an_operator_whose_clock_is_an_hour_ahead_gives_a_revision_its_time(world: World) -> None:
+    await world.operator.stop()
+    world.operator.launcher = "tests.control_plane.wrong_clock"
+    await world.operator.start()
+    await world.apply("report", image=f"{MISSING_IMAGE}report:1")
+    await world.until_condition("report", "Ready", "False", "ImagePull")
+    progressing = await world.condition("report", "Progressing")
+    assert (progressing["status"], progressing["reason"]) == ("True", "Proving"), progressing
+    assert await world.condition("report", "Stalled") == {}
+    await world.patch(FLOWWORKERS, "report", {"spec": {"image": "localhost/flowworker:test"}})
+    await world.until_idle("report")
