@@ -2,8 +2,8 @@
 
 What goes wrong decides how it goes on. A conflict means that we decided on something old: look again, do nothing more.
 A refusal is about one object: the rest of the plan still holds, the refusal goes into the next snapshot, and the same
-write is tried ever more rarely. Anything else, such as an API server that does not answer, ends the round and is for
-the queue to try again.
+write is tried ever more rarely. So is a write that others undo. Anything else, such as an API server that does not
+answer, ends the round and is for the queue to try again.
 """
 
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
@@ -16,22 +16,36 @@ from flowworker_operator.cluster.bounded import Recent
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.errors import AlreadyExists, Conflict, NotFound, Refused
 from flowworker_operator.cluster.resources import BUDGETS, DEPLOYMENTS, FLOWWORKERS, PODS, Object, Resource
+from flowworker_operator.contests import (
+    BY_POLICY,
+    Contests,
+    Slot,
+    changed_by,
+    content_of,
+    contested,
+    field_of,
+    slot_of,
+)
 from flowworker_operator.domain import plan as steps
 from flowworker_operator.domain.announcements import budget_in_the_way
 from flowworker_operator.domain.health import refusal_fault
 from flowworker_operator.domain.naming import (
+    ADOPTED_ANNOTATION,
     DELETION_COST_ANNOTATION,
+    OWNER_ANNOTATION,
     PROVEN_ANNOTATION,
     base_name,
 )
 from flowworker_operator.domain.plan import Event, Plan, Step
 from flowworker_operator.domain.snapshot import Fault
-from flowworker_operator.gather import Design, owned_by, owner_of
+from flowworker_operator.gather import Design, orphaned, owned_by, owner_of
+from flowworker_operator.gather_pods import annotation
 from flowworker_operator.orders import Orders
 from flowworker_operator.probe import Key
 from flowworker_operator.refusals import Refusals
 from flowworker_operator.render.budget import disruption_budget
 from flowworker_operator.render.deployment import deployment
+from flowworker_operator.render.drift import difference
 from flowworker_operator.render.pod import compiler_pod
 from flowworker_operator.store import Store, key_of
 
@@ -65,6 +79,8 @@ class Outcome:
 
     refusal: Fault | None = None
     """The first refusal of the API server."""
+    contest: str | None = None
+    """What others undo again and again, and who."""
     conflict: bool = False
     """The plan was made from something old, and was left at that point."""
     superseded: bool = False
@@ -93,6 +109,7 @@ class Executor:
         self._orders = orders
         self._may_write = may_write
         self._refusals = Refusals(clock)
+        self._contests = Contests(clock)
         self._settled: Recent[str, tuple[str, int]] = Recent(SETTLED)
         self._in_the_way: Recent[str, str] = Recent(SETTLED)
 
@@ -109,12 +126,18 @@ class Executor:
         # Whatever needs a drain looks whether it is in force: the rest of the plan holds without. A right that is
         # missing comes by no waiting, and nothing could ever shrink: the user has to know.
         outcome.refusal = self._orders.drain(target.key, plan.drain, plan.release)
-        for step in _steps(plan):
-            if not await self._guarded(target, step, outcome):
-                return outcome
-        if plan.status is not None:
+        finished = await self._all_steps(target, plan, outcome)
+        outcome.contest = self._contests.standing(target.uid)
+        if finished and plan.status is not None:
             await self._status(target, plan, outcome)
         return outcome
+
+    async def _all_steps(self, target: Target, plan: Plan, outcome: Outcome) -> bool:
+        """Do one step after the other; tells whether all were dealt with."""
+        for step in _steps(plan):
+            if not await self._guarded(target, step, outcome):
+                return False
+        return True
 
     async def _guarded(self, target: Target, step: Step, outcome: Outcome) -> bool:
         """Do one step; tells whether to go on."""
@@ -125,9 +148,15 @@ class Executor:
         if (standing := self._refusals.standing(tried)) is not None:
             outcome.refusal = outcome.refusal or standing
             return True
+        slot, content = slot_of(step, _about(target, step)[1].name), content_of(step)
+        if slot is not None and self._contests.must_wait(target.uid, slot, content):
+            await self._explain(target, step, slot)
+            return True
         try:
             if await self._step(target, step, outcome):
                 outcome.done.append(step)
+                if slot is not None:
+                    self._contests.done(target.uid, slot, content)
             self._refusals.taken(tried)
         except (AlreadyExists, Conflict, NotFound) as error:
             outcome.conflict = True
@@ -139,6 +168,13 @@ class Executor:
             self._refusals.refused(tried, fault)
             outcome.refusal = outcome.refusal or fault
         return True
+
+    async def _explain(self, target: Target, step: Step, slot: Slot) -> None:
+        """Find out who undoes a step."""
+        if self._contests.unexplained(target.uid, slot):
+            resource, key = _about(target, step)
+            live = await self._cluster.get(resource, key.namespace, key.name)
+            self._contests.explain(target.uid, slot, contested(resource, key.name, live, field_of(step)))
 
     def _identity(self, target: Target, step: Step) -> Hashable:
         """What a step writes and what the answer depends on: a change of any of it is tried at once."""
@@ -154,6 +190,8 @@ class Executor:
                 return await self._pod_step(target, step, outcome)
             case steps.Prove():
                 await self._prove(target, step)
+            case steps.Adopt():
+                await self._adopt(target, step)
             case steps.Create():
                 return await self._create(target, step, outcome)
             case steps.Repair():
@@ -196,6 +234,15 @@ class Executor:
         uid = None if live is None else live["metadata"]["uid"]
         await self._kept(DEPLOYMENTS, self._cluster.patch(DEPLOYMENTS, namespace, step.name, patch, uid=uid))
         _tell("proven", target, step.name, step.reason)
+
+    async def _adopt(self, target: Target, step: steps.Adopt) -> None:
+        owner = owner_of(target.flowworker)
+        annotations = {OWNER_ANNOTATION: owner.uid, ADOPTED_ANNOTATION: step.owner}
+        patch = {"metadata": {"annotations": annotations, "ownerReferences": [owner.reference()]}}
+        namespace, version = target.key.namespace, step.resource_version
+        written = self._cluster.patch(DEPLOYMENTS, namespace, step.name, patch, resource_version=version)
+        await self._kept(DEPLOYMENTS, written)
+        _tell("adopted", target, step.name, step.reason)
 
     async def _compile(self, target: Target, step: steps.Compile, outcome: Outcome) -> bool:
         manifest = compiler_pod(owner_of(target.flowworker), target.design.spec, revision=step.revision)
@@ -258,8 +305,8 @@ class Executor:
 
     async def _restore(self, target: Target, live: Object, grace: int) -> bool:
         """Apply what is rendered to a Deployment that exists; tells whether that changed anything."""
-        spec, revision = target.design.spec, target.design.target
-        manifest = deployment(owner_of(target.flowworker), spec, revision=revision, grace=grace)
+        spec, revision, adopted = target.design.spec, target.design.target, annotation(live, ADOPTED_ANNOTATION)
+        manifest = deployment(owner_of(target.flowworker), spec, revision=revision, grace=grace, adopted_from=adopted)
         return await self._reapplied(target, DEPLOYMENTS, live, manifest)
 
     async def _reapplied(self, target: Target, resource: Resource, live: Object, manifest: Object) -> bool:
@@ -269,12 +316,22 @@ class Executor:
         mends it: once is enough for each version of the object and each generation of the FlowWorker.
         """
         metadata, generation = live["metadata"], target.flowworker["metadata"]["generation"]
+        slot: Slot = ("repair", resource.plural, metadata["name"])
+        path = difference(manifest, {**live, "apiVersion": resource.api_version, "kind": resource.kind})
         if self._settled.get(metadata["uid"]) == (metadata["resourceVersion"], generation):
+            text = changed_by(BY_POLICY, resource, metadata["name"], path)
+            self._contests.futile(target.uid, slot, generation, text)
+            return False
+        if self._contests.must_wait(target.uid, slot, generation):
+            if self._contests.unexplained(target.uid, slot):
+                full = await self._cluster.get(resource, target.key.namespace, metadata["name"])
+                self._contests.explain(target.uid, slot, contested(resource, metadata["name"], full, path))
             return False
         manifest["metadata"] |= {name: metadata[name] for name in ("uid", "resourceVersion")}
         answer = await self._cluster.apply(resource, manifest)
         self._store.put(resource, answer)
         if answer["metadata"]["resourceVersion"] != metadata["resourceVersion"]:
+            self._contests.done(target.uid, slot, generation)
             return True
         self._settled.set(metadata["uid"], (metadata["resourceVersion"], generation))
         logger.info("applied again, which changed nothing", **_names(target), object=metadata["name"])
@@ -323,7 +380,7 @@ class Executor:
         if live is None:
             await self._kept(BUDGETS, self._cluster.create(BUDGETS, manifest))
             return True
-        if owned_by(live, target.uid):
+        if owned_by(live, target.uid) or orphaned(live, target.flowworker):
             return await self._reapplied(target, BUDGETS, live, manifest)
         uid = live["metadata"]["uid"]
         if not _is_a_predecessors(live, target) and self._in_the_way.get(target.uid) != uid:
@@ -396,11 +453,13 @@ def _steps(plan: Plan) -> Iterator[Step]:
     yield from plan.mark
     yield from plan.prove
     yield from plan.compile
+    yield from plan.adopt
     yield from plan.create
     yield from plan.remove
-    yield from plan.repair
     yield from plan.scale
     yield from plan.delete
+    # After the numbers: whoever fights about a field must not keep the work from its workers.
+    yield from plan.repair
     if plan.budget is not None:
         yield plan.budget
     if plan.set_replicas is not None:

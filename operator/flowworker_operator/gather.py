@@ -11,7 +11,10 @@ from flowworker_operator.api.spec import FlowWorkerSpec
 from flowworker_operator.api.status import FlowWorkerStatus
 from flowworker_operator.domain.memory import Memory
 from flowworker_operator.domain.naming import (
+    ADOPTED_ANNOTATION,
+    MANAGED_BY_LABEL,
     MANAGER,
+    NAME_LABEL,
     OWNER_ANNOTATION,
     PROVEN_ANNOTATION,
     REVISION_LABEL,
@@ -27,6 +30,7 @@ from flowworker_operator.domain.snapshot import (
     Fault,
     Moment,
     Obstacle,
+    Orphan,
     RevisionState,
     Snapshot,
 )
@@ -67,6 +71,7 @@ class History:
     memory: Memory | None = None
     status_written_at: float | None = None
     refusal: Fault | None = None
+    contest: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,13 +114,16 @@ def gather(observed: Observed) -> Snapshot:
         spec=spec,
         replicas_set=replicas_set(observed.flowworker),
         deleting="deletionTimestamp" in metadata,
+        finalizers=tuple(metadata.get("finalizers", ())),
         refusal=observed.history.refusal,
+        contest=observed.history.contest,
         status=status_of(observed.flowworker),
         status_written_at=observed.history.status_written_at,
         database=database_state(observed.reading, observed.fault, observed.at.tick),
         rivals=tuple(observed.rivals),
         target=observed.design.target,
         revisions=tuple(_revisions(observed)),
+        orphans=tuple(_orphans(observed)),
         compilers=tuple(_compilers(observed)),
         budget=_budget(observed),
         memory=observed.history.memory,
@@ -178,6 +186,18 @@ def owned_by(item: Object, uid: str) -> bool:
     return owners == [uid] if owners else annotation(item, OWNER_ANNOTATION) == uid
 
 
+def orphaned(item: Object, flowworker: Object) -> bool:
+    """Whether an object was made for an earlier FlowWorker of this name, which was deleted without it.
+
+    Its name is for the caller to compare.
+    """
+    metadata = item["metadata"]
+    labels: Mapping[str, str] = metadata.get("labels", _NOTHING)
+    ours = (labels.get(MANAGED_BY_LABEL), labels.get(NAME_LABEL)) == (MANAGER, flowworker["metadata"]["name"])
+    free = not metadata.get("ownerReferences") and "deletionTimestamp" not in metadata
+    return ours and free and not owned_by(item, flowworker["metadata"]["uid"])
+
+
 def owner_of(flowworker: Object) -> Owner:
     """The FlowWorker as the owner of what is rendered for it."""
     metadata = flowworker["metadata"]
@@ -211,6 +231,15 @@ def _revisions(observed: Observed) -> Iterable[RevisionState]:
             yield _revision(observed, owner, item)
 
 
+def _orphans(observed: Observed) -> Iterable[Orphan]:
+    name = observed.flowworker["metadata"]["name"]
+    for item in observed.deployments:
+        owner = annotation(item, OWNER_ANNOTATION)
+        if owner is not None and orphaned(item, observed.flowworker) and _is_revision(item, name):
+            metadata = item["metadata"]
+            yield Orphan(name=metadata["name"], resource_version=metadata["resourceVersion"], owner=owner)
+
+
 def _is_revision(item: Object, flowworker: str) -> bool:
     name = item["metadata"]["name"]
     return name == deployment_name(flowworker, name[-REVISION_LENGTH:])
@@ -228,7 +257,7 @@ def _revision(observed: Observed, owner: Owner, item: Object) -> RevisionState:
         proven=annotation(item, PROVEN_ANNOTATION) == "true",
         grace=spec["template"]["spec"].get("terminationGracePeriodSeconds"),
         refusal=_replica_failure(item),
-        pods=tuple(_pods(observed, owner, revision)),
+        pods=tuple(_pods(observed, annotation(item, ADOPTED_ANNOTATION) or owner.uid, revision)),
     )
     return replace(state, drifted=_drifted(observed, owner, state, item))
 
@@ -236,16 +265,22 @@ def _revision(observed: Observed, owner: Owner, item: Object) -> RevisionState:
 def _drifted(observed: Observed, owner: Owner, state: RevisionState, item: Object) -> bool:
     if state.revision != observed.design.target or state.grace is None:
         return False
-    wanted = deployment(owner, observed.design.spec, revision=state.revision, grace=state.grace)
+    wanted = deployment(
+        owner,
+        observed.design.spec,
+        revision=state.revision,
+        grace=state.grace,
+        adopted_from=annotation(item, ADOPTED_ANNOTATION),
+    )
     return drifted(wanted, {**item, "apiVersion": wanted["apiVersion"], "kind": wanted["kind"]})
 
 
-def _pods(observed: Observed, owner: Owner, revision: str) -> Iterable[Any]:
+def _pods(observed: Observed, owner: str, revision: str) -> Iterable[Any]:
     reading = observed.reading
     reports = _NOTHING if reading is None else reading.reports
     leases = _NOTHING if reading is None else reading.leases
     for pod in observed.pods:
-        if revision_of_pod(pod) == revision and annotation(pod, OWNER_ANNOTATION) == owner.uid:
+        if revision_of_pod(pod) == revision and annotation(pod, OWNER_ANNOTATION) == owner:
             yield pod_state(pod, reports, leases, observed.obstacles)
 
 

@@ -186,7 +186,7 @@ class Reconciler:
         if outcome.conflict or outcome.superseded:
             return "conflict", SOON
         # What we write is in the store already, so that no watch will bring it as news.
-        news = outcome.done or outcome.refusal != snapshot.refusal
+        news = outcome.done or (outcome.refusal, outcome.contest) != (snapshot.refusal, snapshot.contest)
         return "done", SOON if news else DOUBT if target.key in self._doubted else TICK
 
     def _tell(self, claim: Claim, events: Iterable[Event]) -> None:
@@ -382,6 +382,7 @@ class Reconciler:
         finished = not outcome.conflict and not outcome.superseded
         record.history = replace(
             record.history,
+            contest=outcome.contest,
             refusal=outcome.refusal if finished or outcome.refusal else record.history.refusal,
             status_written_at=self._clock() if outcome.status_written else record.history.status_written_at,
         )

@@ -1,7 +1,7 @@
 """The conditions of a FlowWorker and every reason they can have: one table for code, status and documentation.
 
 Ready sums up and is what `kubectl wait --for=condition=Ready` waits for. Stalled is written only while it is true: it
-is what kstatus (Argo CD, Flux, Helm) reads as failed.
+is what kstatus (Argo CD, Flux, Helm) reads as failed. So is Contested, which few ever see.
 """
 
 from collections.abc import Mapping
@@ -20,6 +20,7 @@ class ConditionType(StrEnum):
     SCALING_LIMITED = "ScalingLimited"
     SCALE_IGNORED = "ScaleIgnored"
     DRAINS_IN_TIME = "DrainsInTime"
+    CONTESTED = "Contested"
 
 
 class Reason(StrEnum):
@@ -33,6 +34,7 @@ class Reason(StrEnum):
     ROLLING_OUT = "RollingOut"
     COMPLETE = "Complete"
     SUSPENDED = "Suspended"
+    TERMINATING = "Terminating"
     # Faults of the resource
     INVALID_SPEC = "InvalidSpec"
     # Faults of the installation
@@ -79,6 +81,7 @@ class Reason(StrEnum):
     NOTHING_IGNORED = "NothingIgnored"
     GRACE_SUFFICIENT = "GraceSufficient"
     GRACE_TOO_SHORT = "GraceTooShort"
+    UNDONE_BY_OTHERS = "UndoneByOthers"
 
 
 MEANINGS: Mapping[Reason, str] = {
@@ -88,6 +91,7 @@ MEANINGS: Mapping[Reason, str] = {
     Reason.ROLLING_OUT: "The new revision is proven; workers of the one before are being replaced.",
     Reason.COMPLETE: "Every worker runs the revision asked for.",
     Reason.SUSPENDED: "No worker is started, because the mode is Paused or DryRun.",
+    Reason.TERMINATING: "The FlowWorker is being deleted; the message names the finalizers that hold it.",
     Reason.INVALID_SPEC: "The spec is not valid, although the CRD let it through; the message names the field.",
     Reason.ACCESS_MISSING: "The operator may not read what it needs in this namespace; the message names it.",
     Reason.IMAGE_PULL: "The image cannot be pulled: check spec.image, the registry and imagePullSecrets.",
@@ -127,6 +131,7 @@ MEANINGS: Mapping[Reason, str] = {
     Reason.NOTHING_IGNORED: "spec.replicas is followed, or was left alone.",
     Reason.GRACE_SUFFICIENT: "Workers have time to finish their tasks when pods are stopped.",
     Reason.GRACE_TOO_SHORT: "Pods are given less time to stop than a task may take.",
+    Reason.UNDONE_BY_OTHERS: "What the operator writes is undone again and again; it is repeated ever more rarely.",
 }
 """What each reason means, for users."""
 

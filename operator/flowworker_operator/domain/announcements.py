@@ -6,6 +6,7 @@ from flowworker_operator.api.conditions import ConditionType, Reason
 from flowworker_operator.api.spec import ScalingMode
 from flowworker_operator.api.status import Condition, FlowWorkerStatus
 from flowworker_operator.domain.plan import (
+    Adopt,
     Budget,
     Compile,
     Create,
@@ -25,11 +26,11 @@ from flowworker_operator.domain.snapshot import Loss, Snapshot, WorkerState
 _TOLD = frozenset(
     {
         ConditionType.READY, ConditionType.PROGRESSING, ConditionType.DATABASE_REACHABLE, ConditionType.SCHEMA_READY,
-        ConditionType.SCALE_IGNORED, ConditionType.DRAINS_IN_TIME,
+        ConditionType.SCALE_IGNORED, ConditionType.DRAINS_IN_TIME, ConditionType.CONTESTED,
     }
 )  # fmt: skip
-_BAD_WHEN_TRUE = frozenset({ConditionType.SCALE_IGNORED})
-_ON_THE_WAY = frozenset({Reason.PROVING, Reason.ROLLING_OUT})
+_BAD_WHEN_TRUE = frozenset({ConditionType.SCALE_IGNORED, ConditionType.CONTESTED})
+_ON_THE_WAY = frozenset({Reason.PROVING, Reason.ROLLING_OUT, Reason.TERMINATING})
 """Reasons for which Ready is False without anything being wrong. Progressing has the same reason and its own event."""
 _LEAVING = frozenset({WorkerState.DRAINING, WorkerState.DRAINED, WorkerState.STOPPING})
 
@@ -59,6 +60,8 @@ def deed(step: Step) -> Iterable[Event]:
             yield Event(type="Normal", reason="Compiling", message=f"{step.pod}: {step.reason}")
         case Create():
             yield Event(type="Normal", reason="RevisionCreated", message=f"{step.name}: {step.reason}")
+        case Adopt():
+            yield Event(type="Normal", reason="RevisionAdopted", message=f"{step.name}: {step.reason}")
         case Prove():
             yield Event(type="Normal", reason="RevisionProven", message=f"{step.name}: {step.reason}")
         case Repair():

@@ -88,6 +88,7 @@ def conditions(facts: Facts) -> tuple[Condition, ...]:
         _scaling_limited(facts.decision),
         _scale_ignored(facts),
         _drains_in_time(facts),
+        *_contested(facts.snapshot),
     ]
     return tuple(_dated(finding, facts.snapshot) for finding in findings)
 
@@ -98,6 +99,9 @@ def frozen(snapshot: Snapshot) -> bool:
 
 
 def _ready(facts: Facts) -> Finding:
+    if facts.snapshot.deleting:
+        message = _leaving(facts)
+        return Finding(type=ConditionType.READY, status="False", reason=Reason.TERMINATING, message=message)
     fault = _owned_elsewhere(facts) or facts.snapshot.refusal or _database_fault(facts.snapshot)
     if fault is not None:
         return Finding(type=ConditionType.READY, status="False", reason=fault.reason, message=fault.message)
@@ -107,6 +111,13 @@ def _ready(facts: Facts) -> Finding:
         message = _replaced(facts, facts.current)
         return Finding(type=ConditionType.READY, status="False", reason=Reason.ROLLING_OUT, message=message)
     return _ready_proven(facts, facts.current)
+
+
+def _leaving(facts: Facts) -> str:
+    holders, pods = facts.snapshot.finalizers, sum(len(item.pods) for item in facts.revisions)
+    held = f", held by {', '.join(holders)}" if holders else ""
+    left = f"{pods} of its pods are left" if pods else "no pod is left"
+    return f"the FlowWorker is being deleted{held}; {left}"
 
 
 def _ready_unproven(facts: Facts) -> Finding:
@@ -175,6 +186,8 @@ def _progressing(facts: Facts) -> Finding:
 
 def _progress(facts: Facts) -> tuple[Truth, Reason, str]:
     current = facts.current
+    if facts.snapshot.deleting:
+        return "True", Reason.TERMINATING, _leaving(facts)
     fault = _owned_elsewhere(facts) or facts.snapshot.refusal
     if fault is not None:
         return "False", fault.reason, fault.message
@@ -326,6 +339,9 @@ def _schema_ready(snapshot: Snapshot) -> Finding:
 
 def _scaling_active(facts: Facts) -> Finding:
     kind, mode = ConditionType.SCALING_ACTIVE, facts.snapshot.spec.scaling.mode
+    if facts.snapshot.deleting:
+        message = "workers finish what they run, and none is started"
+        return Finding(type=kind, status="False", reason=Reason.TERMINATING, message=message)
     if not facts.owned:
         message = "another FlowWorker runs the workers"
         return Finding(type=kind, status="False", reason=Reason.OWNED_ELSEWHERE, message=message)
@@ -369,6 +385,12 @@ def _drains_in_time(facts: Facts) -> Finding:
         return Finding(type=kind, status="False", reason=Reason.GRACE_TOO_SHORT, message=message)
     message = "pods are given enough time to stop"
     return Finding(type=kind, status="True", reason=Reason.GRACE_SUFFICIENT, message=message)
+
+
+def _contested(snapshot: Snapshot) -> Iterable[Finding]:
+    if snapshot.contest is not None:
+        kind, reason = ConditionType.CONTESTED, Reason.UNDONE_BY_OTHERS
+        yield Finding(type=kind, status="True", reason=reason, message=snapshot.contest)
 
 
 def _dated(finding: Finding, snapshot: Snapshot) -> Condition:

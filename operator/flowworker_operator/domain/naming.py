@@ -20,6 +20,9 @@ REVISION_LABEL = "flowworker.dev/revision"
 PROVEN_ANNOTATION = "flowworker.dev/proven"
 OWNER_ANNOTATION = "flowworker.dev/owner-uid"
 """Uid of the FlowWorker: tells Deployments and pods from those of an earlier FlowWorker of the same name."""
+ADOPTED_ANNOTATION = "flowworker.dev/adopted-from"
+"""Uid of the deleted FlowWorker that a Deployment was left behind by. Its pods keep that uid: to change it would be to
+replace them."""
 COMPILES_ANNOTATION = "flowworker.dev/compiles"
 """Revision that a pod creates the flow or queue for; such a pod has no revision label and is no worker."""
 SLUG_ANNOTATIONS = {"flow": "flowworker.dev/flow", "queue": "flowworker.dev/queue"}

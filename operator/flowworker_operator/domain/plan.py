@@ -63,6 +63,17 @@ class Remove:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Adopt:
+    """Make a Deployment that was left behind ours, as it is, unless it has changed since it was seen."""
+
+    name: str
+    resource_version: str
+    owner: str
+    """Uid of the FlowWorker that has left it behind."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Create:
     """Create the Deployment of the revision asked for. One that exists must be left alone: it has its own size."""
 
@@ -117,7 +128,7 @@ class SetReplicas:
     reason: str
 
 
-Step: TypeAlias = Mark | Prove | Compile | Remove | Create | Repair | Scale | Delete | Budget | SetReplicas
+Step: TypeAlias = Mark | Prove | Compile | Remove | Adopt | Create | Repair | Scale | Delete | Budget | SetReplicas
 """A change of one object of the cluster."""
 
 
@@ -143,6 +154,7 @@ class Plan:
     mark: tuple[Mark, ...] = ()
     prove: tuple[Prove, ...] = ()
     compile: tuple[Compile, ...] = ()
+    adopt: tuple[Adopt, ...] = ()
     create: tuple[Create, ...] = ()
     remove: tuple[Remove, ...] = ()
     repair: tuple[Repair, ...] = ()

@@ -23,6 +23,10 @@ AGAIN_AFTER = timedelta(seconds=10)
 """Least age of a pod that could not create a flow or queue, such as an evicted one, before it is replaced."""
 
 
+ORPHANING = "orphan"
+"""Finalizer of Kubernetes by which a deletion leaves behind what belongs to the object."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Resized:
     revision: RevisionState
@@ -30,12 +34,10 @@ class _Resized:
 
 
 def make_plan(snapshot: Snapshot) -> Plan:
-    """Everything to change for one FlowWorker now; nothing for one that is being deleted."""
-    if snapshot.deleting:
-        return Plan(memory=snapshot.memory)
+    """Everything to change for one FlowWorker now."""
     outcome = _decide(snapshot)
     facts = _facts(snapshot, outcome)
-    plan = _farewells(facts) if frozen(snapshot) else _changes(facts)
+    plan = _changing(facts)
     status = status_of(facts)
     return replace(
         plan,
@@ -44,6 +46,17 @@ def make_plan(snapshot: Snapshot) -> Plan:
         events=announcements(snapshot, status, outcome.before if facts.owned else facts.decision.desired),
         memory=outcome.memory,
     )
+
+
+def _changing(facts: Facts) -> Plan:
+    """What to change, status and number aside."""
+    snapshot = facts.snapshot
+    if frozen(snapshot):
+        return _farewells(facts)
+    if not snapshot.deleting:
+        return _changes(facts)
+    # Whoever deletes with `--cascade=orphan` wants the workers to go on.
+    return Plan() if ORPHANING in snapshot.finalizers else _departure(facts)
 
 
 def _decide(snapshot: Snapshot) -> Outcome:
@@ -68,6 +81,9 @@ def _facts(snapshot: Snapshot, outcome: Outcome) -> Facts:
     if first != snapshot.claim:
         message = f"{first.namespace}/{first.name} runs this {snapshot.spec.kind}"
         decision = Decision(desired=0, reason=Reason.OWNED_ELSEWHERE, message=message)
+    if snapshot.deleting:
+        message = "the FlowWorker is being deleted"
+        decision = Decision(desired=0, reason=Reason.TERMINATING, message=message)
     revisions = snapshot.revisions if frozen(snapshot) else tuple(_with_proof(snapshot))
     return Facts(
         snapshot=snapshot,
@@ -91,6 +107,14 @@ def _farewells(facts: Facts) -> Plan:
     return Plan(drain=tuple(_drains(resized, "it was told to go before")))
 
 
+def _departure(facts: Facts) -> Plan:
+    """Let the workers of a FlowWorker that others hold back finish what they run, and go; make nothing any more."""
+    allocation = _allocation(facts)
+    resized = [_Resized(revision=item, resize=_resize(item, allocation, facts)) for item in facts.revisions]
+    why = facts.decision.message
+    return Plan(drain=tuple(_drains(resized, why)), mark=tuple(_marks(resized)), scale=tuple(_scalings(resized, why)))
+
+
 def _changes(facts: Facts) -> Plan:
     snapshot, decision = facts.snapshot, facts.decision
     allocation = _allocation(facts)
@@ -102,6 +126,7 @@ def _changes(facts: Facts) -> Plan:
         mark=tuple(_marks(resized)),
         prove=tuple(_proofs(snapshot, facts.revisions)),
         compile=tuple(_compilations(facts)),
+        adopt=tuple(_adoptions(snapshot)),
         create=tuple(_creations(facts)),
         remove=tuple(_removals(facts)),
         repair=tuple(_repairs(snapshot)),
@@ -112,7 +137,7 @@ def _changes(facts: Facts) -> Plan:
 
 
 def _allocation(facts: Facts) -> Allocation:
-    if not facts.owned:
+    if not facts.owned or facts.snapshot.deleting:
         return Allocation(replicas={item.name: 0 for item in facts.revisions})
     return allocate(facts.revisions, facts.snapshot.target, facts.decision.desired)
 
@@ -155,7 +180,8 @@ def _proofs(snapshot: Snapshot, revisions: Sequence[RevisionState]) -> Iterable[
 
 def _compilations(facts: Facts) -> Iterable[steps.Compile]:
     snapshot = facts.snapshot
-    if facts.owned and snapshot.current is None and snapshot.compiler is None and not compiled(snapshot):
+    missing = snapshot.current is None and snapshot.compiler is None and not snapshot.orphans
+    if facts.owned and missing and not compiled(snapshot):
         name = compiler_name(snapshot.claim.name, snapshot.target)
         reason = f"it creates what is missing of {snapshot.spec.kind} {snapshot.spec.slug!r}, as the owner"
         yield steps.Compile(pod=name, revision=snapshot.target, reason=reason)
@@ -171,9 +197,17 @@ def _removals(facts: Facts) -> Iterable[steps.Remove]:
             yield steps.Remove(pod=one.pod.name, uid=one.pod.uid, reason="it is not needed any more")
 
 
+def _adoptions(snapshot: Snapshot) -> Iterable[steps.Adopt]:
+    for orphan in snapshot.orphans:
+        reason = "a FlowWorker of this name was deleted and has left it behind"
+        version, owner = orphan.resource_version, orphan.owner
+        yield steps.Adopt(name=orphan.name, resource_version=version, owner=owner, reason=reason)
+
+
 def _creations(facts: Facts) -> Iterable[steps.Create]:
     snapshot = facts.snapshot
-    if facts.owned and snapshot.current is None and compiled(snapshot):
+    left_behind = deployment_name(snapshot.claim.name, snapshot.target) in {one.name for one in snapshot.orphans}
+    if facts.owned and snapshot.current is None and compiled(snapshot) and not left_behind:
         yield steps.Create(
             name=deployment_name(snapshot.claim.name, snapshot.target),
             revision=snapshot.target,
@@ -232,7 +266,7 @@ def _budget(facts: Facts) -> steps.Budget | None:
 
 
 def _set_replicas(snapshot: Snapshot, outcome: Outcome) -> steps.SetReplicas | None:
-    if outcome.seed is None:
+    if outcome.seed is None or snapshot.deleting:
         return None
     reason = f"the mode is now {snapshot.spec.scaling.mode}"
     return steps.SetReplicas(replicas=outcome.seed, reason=reason)

@@ -15,7 +15,7 @@ class Moment:
     """Now, on two clocks."""
 
     wall: datetime
-    """With time zone; for stamps and for ages of what the API server has stamped."""
+    """The API server's, with time zone; for stamps and for ages of what it has stamped."""
     tick: float
     """Seconds of a monotonic clock; for windows, which a jump of the wall clock must not shorten."""
 
@@ -154,6 +154,16 @@ class RevisionState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Orphan:
+    """A Deployment that a deleted FlowWorker of this name has left behind."""
+
+    name: str
+    resource_version: str
+    owner: str
+    """Uid of that FlowWorker."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
     """One reading of the database; counts are capped by the probe."""
 
@@ -214,8 +224,12 @@ class Snapshot:
     replicas_set: bool = False
     """Somebody other than the operator and the schema's default has written `spec.replicas`."""
     deleting: bool = False
+    finalizers: tuple[str, ...] = ()
+    """What has to be done by others before it can go."""
     refusal: Fault | None = None
     """Why the last write of a child was refused."""
+    contest: str | None = None
+    """What others undo again and again, and who."""
     status: FlowWorkerStatus = field(default_factory=FlowWorkerStatus)
     status_written_at: float | None = None
     """Tick of the last status write of this process."""
@@ -224,6 +238,7 @@ class Snapshot:
     target: str
     """Hash of the pod template that the spec renders."""
     revisions: tuple[RevisionState, ...] = ()
+    orphans: tuple[Orphan, ...] = ()
     compilers: tuple[CompilerState, ...] = ()
     budget: BudgetState = field(default_factory=BudgetState)
     memory: Memory | None = None

@@ -5,7 +5,7 @@ a field of ours that is gone or has another value.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from flowworker_operator.render.quantity import same_quantity
 
@@ -22,34 +22,51 @@ _ZERO_COUNTS = frozenset(
 """Fields where False or 0 means something else than nothing. The API server keeps both as they were written."""
 
 
+Path: TypeAlias = tuple[str | tuple[str, object], ...]
+"""Where a field is: names of fields, and for an entry of a list what identifies it."""
+
+
 def drifted(rendered: object, live: object) -> bool:
     """Whether something of the rendered object is missing or different in the live one."""
+    return difference(rendered, live) is not None
+
+
+def difference(rendered: object, live: object) -> Path | None:
+    """Where the first difference is; None when the live object is as it was rendered."""
     match rendered:
         case Mapping():
             ours = cast("Mapping[str, Any]", rendered)
-            return not isinstance(live, Mapping) or _fields(ours, cast("Mapping[str, Any]", live))
+            return _fields(ours, cast("Mapping[str, Any]", live)) if isinstance(live, Mapping) else ()
         case list():
-            items = cast("list[Any]", rendered)
-            return not isinstance(live, list) or _items(items, cast("list[Any]", live))
+            return _items(cast("list[Any]", rendered), cast("list[Any]", live)) if isinstance(live, list) else ()
         case _:
-            return rendered != live and not same_quantity(rendered, live)
+            return None if rendered == live or same_quantity(rendered, live) else ()
 
 
-def _fields(rendered: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
-    return any(drifted(value, live.get(key)) for key, value in rendered.items() if not _empty(key, value, live))
+def place(path: Path) -> str:
+    """A path in words: `spec.template.spec.containers[name=worker].image`."""
+    parts = (f".{part}" if isinstance(part, str) else f"[{part[0]}={part[1]}]" for part in path)
+    return "".join(parts).removeprefix(".")
 
 
-def _items(rendered: Sequence[Any], live: Sequence[Any]) -> bool:
+def _fields(rendered: Mapping[str, Any], live: Mapping[str, Any]) -> Path | None:
+    for key, value in rendered.items():
+        if not _empty(key, value, live) and (inner := difference(value, live.get(key))) is not None:
+            return key, *inner
+    return None
+
+
+def _items(rendered: Sequence[Any], live: Sequence[Any]) -> Path | None:
     key = _key(rendered)
     if key is None:
-        return len(rendered) != len(live) or any(map(drifted, rendered, live))
+        return () if len(rendered) != len(live) or any(map(drifted, rendered, live)) else None
     entries = [cast("Mapping[str, Any]", entry) for entry in live if isinstance(entry, Mapping)]
-    return not all(any(_same(key, entry, other) for other in entries) for entry in rendered)
-
-
-def _same(key: str, rendered: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
-    """A key may have several entries, such as a port of TCP and of UDP: one of them has to be ours."""
-    return rendered[key] == live.get(key) and not drifted(rendered, live)
+    for entry in rendered:
+        # A key may have several entries, such as a port of TCP and of UDP: one of them has to be ours.
+        found = [difference(entry, other) for other in entries if entry[key] == other.get(key)]
+        if None not in found:
+            return (key, entry[key]), *(next(iter(found), None) or ())
+    return None
 
 
 def _key(entries: Sequence[Any]) -> str | None:

@@ -8,7 +8,7 @@ import pytest
 from tests.unit.operator.samples import make_spec
 
 from flowworker_operator.render.deployment import deployment
-from flowworker_operator.render.drift import drifted
+from flowworker_operator.render.drift import difference, drifted, place
 from flowworker_operator.render.identity import Owner
 
 OWNER = Owner(namespace="shop", name="report", uid="1")
@@ -158,3 +158,12 @@ def test_a_map_identifies_no_entry_of_a_list() -> None:
     nothing: dict[str, int] = {}
     assert not drifted({"items": [{"name": nothing}]}, {"items": [{"name": {"added": 1}}]})
     assert drifted({"items": [{"name": {"a": 1}}]}, {"items": [{"name": {"a": 2}}]})
+
+
+def test_the_place_of_a_difference_is_named() -> None:
+    made = with_worker(image="mine")
+    live = deepcopy(made)
+    worker_of(live)["command"] = ["sh"]
+    path = difference(made, live)
+    assert path is not None
+    assert place(path) == "spec.template.spec.containers[name=worker].command"

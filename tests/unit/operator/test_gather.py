@@ -13,6 +13,7 @@ from tests.unit.operator.objects import (
     observed,
     reading,
 )
+from tests.unit.operator.samples import make_spec
 
 from flowworker_operator.api.conditions import Reason
 from flowworker_operator.api.status import FlowWorkerStatus
@@ -27,6 +28,7 @@ from flowworker_operator.domain.snapshot import (
 )
 from flowworker_operator.gather import Design, design, gather, replicas_set, status_of
 from flowworker_operator.gather_pods import hangs, has_ended, last_end
+from flowworker_operator.render.deployment import deployment
 from flowworker_operator.render.identity import Owner
 
 EARLIER = Owner(namespace="shop", name="report", uid="0")
@@ -253,3 +255,42 @@ def test_a_resource_on_its_way_out_says_so() -> None:
 
 def test_the_owner_is_told_by_uid() -> None:
     assert OWNER.uid == gather(observed()).claim.uid
+
+
+def left_behind(**metadata: Any) -> dict[str, Any]:
+    """The Deployment of an earlier FlowWorker of the name, without its owner."""
+    made = live_deployment(owner=EARLIER)
+    made["metadata"] |= {"ownerReferences": [], **metadata}
+    return made
+
+
+def test_a_deployment_of_a_deleted_flow_worker_is_an_orphan() -> None:
+    snapshot = gather(observed(deployments=[left_behind()]))
+    assert [(one.name, one.resource_version, one.owner) for one in snapshot.orphans] == [(left_behind_name(), "7", "0")]
+    assert snapshot.revisions == ()
+
+
+def left_behind_name() -> str:
+    return left_behind()["metadata"]["name"]
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"ownerReferences": [EARLIER.reference()]},
+        {"labels": {"flowworker.dev/name": "report", "app.kubernetes.io/managed-by": "helm"}},
+        {"labels": {"flowworker.dev/name": "other", "app.kubernetes.io/managed-by": "flowworker-operator"}},
+        {"name": "somebody-elses"},
+        {"annotations": {}},
+        {"deletionTimestamp": "2026-01-01T11:00:00Z"},
+    ],
+)
+def test_a_deployment_that_is_owned_named_or_labelled_otherwise_is_no_orphan(metadata: dict[str, Any]) -> None:
+    assert gather(observed(deployments=[left_behind(**metadata)])).orphans == ()
+
+
+def test_an_adopted_deployment_keeps_its_pods_and_is_no_drift() -> None:
+    adopted = deployment(OWNER, make_spec(), revision=REVISION, grace=75, replicas=1, adopted_from="0")
+    adopted["metadata"] |= {"uid": "d", "resourceVersion": "7", "creationTimestamp": "2026-01-01T11:00:00Z"}
+    found = the_revision(deployments=[adopted], pods=[live_pod("a", "x", owner="0"), live_pod("b", "y", owner="1")])
+    assert ([pod.name for pod in found.pods], found.drifted) == (["a"], False)

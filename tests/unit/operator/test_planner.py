@@ -37,6 +37,7 @@ from flowworker_operator.domain.snapshot import (
     Demand,
     Fault,
     Moment,
+    Orphan,
     PodState,
     RevisionState,
     Snapshot,
@@ -305,8 +306,37 @@ def test_the_older_of_two_resources_is_not_disturbed() -> None:
     assert condition(plan, "Ready").status == "True"
 
 
-def test_a_resource_that_is_being_deleted_is_left_to_garbage_collection() -> None:
-    assert planned(revision(pod("a")), deleting=True).empty
+def test_workers_of_a_flow_worker_that_is_held_while_it_is_deleted_drain_and_go() -> None:
+    plan = planned(
+        revision(pod("a"), drained("b"), drifted=True),
+        demand=Demand(startable=50),
+        deleting=True,
+        finalizers=("example.org/audit",),
+        budget=BudgetState(),
+    )
+    assert {one.pod for one in plan.drain} == {"a", "b"}
+    assert [one.pod for one in plan.mark] == ["b"]
+    assert (plan.create, plan.repair, plan.budget, plan.delete) == ((), (), None, ())
+    assert plan.status is not None
+    (ready,) = [one for one in plan.status.conditions if one.type == "Ready"]
+    assert (ready.status, ready.reason) == ("False", "Terminating")
+    assert "example.org/audit" in ready.message
+
+
+def test_nothing_is_made_for_a_flow_worker_that_is_being_deleted() -> None:
+    plan = planned(deleting=True)
+    assert (plan.create, plan.compile, plan.budget, plan.set_replicas) == ((), (), None, None)
+
+
+def test_workers_that_are_to_be_left_behind_are_left_alone() -> None:
+    plan = planned(revision(pod("a"), drained("b")), deleting=True, finalizers=("orphan",))
+    assert (plan.drain, plan.mark, plan.scale) == ((), (), ())
+
+
+def test_what_was_left_behind_is_adopted_and_not_made_again() -> None:
+    plan = planned(orphans=(Orphan(name="report-aaaa", resource_version="7", owner="0"),))
+    assert [(one.name, one.owner) for one in plan.adopt] == [("report-aaaa", "0")]
+    assert plan.create == ()
 
 
 def test_drift_is_repaired_with_the_grace_period_the_revision_has() -> None:
