@@ -11,12 +11,14 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry
 
 from flowworker.errors import ExitCode, InternalError
+from flowworker_operator.api.status import Installation
 from flowworker_operator.apply import Executor
 from flowworker_operator.cluster.errors import ClusterError, Unavailable
 from flowworker_operator.cluster.events import EventRecorder
@@ -33,6 +35,7 @@ from flowworker_operator.probe import Key, Probes
 from flowworker_operator.probe.hosts import known_hosts
 from flowworker_operator.reconcile import Reconciler
 from flowworker_operator.relist import Relister
+from flowworker_operator.rivals import Rivals
 from flowworker_operator.secrets import Secrets
 from flowworker_operator.settings import Settings
 from flowworker_operator.sight import Sight, complaint
@@ -164,6 +167,16 @@ def _assemble(
             recorder=recorder,
             metrics=metrics,
             sight=sight,
+            rivals=Rivals(
+                me=Installation(
+                    release=f"{settings.lease_namespace}/{settings.lease_name}", version=version("flowworker")
+                ),
+                cluster=cluster,
+                store=store,
+                recorder=recorder,
+                may_write=lambda: mandate.acting,
+                clock=clock,
+            ),
             leads=lambda: mandate.acting,
             clock=clock,
             wall=cluster.now,

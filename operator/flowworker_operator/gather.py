@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from flowworker_operator.api.conditions import ConditionType, Reason
 from flowworker_operator.api.spec import FlowWorkerSpec
 from flowworker_operator.api.status import FlowWorkerStatus
+from flowworker_operator.api.template import LARGEST_TEMPLATE
 from flowworker_operator.domain.memory import Memory
 from flowworker_operator.domain.naming import (
     ADOPTED_ANNOTATION,
@@ -49,6 +50,7 @@ from flowworker_operator.render.deployment import deployment
 from flowworker_operator.render.drift import drifted
 from flowworker_operator.render.identity import Owner
 from flowworker_operator.render.pod import revision_of, volume_origins
+from flowworker_operator.store import TOO_LARGE
 
 _NOTHING: Object = {}
 
@@ -91,12 +93,17 @@ class Observed:
     """Why the database could not be read the last time."""
     rivals: Sequence[Claim]
     history: History
+    rival: str | None = None
+    """Which other installation of the operator would serve it, too."""
     obstacles: Mapping[str, Obstacle] = field(default_factory=dict[str, Obstacle])
     """What events say of pods whose containers are not created, by pod uid."""
 
 
 def design(flowworker: Object) -> Design | Fault:
     """What a FlowWorker asks for, or why that cannot be understood."""
+    if (size := flowworker["spec"].get("template", _NOTHING).get(TOO_LARGE)) is not None:
+        message = f"spec.template: has {size} bytes as JSON, and at most {LARGEST_TEMPLATE} are allowed"
+        return Fault(reason=Reason.INVALID_SPEC, message=message)
     try:
         spec = FlowWorkerSpec.model_validate(flowworker["spec"])
     except ValidationError as error:
@@ -117,6 +124,7 @@ def gather(observed: Observed) -> Snapshot:
         finalizers=tuple(metadata.get("finalizers", ())),
         refusal=observed.history.refusal,
         contest=observed.history.contest,
+        rival=observed.rival,
         status=status_of(observed.flowworker),
         status_written_at=observed.history.status_written_at,
         database=database_state(observed.reading, observed.fault, observed.at.tick),
@@ -144,8 +152,8 @@ def claim_of(flowworker: Object) -> Claim:
 def status_of(flowworker: Object) -> FlowWorkerStatus:
     """The status as last written; empty when it is not one that we would write.
 
-    Without the conditions of others and in our order, which the API server does not keep: a difference would be a
-    reason to write.
+    Without the conditions of others and in our order, which the API server does not keep, and without the question of
+    another installation: a difference would be a reason to write.
     """
     try:
         status = FlowWorkerStatus.model_validate(flowworker.get("status", _NOTHING))
@@ -153,7 +161,7 @@ def status_of(flowworker: Object) -> FlowWorkerStatus:
         return FlowWorkerStatus()
     found = {one.type: one for one in status.conditions}
     ours = tuple(found[kind] for kind in ConditionType if kind in found)
-    return status.model_copy(update={"conditions": ours})
+    return status.model_copy(update={"conditions": ours, "challenged_by": None})
 
 
 def database_state(reading: Reading | None, fault: Fault | None, tick: float) -> DatabaseState:

@@ -26,6 +26,7 @@ from flowworker_operator.cluster.configuration import configuration
 from flowworker_operator.cluster.resources import BUDGETS, DEPLOYMENTS, FLOWWORKERS, PODS, Object, Resource
 from flowworker_operator.domain.naming import MANAGED_BY_LABEL, MANAGER
 from flowworker_operator.sight import Readable, Sight
+from flowworker_operator.store import slim
 
 OURS = f"{MANAGED_BY_LABEL}={MANAGER}"
 """Selects what this operator has made."""
@@ -33,10 +34,17 @@ OURS = f"{MANAGED_BY_LABEL}={MANAGER}"
 WATCHED = {FLOWWORKERS: "", DEPLOYMENTS: OURS, PODS: OURS, BUDGETS: OURS}
 """Label selector of each kind."""
 
+BULKY = frozenset({"spec", "status"})
+"""Parts of an object."""
+
 STOP_PATIENCE = 5.0
 """Seconds for open watches to end."""
 FOUND_WITHIN = 5.0
 """Seconds in which kopf asks for every kind that it has found."""
+CHUNK = 5
+"""Objects that kopf asks for at once: each may have a megabyte."""
+KEPT_FOR = 0.01
+"""Seconds for which kopf keeps an object before and after it has passed it on."""
 WATCH_SECONDS = 60
 """For which a watch stays open. One of a CRD that was deleted and created anew may live on, with bookmarks, and tell
 nothing more for ever: only a new request finds the new resources."""
@@ -185,7 +193,10 @@ class Watches:
 
     def _teller(self, resource: Resource, owner: asyncio.AbstractEventLoop) -> Callable[..., Awaitable[None]]:
         async def told(event: Any, **_: Any) -> None:
-            owner.call_soon_threadsafe(self._deliver, resource, event["type"], event["object"])
+            kept = slim(resource, event["object"])
+            # kopf holds on to the object; what may be large of it, it need not.
+            event["object"].update({name: kept.get(name) for name in event["object"] if name in BULKY})
+            owner.call_soon_threadsafe(self._deliver, resource, event["type"], kept)
 
         return told
 
@@ -299,7 +310,8 @@ def _settings() -> kopf.OperatorSettings:
     settings.process.ultimate_exiting_timeout = None
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 10
-    settings.watching.chunk_size = 500
+    settings.watching.chunk_size = CHUNK
+    settings.queueing.idle_timeout = settings.queueing.batch_window = KEPT_FOR
     settings.watching.server_timeout = WATCH_SECONDS
     settings.queueing.exit_timeout = 0.5
     for resource, selector in WATCHED.items():

@@ -1,11 +1,11 @@
 """The Kubernetes API with its writes and failures counted."""
 
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from flowworker_operator.cluster.client import Cluster
+from flowworker_operator.cluster.client import Cluster, whole
 from flowworker_operator.cluster.errors import ClusterError
 from flowworker_operator.cluster.resources import Object, Objects, Resource
 from flowworker_operator.metrics import Metrics
@@ -33,8 +33,17 @@ class MeteredCluster(Cluster):
     async def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
         return await self._checked("get", resource, super().get(resource, namespace, name))
 
-    async def list(self, resource: Resource, namespace: str | None, *, labels: str = "", fields: str = "") -> Objects:
-        return await self._checked("list", resource, super().list(resource, namespace, labels=labels, fields=fields))
+    async def list(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        *,
+        labels: str = "",
+        fields: str = "",
+        keep: Callable[[Object], Object] = whole,
+    ) -> Objects:
+        call = super().list(resource, namespace, labels=labels, fields=fields, keep=keep)
+        return await self._checked("list", resource, call)
 
     async def create(self, resource: Resource, manifest: Object) -> Object:
         return await self._counted("create", resource, super().create(resource, manifest))
@@ -54,8 +63,11 @@ class MeteredCluster(Cluster):
         *,
         resource_version: str | None = None,
         uid: str | None = None,
+        subresource: str | None = None,
     ) -> Object:
-        call = super().patch(resource, namespace, name, patch, resource_version=resource_version, uid=uid)
+        call = super().patch(
+            resource, namespace, name, patch, resource_version=resource_version, uid=uid, subresource=subresource
+        )
         return await self._counted("patch", resource, call)
 
     async def delete(

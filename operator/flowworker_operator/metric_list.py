@@ -10,7 +10,7 @@ FLOWWORKER = ("namespace", "flowworker")
 
 ROUND_DURATION = HistogramSpec(
     name="flowworker_operator_reconcile_duration_seconds",
-    help="Time one round for one FlowWorker took. `outcome`: done, conflict, waiting, standby, barred or error.",
+    help="Time one round for one FlowWorker took. `outcome`: done, conflict, waiting, standby, barred, rival or error.",
     labels=("outcome",),
     buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 30.0),
     why="A round that changes nothing takes about 1 ms, each write 5 to 20 ms; 30 s is the longest request.",

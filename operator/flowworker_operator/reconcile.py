@@ -20,6 +20,7 @@ from flowworker_operator.domain.ownership import owner
 from flowworker_operator.domain.plan import Event, Plan
 from flowworker_operator.domain.planner import make_plan
 from flowworker_operator.domain.rejection import rejected
+from flowworker_operator.domain.rivalry import Stance
 from flowworker_operator.domain.snapshot import Claim, Fault, Lease, Loss, Moment, Obstacle, Report, Snapshot
 from flowworker_operator.domain.urgency import urgent
 from flowworker_operator.gather import Design, History, Observed, claim_of, design, gather, revision_of_pod, status_of
@@ -37,6 +38,7 @@ from flowworker_operator.metrics import Decided, Metrics
 from flowworker_operator.orders import Orders
 from flowworker_operator.pod_events import PodEvents
 from flowworker_operator.probe import Key, Kinship, Probes, Subject
+from flowworker_operator.rivals import Rivals
 from flowworker_operator.secrets import Secrets
 from flowworker_operator.sight import Sight
 from flowworker_operator.store import Store
@@ -90,6 +92,7 @@ class Reconciler:
         recorder: EventRecorder,
         metrics: Metrics,
         sight: Sight,
+        rivals: Rivals,
         leads: Callable[[], bool],
         clock: Callable[[], float],
         wall: Callable[[], datetime],
@@ -103,6 +106,7 @@ class Reconciler:
         self._recorder = recorder
         self._metrics = metrics
         self._sight = sight
+        self._installations = rivals
         self._leads = leads
         self._clock = clock
         self._wall = wall
@@ -148,6 +152,14 @@ class Reconciler:
             return "standby", TICK
         if not self._sight.serves(key.namespace):
             return await self._bar(key, flowworker)
+        match await self._installations.settle(flowworker):
+            case Stance.STAND_BACK:
+                self._stand_by(key)
+                return "rival", TICK
+            case None:
+                return "conflict", SOON
+            case _:
+                flowworker = self._store.get(FLOWWORKERS, key) or flowworker
         record = self._record(key, flowworker)
         if isinstance(record.design, Fault):
             return await self._reject(flowworker, record.design)
@@ -226,6 +238,7 @@ class Reconciler:
                 fault=fault or self._probes.fault(key),
                 rivals=tuple(self._rivals(key, record)),
                 history=record.history,
+                rival=self._installations.seen(target.flowworker),
                 obstacles=obstacles,
             )
         )

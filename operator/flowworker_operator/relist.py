@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 
 import structlog
 
@@ -13,7 +14,7 @@ from flowworker_operator.cluster.resources import FLOWWORKERS, Resource
 from flowworker_operator.metrics import Metrics
 from flowworker_operator.probe import Key
 from flowworker_operator.sight import Scope, Sight
-from flowworker_operator.store import Store
+from flowworker_operator.store import Store, slim
 
 JITTER = 0.2
 """Part of the time between two re-lists that is left to chance."""
@@ -152,7 +153,9 @@ class Relister:
 
     async def _read(self, scope: Scope) -> int:
         since, selector = self._store.mark(), self._selectors[scope.resource]
-        items = await self._cluster.list(scope.resource, scope.namespace, labels=selector)
+        items = await self._cluster.list(
+            scope.resource, scope.namespace, labels=selector, keep=partial(slim, scope.resource)
+        )
         changed = self._store.replace(scope.resource, items, since, namespace=scope.namespace)
         for key in sorted(changed):
             self._changed(key)

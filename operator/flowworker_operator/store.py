@@ -9,6 +9,9 @@ always made true.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import orjson
+
+from flowworker_operator.api.template import LARGEST_TEMPLATE
 from flowworker_operator.cluster.resources import FLOWWORKERS, PODS, Object, Resource
 from flowworker_operator.domain.naming import NAME_LABEL
 from flowworker_operator.probe import Key
@@ -155,13 +158,28 @@ def owner_or_self(resource: Resource, item: Object) -> Key:
     return key_of(item) if resource == FLOWWORKERS else owner_of(item)
 
 
+TOO_LARGE = "tooLarge"
+"""Stands for a template in the spec of a FlowWorker that is larger than allowed, with the number of its bytes."""
+
+
 def slim(resource: Resource, item: Object) -> Object:
-    """An object without what no decision looks at: most of a pod, and who wrote which field of anything."""
+    """An object without what no decision looks at: most of a pod, and who wrote which field of anything.
+
+    Of a FlowWorker whose template is too large no decision is made; of its annotations, which may hold the whole spec
+    once more, none looks at.
+    """
     metadata = {name: value for name, value in item["metadata"].items() if name != "managedFields"}
     if resource == FLOWWORKERS:
+        metadata.pop("annotations", None)
         metadata["managedFields"] = list(_writers_of_replicas(item["metadata"].get("managedFields", ())))
+        item = {**item, "spec": _bounded(item["spec"])}
     kept: Iterable[str] = ("status",) if resource == PODS else (name for name in item if name != "metadata")
     return {"metadata": metadata, **{name: item[name] for name in kept if name in item}}
+
+
+def _bounded(spec: Object) -> Object:
+    size = len(orjson.dumps(spec.get("template")))
+    return spec if size <= LARGEST_TEMPLATE else {**spec, "template": {TOO_LARGE: size}}
 
 
 def _writers_of_replicas(entries: Iterable[Object]) -> Iterator[Object]:

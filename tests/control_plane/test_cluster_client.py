@@ -253,7 +253,8 @@ async def test_delete_takes_what_is_owned_with_it(cluster: Cluster, namespace: s
 
 
 async def test_a_list_is_read_page_by_page(cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "PAGE", 2)
+    monkeypatch.setattr(client, "FIRST_PAGE", 2)
+    monkeypatch.setattr(client, "LARGEST_PAGE", 2)
     names = [f"note-{number}" for number in range(5)]
     for name in names:
         await cluster.create(SECRETS, secret(namespace, name))

@@ -20,7 +20,10 @@ ASPECTS: Mapping[ConditionType, tuple[str, str]] = {
     ConditionType.SCALING_LIMITED: ("False", "More workers are wanted than maxReplicas allows."),
     ConditionType.SCALE_IGNORED: ("False", "Somebody set spec.replicas, and the mode is not External."),
     ConditionType.DRAINS_IN_TIME: ("True", "A pod that is stopped has time to finish its tasks."),
-    ConditionType.CONTESTED: ("absent", "Others undo what the operator writes; there only while True."),
+    ConditionType.CONTESTED: (
+        "absent",
+        "Others undo its writes, or would serve the same; there only while True.",
+    ),
 }
 """What each condition speaks about, and its status when all is well."""
 

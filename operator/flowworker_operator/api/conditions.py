@@ -82,6 +82,7 @@ class Reason(StrEnum):
     GRACE_SUFFICIENT = "GraceSufficient"
     GRACE_TOO_SHORT = "GraceTooShort"
     UNDONE_BY_OTHERS = "UndoneByOthers"
+    SECOND_OPERATOR = "SecondOperator"
 
 
 MEANINGS: Mapping[Reason, str] = {
@@ -131,6 +132,7 @@ MEANINGS: Mapping[Reason, str] = {
     Reason.NOTHING_IGNORED: "spec.replicas is followed, or was left alone.",
     Reason.GRACE_SUFFICIENT: "Workers have time to finish their tasks when pods are stopped.",
     Reason.GRACE_TOO_SHORT: "Pods are given less time to stop than a task may take.",
+    Reason.SECOND_OPERATOR: "Another installation of the operator looks after the namespace too, and stands back.",
     Reason.UNDONE_BY_OTHERS: "What the operator writes is undone again and again; it is repeated ever more rarely.",
 }
 """What each reason means, for users."""

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from flowworker_operator.api.model import Model, rule, rules
-from flowworker_operator.api.template import PodTemplate
+from flowworker_operator.api.template import LARGEST_TEMPLATE, PodTemplate
 
 LONGEST_NAME = 63
 LONGEST_QUEUE_NAME = 47
@@ -229,6 +229,12 @@ class FlowWorkerSpec(Model):
                 ".worker.minPollIntervalMilliseconds",
             ),
             rule("!has(self.flow) || self.flow != 'run'", "flow must not be the reserved word run", ".flow"),
+            rule(
+                "!has(self.template.metadata.annotations) || self.template.metadata.annotations.map(key, size(key) + "
+                f"size(self.template.metadata.annotations[key])).sum() <= {LARGEST_TEMPLATE}",
+                f"annotations must have at most {LARGEST_TEMPLATE} characters together",
+                ".template.metadata.annotations",
+            ),
             rule(_SAME.format("flow"), "flow cannot be changed; create another FlowWorker"),
             rule(_SAME.format("queue"), "queue cannot be changed; create another FlowWorker"),
         )
@@ -287,7 +293,7 @@ class FlowWorkerSpec(Model):
         PodTemplate,
         Field(
             description="Fragment of a pod template. The container named worker is completed by the operator: image, "
-            "command, settings, probes, security context. A change makes a new revision."
+            "command, settings, probes, security context. At most 256 KiB as JSON. A change makes a new revision."
         ),
     ] = PodTemplate()
 

@@ -91,6 +91,18 @@ class Condition(Model):
     message: Annotated[Message, Field(description="Why, in a sentence.")]
 
 
+class Installation(Model):
+    """One installation of the operator."""
+
+    release: Annotated[
+        str, Field(max_length=507, description="Namespace and name of its Lease: all its processes share that one.")
+    ]
+    version: Annotated[Label, Field(description="Version of FlowWorker.")]
+
+    def __str__(self) -> str:
+        return f"{self.release}, version {self.version}"
+
+
 class FlowWorkerStatus(Model):
     """What the operator observed. Everything here can be found again from spec, cluster and database."""
 
@@ -99,6 +111,17 @@ class FlowWorkerStatus(Model):
     observed_generation: Annotated[Count | None, Field(description="Generation of the spec the operator acted on.")] = (
         None
     )
+    served_by: Annotated[
+        Installation | None,
+        Field(description="The installation of the operator that serves the FlowWorker; others stand back."),
+    ] = None
+    challenged_by: Annotated[
+        Installation | None,
+        Field(
+            description="Another installation that looks after the namespace and asks whether the first one still "
+            "lives, which takes this away. Unanswered for a minute, the other one serves the FlowWorker."
+        ),
+    ] = None
     replicas: Annotated[Count, Field(description="Pods that exist and are not being deleted.")] = 0
     ready_replicas: Annotated[Count, Field(description="Pods that are ready.")] = 0
     selector: Annotated[

@@ -14,7 +14,10 @@ from flowworker_operator.api.model import Model
 OPEN: dict[str, Any] = {"x-kubernetes-preserve-unknown-fields": True}
 MOST_CONTAINERS = 16
 
-Text = Annotated[str, Field(max_length=262_144)]
+LARGEST_TEMPLATE = 262_144
+"""Bytes of the whole fragment as JSON. What the schema keeps as it is, only the operator can measure."""
+
+Text = Annotated[str, Field(max_length=LARGEST_TEMPLATE)]
 
 
 class Open(Model):

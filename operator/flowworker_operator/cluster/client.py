@@ -1,6 +1,6 @@
 """The verbs the operator needs, on plain dictionaries."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from http import HTTPStatus
@@ -14,11 +14,19 @@ from flowworker_operator.cluster.transport import Transport
 
 FIELD_MANAGER = "flowworker-operator"
 
-PAGE = 500
-"""Objects asked for at once."""
+FIRST_PAGE = 8
+"""Objects asked for at once, until it is known how large they are: each may have a megabyte."""
+LARGEST_PAGE = 500
+PAGE_BYTES = 4 * 1024 * 1024
+"""About how large an answer may be."""
 
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
+
+
+def whole(item: Object) -> Object:
+    """All of an object."""
+    return item
 
 
 class Cluster:
@@ -100,6 +108,7 @@ class Cluster:
         *,
         resource_version: str | None = None,
         uid: str | None = None,
+        subresource: str | None = None,
     ) -> Object:
         """Merge into an object; None deletes a field and a list is replaced whole.
 
@@ -110,7 +119,9 @@ class Cluster:
         metadata = {**cast("Mapping[str, Any]", patch.get("metadata", {})), **guards}
         body = {**patch, "metadata": metadata} if metadata else dict(patch)
         query = {"fieldManager": FIELD_MANAGER}
-        return await self._request("PATCH", resource, namespace, name, query=query, body=body, content_type=_MERGE)
+        return await self._request(
+            "PATCH", resource, namespace, name, subresource, query=query, body=body, content_type=_MERGE
+        )
 
     async def delete(
         self,
@@ -138,24 +149,41 @@ class Cluster:
             if not error.named:
                 raise
 
-    async def list(self, resource: Resource, namespace: str | None, *, labels: str = "", fields: str = "") -> Objects:
-        """All objects, of all namespaces if None, that a label and a field selector match; read page by page."""
+    async def list(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        *,
+        labels: str = "",
+        fields: str = "",
+        keep: Callable[[Object], Object] = whole,
+    ) -> Objects:
+        """All objects, of all namespaces if None, that a label and a field selector match; read page by page.
+
+        `keep` makes of each object what is kept of it, so that the whole of all of them is never in memory at once.
+        """
         query = _given(labelSelector=labels or None, fieldSelector=fields or None)
         try:
-            return await self._pages(resource, namespace, {**query, "limit": str(PAGE)})
+            return await self._pages(resource, namespace, query, keep)
         except Refused as error:
             if error.status != HTTPStatus.GONE:
                 raise
         # The pages were of a version that the server has let go: take all at once, which cannot expire.
-        return await self._pages(resource, namespace, query)
+        return [keep(item) for item in _items(resource, await self._request("GET", resource, namespace, query=query))]
 
-    async def _pages(self, resource: Resource, namespace: str | None, query: Mapping[str, str]) -> Objects:
-        page = await self._request("GET", resource, namespace, query=query)
-        found = _items(resource, page)
-        while token := page["metadata"].get("continue"):
-            page = await self._request("GET", resource, namespace, query={**query, "continue": token})
-            found += _items(resource, page)
-        return found
+    async def _pages(
+        self, resource: Resource, namespace: str | None, query: Mapping[str, str], keep: Callable[[Object], Object]
+    ) -> Objects:
+        found, limit, token = list[Object](), FIRST_PAGE, ""
+        while True:
+            page, size = await self._transport.sized(
+                "GET", _path("GET", resource, namespace), query={**query, **_given(limit=str(limit), **_token(token))}
+            )
+            items = _items(resource, page)
+            found += map(keep, items)
+            if not (token := page["metadata"].get("continue") or ""):
+                return found
+            limit = next_limit(len(items), size)
 
     async def _apply(self, resource: Resource, manifest: Object, subresource: str | None) -> Object:
         namespace, name = _named(manifest)
@@ -173,11 +201,26 @@ class Cluster:
         subresource: str | None = None,
         **how: Any,
     ) -> Object:
-        try:
-            path = resource.path(namespace, name, subresource)
-        except ValueError as error:
-            raise Refused(0, "InvalidName", str(error), where=f"{method} {resource.plural}") from error
+        path = _path(method, resource, namespace, name, subresource)
         return await self._transport.request(method, path, **how)
+
+
+def _path(
+    method: str, resource: Resource, namespace: str | None, name: str | None = None, subresource: str | None = None
+) -> str:
+    try:
+        return resource.path(namespace, name, subresource)
+    except ValueError as error:
+        raise Refused(0, "InvalidName", str(error), where=f"{method} {resource.plural}") from error
+
+
+def next_limit(objects: int, size: int) -> int:
+    """How many objects to ask for next, after a page with so many objects and bytes."""
+    return max(1, min(LARGEST_PAGE, PAGE_BYTES * objects // max(1, size)))
+
+
+def _token(token: str) -> dict[str, str]:
+    return {"continue": token} if token else {}
 
 
 def _named(manifest: Object) -> tuple[str, str]:

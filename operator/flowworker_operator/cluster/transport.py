@@ -95,6 +95,23 @@ class Transport:
         Raises:
             ClusterError: one of its kinds.
         """
+        answer, _ = await self.sized(method, path, query=query, body=body, content_type=content_type)
+        return answer
+
+    async def sized(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content_type: str = "application/json",
+    ) -> tuple[Object, int]:
+        """Send and return what was answered, and how many bytes it had.
+
+        Raises:
+            ClusterError: one of its kinds.
+        """
         where = f"{method} {path}"
         try:
             response = await self._send(method, path, query or {}, body, content_type)
@@ -104,7 +121,7 @@ class Transport:
         except (aiohttp.ClientError, OSError, ConfigException) as error:
             raise Unavailable(0, "Unreachable", f"{type(error).__name__}: {error}", where=where) from error
         self.clock.told(response.headers.get("Date"))
-        return _judged(response, data, where)
+        return _judged(response, data, where), len(data)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -388,9 +388,11 @@ def _drains_in_time(facts: Facts) -> Finding:
 
 
 def _contested(snapshot: Snapshot) -> Iterable[Finding]:
-    if snapshot.contest is not None:
-        kind, reason = ConditionType.CONTESTED, Reason.UNDONE_BY_OTHERS
-        yield Finding(type=kind, status="True", reason=reason, message=snapshot.contest)
+    kind = ConditionType.CONTESTED
+    if snapshot.rival is not None:
+        yield Finding(type=kind, status="True", reason=Reason.SECOND_OPERATOR, message=snapshot.rival)
+    elif snapshot.contest is not None:
+        yield Finding(type=kind, status="True", reason=Reason.UNDONE_BY_OTHERS, message=snapshot.contest)
 
 
 def _dated(finding: Finding, snapshot: Snapshot) -> Condition:

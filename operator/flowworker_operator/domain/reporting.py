@@ -31,6 +31,7 @@ def status_of(facts: Facts) -> FlowWorkerStatus:
     pods = [pod for revision in facts.revisions for pod in revision.live]
     return FlowWorkerStatus(
         observed_generation=snapshot.generation,
+        served_by=snapshot.status.served_by,
         replicas=len(pods),
         ready_replicas=sum(pod.ready for pod in pods),
         selector=selector(snapshot.claim.name),

@@ -230,6 +230,8 @@ class Snapshot:
     """Why the last write of a child was refused."""
     contest: str | None = None
     """What others undo again and again, and who."""
+    rival: str | None = None
+    """Which other installation of the operator would serve it, too."""
     status: FlowWorkerStatus = field(default_factory=FlowWorkerStatus)
     status_written_at: float | None = None
     """Tick of the last status write of this process."""

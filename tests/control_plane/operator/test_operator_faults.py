@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from tests.support.waiting import hold_for
 
 CONFIG_MAPS = "/api/v1/namespaces/{namespace}/configmaps"
 
+LARGE = 60
+"""FlowWorkers of 1.4 MB."""
 SOON = 15.0
 """Seconds in which a condition has to name the cause."""
 
@@ -324,3 +327,27 @@ async def test_an_operator_whose_clock_is_an_hour_ahead_gives_a_revision_its_tim
     assert await world.condition("report", "Stalled") == {}
     await world.patch(FLOWWORKERS, "report", {"spec": {"image": "localhost/flowworker:test"}})
     await world.until_idle("report")
+
+
+async def test_a_template_of_a_megabyte_is_refused_by_name_and_costs_no_memory(world: World) -> None:
+    await world.apply("report")
+    await world.until_idle("report")
+    before = resident(world.operator.pid)
+    filler = {"spec": {"containers": [{"name": "worker", "filler": "x" * 1_400_000}]}}
+    for number in range(LARGE):
+        await world.apply(f"large-{number}", flow=f"large_{number}", template=filler)
+    for number in range(LARGE):
+        told = await world.until_condition(f"large-{number}", "Ready", "False", "InvalidSpec", patience=60)
+        assert "spec.template" in told["message"]
+    # All of them again, from lists: the next one comes within seconds.
+    await world.operator.stop()
+    await world.operator.start()
+    assert resident(world.operator.pid) - before < LARGE * 1_400_000 / 2
+    await world.ground.start_run(single, Plan())
+    await world.ground.conclude()
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process uses now."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))

@@ -117,6 +117,10 @@ INVALID: dict[str, tuple[Changes, str]] = {
     "a deadline that is too short": ({"rollout.progressDeadlineSeconds": 9}, "rollout.progressDeadlineSeconds"),
     "a label that is too long": ({"template.metadata": {"labels": {"a": "x" * 64}}}, "template.metadata.labels.a"),
     "a label that is a number": ({"template.metadata": {"labels": {"a": 1}}}, "template.metadata.labels.a"),
+    "annotations of more than 256 KiB together": (
+        {"template.metadata": {"annotations": {f"a{number}": "x" * 65_000 for number in range(5)}}},
+        "template.metadata.annotations",
+    ),
     "containers that are a map": ({"template.spec": {"containers": {"worker": {}}}}, "template.spec.containers"),
     "a container without a name": ({"template.spec": {"containers": [{"image": "x"}]}}, "template.spec.containers"),
     "a container with a bad name": ({"template.spec": {"containers": [{"name": "W"}]}}, "template.spec.containers"),
@@ -135,6 +139,7 @@ BY_RULE = frozenset(
         "a short poll interval above the default",
         "a minimum above the maximum",
         "a minimum above the default maximum",
+        "annotations of more than 256 KiB together",
     }
 )
 """Refused by a CEL rule; the models alone would take them."""

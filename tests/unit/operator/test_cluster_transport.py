@@ -165,10 +165,17 @@ async def test_pages_that_expire_are_read_again_all_at_once(server: StrangeServe
 
     assert [pod["metadata"]["name"] for pod in found] == ["a", "b"]
     assert [dict(request.query) for request in server.asked] == [
-        {"labelSelector": "app=web", "limit": str(client.PAGE)},
-        {"labelSelector": "app=web", "limit": str(client.PAGE), "continue": "more"},
+        {"labelSelector": "app=web", "limit": str(client.FIRST_PAGE)},
+        {"labelSelector": "app=web", "limit": str(client.LARGEST_PAGE), "continue": "more"},
         {"labelSelector": "app=web"},
     ]
+
+
+def test_pages_are_as_large_as_the_objects_allow() -> None:
+    assert client.next_limit(8, 16 * 1024) == client.LARGEST_PAGE
+    assert client.next_limit(8, 8 * 1_400_000) == 2
+    assert client.next_limit(1, 100 * 1_400_000) == 1
+    assert client.next_limit(0, 200) == 1
 
 
 async def test_a_continuation_arrives_as_it_was_given(server: StrangeServer, cluster: Cluster) -> None:

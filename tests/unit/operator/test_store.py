@@ -2,10 +2,14 @@
 
 from typing import Any
 
+import orjson
 import pytest
 from tests.unit.operator.objects import KEY, flowworker, live_deployment, live_pod
 
+from flowworker_operator.api.template import LARGEST_TEMPLATE
 from flowworker_operator.cluster.resources import DEPLOYMENTS, FLOWWORKERS, PODS
+from flowworker_operator.domain.snapshot import Fault
+from flowworker_operator.gather import design
 from flowworker_operator.probe import Key
 from flowworker_operator.store import Store
 
@@ -108,3 +112,24 @@ def test_graves_are_not_kept_for_ever(store: Store) -> None:
         store.put(PODS, pod("20", "q", "b"))
         store.replace(PODS, [pod("20", "q", "b")], store.mark())
     assert store.put(PODS, pod("2"))
+
+
+def test_a_template_that_is_too_large_is_not_kept() -> None:
+    store = Store()
+    item = flowworker(template={"spec": {"filler": "x" * LARGEST_TEMPLATE}})
+    item["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": "x" * LARGEST_TEMPLATE}
+    store.put(FLOWWORKERS, item)
+    kept = store.get(FLOWWORKERS, KEY)
+    assert kept is not None
+    assert len(orjson.dumps(kept)) < 2000
+    told = design(kept)
+    assert isinstance(told, Fault)
+    assert "spec.template" in told.message
+
+
+def test_a_large_template_that_is_allowed_is_kept() -> None:
+    store = Store()
+    store.put(FLOWWORKERS, flowworker(template={"spec": {"filler": "x" * (LARGEST_TEMPLATE - 100)}}))
+    kept = store.get(FLOWWORKERS, KEY)
+    assert kept is not None
+    assert not isinstance(design(kept), Fault)

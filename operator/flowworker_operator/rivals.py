@@ -1,0 +1,129 @@
+"""Finds out whether this installation serves a FlowWorker, and tells the others (`domain.rivalry` has the rules)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from flowworker_operator.api.status import Installation
+from flowworker_operator.cluster.bounded import Recent
+from flowworker_operator.cluster.client import Cluster
+from flowworker_operator.cluster.errors import Conflict, NotFound
+from flowworker_operator.cluster.events import EventRecorder
+from flowworker_operator.cluster.resources import FLOWWORKERS, Object
+from flowworker_operator.domain.plan import Event
+from flowworker_operator.domain.rivalry import ASKED_AGAIN_AFTER, Asked, Names, Stance, stance
+from flowworker_operator.gather import claim_of
+from flowworker_operator.store import Store, key_of
+
+REMEMBERED = 5000
+"""FlowWorkers at most."""
+
+logger = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rival:
+    who: Installation
+    seen_at: float
+
+
+def _names(flowworker: Object) -> Names:
+    """Who serves a FlowWorker and who asks, as its status says; nobody where that cannot be read."""
+    nothing: Object = {}
+    status = flowworker.get("status", nothing)
+    try:
+        return Names.model_validate({name: status.get(name) for name in ("servedBy", "challengedBy")})
+    except ValidationError:
+        return Names()
+
+
+class Rivals:
+    """Speaks for one installation."""
+
+    def __init__(
+        self,
+        *,
+        me: Installation,
+        cluster: Cluster,
+        store: Store,
+        recorder: EventRecorder,
+        may_write: Callable[[], bool],
+        clock: Callable[[], float],
+    ) -> None:
+        self._me = me
+        self._cluster = cluster
+        self._store = store
+        self._recorder = recorder
+        self._may_write = may_write
+        self._clock = clock
+        self._asked: Recent[str, Asked] = Recent(REMEMBERED)
+        self._seen: Recent[str, _Rival] = Recent(REMEMBERED)
+        self._unknown_field = False
+        """The CRD is older than this operator and keeps no name: then there is nothing to go by."""
+
+    def seen(self, flowworker: Object) -> str | None:
+        """Who else wants to serve a FlowWorker, in words; None when nobody has asked for some time."""
+        rival = self._seen.get(flowworker["metadata"]["uid"])
+        if rival is None or self._clock() - rival.seen_at > 2 * ASKED_AGAIN_AFTER:
+            return None
+        return (
+            f"another installation of the operator ({rival.who}) looks after this namespace too and stands back; "
+            "give each namespace to one"
+        )
+
+    async def settle(self, flowworker: Object) -> Stance | None:
+        """What was found out, once it was written down where others see it; None to look again."""
+        metadata, names = flowworker["metadata"], _names(flowworker)
+        uid, generation, now = metadata["uid"], metadata["generation"], self._clock()
+        found = stance(names, self._me, self._asked.get(uid), generation=generation, tick=now)
+        match found:
+            case Stance.SERVE | Stance.STAND_BACK:
+                return found
+            case Stance.CLAIM:
+                return await self._claim(flowworker)
+            case Stance.ANSWER:
+                assert names.challenged_by is not None
+                self._seen.set(uid, _Rival(who=names.challenged_by, seen_at=now))
+                return await self._written(flowworker, {"challengedBy": None}, Stance.SERVE)
+            case Stance.CHALLENGE:
+                self._asked.set(uid, Asked(at=now, generation=generation))
+                self._tell(flowworker, names)
+                return await self._written(flowworker, {"challengedBy": self._named()}, Stance.STAND_BACK)
+
+    async def _claim(self, flowworker: Object) -> Stance | None:
+        if self._unknown_field:
+            return Stance.SERVE
+        claim = {"servedBy": self._named(), "challengedBy": None}
+        found = await self._written(flowworker, claim, Stance.SERVE)
+        kept = self._store.get(FLOWWORKERS, key_of(flowworker))
+        self._unknown_field = found is Stance.SERVE and kept is not None and "servedBy" not in kept.get("status", {})
+        return found
+
+    def _named(self) -> Mapping[str, Any]:
+        return self._me.model_dump(by_alias=True)
+
+    def _tell(self, flowworker: Object, names: Names) -> None:
+        message = f"{self._me} stands back: {names.served_by} serves this FlowWorker; give each namespace to one"
+        claim = claim_of(flowworker)
+        self._recorder.record(claim, Event(type="Warning", reason="StandsBack", message=message))
+        logger.warning("another installation serves it", namespace=claim.namespace, flowworker=claim.name, why=message)
+
+    async def _written(self, flowworker: Object, patch: Mapping[str, Any], found: Stance) -> Stance | None:
+        """Write into the status, unless it has changed since it was looked at."""
+        key, version = key_of(flowworker), flowworker["metadata"]["resourceVersion"]
+        if not self._may_write():
+            return None
+        try:
+            written = await self._cluster.patch(
+                FLOWWORKERS, key.namespace, key.name, {"status": patch}, resource_version=version, subresource="status"
+            )
+        except (Conflict, NotFound):
+            live = await self._cluster.get(FLOWWORKERS, key.namespace, key.name)
+            if live is not None:
+                self._store.put(FLOWWORKERS, live)
+            return None
+        self._store.put(FLOWWORKERS, written)
+        return found
