@@ -1,0 +1,145 @@
+"""What the chart and the plain manifests grant is what the operator uses, by the audit log of the API server."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import yaml
+from tests.chaos.workloads import Plan, single
+from tests.control_plane.operator.test_operator_faults import owner, volume
+from tests.control_plane.operator.world import (
+    BUDGETS,
+    DEPLOYMENTS,
+    FLOWWORKERS,
+    PODS,
+    SHORT,
+    Object,
+    World,
+)
+from tests.control_plane.operator_process import rules
+from tests.support.waiting import until
+
+from flowworker_operator.domain.naming import compiler_name, deployment_name
+from flowworker_operator.gather import Design, design
+
+Right: TypeAlias = tuple[str, str, str]
+"""Group, resource with subresource, verb."""
+
+PLAIN = Path(__file__).parents[3] / "deploy" / "flowworker.yaml"
+ONLY_BY_ADMISSION: frozenset[Right] = frozenset({("flowworker.dev", "flowworkers/finalizers", "update")})
+"""Looked at by the admission plugin OwnerReferencesPermissionEnforcement, where it is on; no request uses it."""
+
+
+def granted(given: Iterable[Object]) -> set[Right]:
+    """Every single right of some rules."""
+    return {
+        (group, resource, verb)
+        for rule in given
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def requested(world: World, *, refused: bool) -> set[Right]:
+    """What the operator has asked for, and was refused or not."""
+    return {
+        (ref.get("apiGroup", ""), "/".join(filter(None, (ref["resource"], ref.get("subresource")))), one["verb"])
+        for one in world.audited(world.operator.user)
+        if (ref := one.get("objectRef")) is not None and (one["responseStatus"]["code"] == 403) is refused
+    }
+
+
+async def with_owner(world: World) -> None:
+    """A flow that has to be created, a new image, one worker less, and another mode."""
+    await world.secret(world.ground.database.dsn, name="owner")
+    spec = {"handler": "tests.control_plane.operator.flows:fresh", "flow": "fresh", "database": owner("owner")}
+    await world.apply("fresh", **spec, scaling={"mode": "External"}, replicas=2)
+    await world.until_replicas("fresh", 2)
+    await world.until_condition("fresh", "Ready", "True", "Running")
+    await world.patch(FLOWWORKERS, "fresh", {"spec": {"replicas": 1, "image": "localhost/flowworker:next"}})
+    await world.until_replicas("fresh", 1, patience=60)
+    await world.patch(FLOWWORKERS, "fresh", {"spec": {"replicas": 2, "scaling": {"mode": "Auto"}}})
+    # Nobody follows the number any more, so that it goes back to its default.
+    await world.until_flowworker("fresh", lambda one: one["spec"]["replicas"] == 1, "the default number")
+
+
+async def with_budget(world: World) -> None:
+    """A disruption budget that is made, mended and removed."""
+    await world.apply("report", scaling={**SHORT, "maxReplicas": 2})
+    await world.until_idle("report")
+    await world.until_found(BUDGETS, "report")
+    await world.patch(BUDGETS, "report", {"spec": {"maxUnavailable": 1}})
+    await until(lambda: ("policy", "poddisruptionbudgets", "patch") in requested(world, refused=False), "it is mended")
+    await world.patch(FLOWWORKERS, "report", {"spec": {"scaling": {"maxReplicas": 1}}})
+    await until(lambda: ("policy", "poddisruptionbudgets", "delete") in requested(world, refused=False), "it goes")
+
+
+async def with_names_taken(world: World) -> None:
+    """Names that others use, which the operator looks at, and a pod that hangs, whose events it reads."""
+    await world.apply("hanging", flow="hanging", template=volume(secret={"secretName": "keys"}))
+    for name, database in (("taken", None), ("compiled", owner("owner"))):
+        spec: dict[str, Any] = {"flow": name, "scaling": {"mode": "Paused"}}
+        await world.apply(name, **spec, **({} if database is None else {"database": database}))
+        asked = design(await world.flowworker(name))
+        assert isinstance(asked, Design)
+        labels = {"app": "theirs"}
+        container = {"name": "theirs", "image": "localhost/theirs:1"}
+        metadata = {"name": compiler_name(name, asked.target), "labels": labels}
+        pod: Object = {"metadata": metadata, "spec": restricted([container])}
+        if database is None:
+            template = {"metadata": {"labels": labels}, "spec": restricted([container])}
+            pod = {"metadata": {"name": deployment_name(name, asked.target)},
+                   "spec": {"replicas": 0, "selector": {"matchLabels": labels}, "template": template}}  # fmt: skip
+        await world.request("POST", PODS if database is not None else DEPLOYMENTS, pod)
+        await world.patch(FLOWWORKERS, name, {"spec": {"scaling": {"mode": "Auto"}}})
+    await world.until_condition("hanging", "Ready", "False", "BadSecret")
+    await world.until_condition("taken", "Ready", "False", "TemplateRefused")
+    await world.until_condition("compiled", "Ready", "False", "TemplateRefused")
+
+
+def restricted(containers: Sequence[Object]) -> Object:
+    """A pod's spec that a strict namespace lets in."""
+    strict = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    return {
+        "containers": [{**one, "securityContext": strict} for one in containers],
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+    }
+
+
+async def with_others_writing(world: World) -> None:
+    """A FlowWorker that is changed while its status is written, again and again with the same news."""
+    wanted = {("flowworker.dev", "flowworkers", "get"), ("", "events", "patch")}
+    count = 0
+
+    async def seen() -> bool:
+        nonlocal count
+        count += 1
+        change = {"metadata": {"labels": {"round": str(count)}}, "spec": {"scaling": {"minReplicas": count // 20 % 2}}}
+        await world.patch(FLOWWORKERS, "report", change)
+        return wanted <= requested(world, refused=False)
+
+    await until(seen, "a write has come too late, and an event was told again", patience=90)
+
+
+async def test_the_rights_that_are_granted_are_those_that_are_used(world: World) -> None:
+    await with_owner(world)
+    await with_budget(world)
+    await with_names_taken(world)
+    await with_others_writing(world)
+    await world.ground.start_run(single, Plan())
+    await world.ground.conclude()
+    given = granted(rules())
+    assert requested(world, refused=True) == set()
+    assert given - requested(world, refused=False) == ONLY_BY_ADMISSION
+
+
+def test_the_plain_manifests_grant_what_the_chart_does() -> None:
+    roles = [
+        item
+        for item in yaml.safe_load_all(PLAIN.read_text())
+        if item
+        and item["kind"] in {"Role", "ClusterRole"}
+        and item["metadata"]["name"].startswith("flowworker-operator")
+    ]
+    assert granted(rule for role in roles for rule in role["rules"]) == granted(rules())
