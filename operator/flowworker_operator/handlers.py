@@ -44,7 +44,7 @@ FOUND_WITHIN = 5.0
 CHUNK = 5
 """Objects that kopf asks for at once: each may have a megabyte."""
 KEPT_FOR = 0.01
-"""Seconds for which kopf keeps an object before and after it has passed it on."""
+"""Seconds for which kopf keeps an object after it has passed it on."""
 WATCH_SECONDS = 60
 """For which a watch stays open. One of a CRD that was deleted and created anew may live on, with bookmarks, and tell
 nothing more for ever: only a new request finds the new resources."""
@@ -311,7 +311,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 10
     settings.watching.chunk_size = CHUNK
-    settings.queueing.idle_timeout = settings.queueing.batch_window = KEPT_FOR
+    settings.queueing.idle_timeout = KEPT_FOR
     settings.watching.server_timeout = WATCH_SECONDS
     settings.queueing.exit_timeout = 0.5
     for resource, selector in WATCHED.items():
