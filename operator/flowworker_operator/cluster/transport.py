@@ -17,8 +17,8 @@ from kubernetes.aio.config import ConfigException
 from flowworker.errors import UsageError
 from flowworker_operator.cluster.errors import Answer, Unavailable, error_of
 from flowworker_operator.cluster.resources import Object
-from flowworker_operator.resolver import Resolver
 from flowworker_operator.cluster.server_clock import ServerClock
+from flowworker_operator.resolver import Resolver
 
 TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
 """Seconds; connecting includes the TLS handshake, which a frozen server never answers."""
