@@ -1,0 +1,1 @@
+"""Lists what wheel and images consist of as CycloneDX, and checks the licences."""
