@@ -9,10 +9,18 @@ COMPILE = (
     *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--upgrade", "--generate-hashes"),
     *("--no-emit-index-url", "--no-header", "--universal", "--python-version", "3.11"),
 )
+OF_THE_SYNCHRONOUS_CLIENT = (
+    *("certifi", "charset-normalizer", "durationpy", "oauthlib", "requests", "requests-oauthlib", "websocket-client"),
+)
+"""What only that half of the package `kubernetes` imports; operator/Dockerfile leaves it out."""
+
 TARGETS = {
     "dev.txt": ("--all-extras", "--group", "dev", "pyproject.toml"),
     "build.txt": ("--group", "build"),
-    "operator.txt": ("--extra", "operator", "--extra", "uvloop", "pyproject.toml"),
+    "operator.txt": (
+        *("--extra", "operator", "--extra", "uvloop", "pyproject.toml"),
+        *(f"--no-emit-package={name}" for name in OF_THE_SYNCHRONOUS_CLIENT),
+    ),
     "postgres.txt": ("--group", "postgres"),
     "scan.txt": ("--group", "scan"),
     "worker.txt": ("--extra", "cli", "--extra", "uvloop", "--extra", "otel", "pyproject.toml"),
