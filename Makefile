@@ -6,7 +6,7 @@ PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-image setup-services setup-cluster demo demo-down demo-local cluster-up cluster-down cluster-status \
-	test test-unit test-chaos matrix test-control-plane test-postgresql test-image e2e bench bench-operator fmt lint types verify scan sbom licences generate \
+	test test-unit test-chaos matrix test-control-plane test-postgresql test-image e2e bench bench-operator fmt lint types verify scan audit dist sbom licences generate \
 	image lock clean
 
 help:  ## Show this list
@@ -101,11 +101,19 @@ verify: setup  ## Fail when a generated file differs from its source
 scan: setup  ## Scan the rendered chart for weak security settings (checkov, in an environment of its own)
 	$(BIN)/python -m tools.scan
 
+dist: setup  ## Build wheel and sdist into dist/, and write the wheel's bill of materials
+	rm -rf dist
+	$(BIN)/python -m hatchling build --directory dist
+	$(BIN)/python -m tools.sbom dist/*.whl
+
 sbom: setup  ## Write the bills of materials (CycloneDX) of a new wheel and of the images that were built, into build/sbom/
 	$(BIN)/python -m tools.sbom
 
 licences: setup  ## Check the licences of what the images bring from PyPI
 	$(BIN)/python -m tools.sbom --licences
+
+audit: setup  ## Look for advisories about the locked packages (pip-audit, in an environment of its own; asks PyPI)
+	$(BIN)/python -m tools.audit
 
 lock: setup  ## Resolve the hash-locked requirements anew
 	$(BIN)/python tools/lock.py

@@ -16,6 +16,7 @@ OF_THE_SYNCHRONOUS_CLIENT = (
 
 TARGETS = {
     "dev.txt": ("--all-extras", "--group", "dev", "pyproject.toml"),
+    "audit.txt": ("--group", "audit"),
     "build.txt": ("--group", "build"),
     "operator.txt": (
         *("--extra", "operator", "--extra", "uvloop", "pyproject.toml"),

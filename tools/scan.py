@@ -6,7 +6,6 @@ finds must be explained here, and whatever is explained here must still be found
 python -m tools.scan
 """
 
-import hashlib
 import json
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 
 import yaml
 from tools.dashboard import expressions
+from tools.environments import environment
 from tools.fetch_kubectl import helm
 from tools.render_manifests import CHART, KUBERNETES, NAMESPACE, RELEASE, ROOT
 
@@ -72,7 +72,7 @@ PARSE = "import promql_parser, sys; [promql_parser.parse(line) for line in sys.s
 
 def main() -> None:
     """Scan; exit with 1 and say what is wrong."""
-    python = _environment()
+    python = environment(REQUIREMENTS, FOLDER)
     _parse(python, [*_alert_expressions(), *(text.replace("$__rate_interval", "5m") for text in expressions())])
     found = {failure for file in _rendered() for failure in _failures(python, file)}
     expected = {(one.check, target) for one in EXPLAINED for target in one.targets}
@@ -83,19 +83,6 @@ def main() -> None:
     if problems:
         sys.exit("\n".join(problems))
     print(f"the chart is clean but for {len(EXPLAINED)} explained exceptions; {len(list(expressions()))} queries parse")
-
-
-def _environment() -> Path:
-    """The Python of an environment with the scanners; made anew when their requirements change."""
-    folder = FOLDER / hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()[:16]
-    python, ready = folder / "bin" / "python", folder / "ready"
-    if not ready.exists():
-        print("installing checkov (once)", flush=True)
-        subprocess.run([sys.executable, "-m", "uv", "venv", "--quiet", "--clear", folder], check=True)
-        install = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--require-hashes")
-        subprocess.run([*install, "--python", python, "--requirement", REQUIREMENTS], check=True)
-        ready.touch()
-    return python
 
 
 def _rendered() -> Iterator[Path]:

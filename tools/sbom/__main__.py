@@ -44,8 +44,9 @@ def build_wheel(folder: Path) -> Path:
 
 def write(file: Path, folder: Path) -> Path:
     """Write the bill of one file; gives where it is."""
-    subject, components = (read_wheel if file.suffix == ".whl" else read_image)(file)
-    target = folder / f"{file.stem}.cdx.json"
+    kind, reader = ("wheel", read_wheel) if file.suffix == ".whl" else ("image", read_image)
+    subject, components = reader(file)
+    target = folder / f"{subject.name}-{kind}.cdx.json"
     target.write_text(bill(subject, components, epoch(ROOT)))
     return target
 

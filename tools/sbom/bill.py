@@ -59,7 +59,7 @@ def bundled_sql(manifest: bytes) -> list[Component]:
     versions: dict[str, str] = json.loads(manifest)["versions"]
     pgmq, pgflow = versions["pgmq"], versions["pgflow"]
     return [
-        Component(name="pgmq", version=pgmq, purl=f"pkg:pypi/pgmq@{pgmq}", licence="PostgreSQL"),
+        Component(name="pgmq", version=pgmq, purl=f"pkg:github/pgmq/pgmq@v{pgmq}", licence="PostgreSQL"),
         Component(
             name="@pgflow/core", version=pgflow, purl=f"pkg:npm/%40pgflow/core@{pgflow}", licence="Apache-2.0"
         ),

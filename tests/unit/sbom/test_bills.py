@@ -34,7 +34,7 @@ def test_a_wheel_lists_the_bundled_sql_with_its_licences(wheel: Path, tmp_path: 
     versions = json.loads((ROOT / "worker/flowworker/database/upstream/manifest.json").read_text())["versions"]
     bill = read(wheel, tmp_path)
     found = components(bill)
-    assert found[f"pkg:pypi/pgmq@{versions['pgmq']}"]["licenses"] == [{"expression": "PostgreSQL"}]
+    assert found[f"pkg:github/pgmq/pgmq@v{versions['pgmq']}"]["licenses"] == [{"expression": "PostgreSQL"}]
     assert found[f"pkg:npm/%40pgflow/core@{versions['pgflow']}"]["licenses"] == [{"expression": "Apache-2.0"}]
     assert bill["metadata"]["component"]["licenses"] == [{"expression": "Apache-2.0 AND PostgreSQL"}]
 

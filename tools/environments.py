@@ -1,0 +1,19 @@
+"""Environments of their own below build/, for programs whose packages are heavy or at odds with ours."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+
+def environment(requirements: Path, folder: Path) -> Path:
+    """The Python of an environment with what a lock names; made anew when the lock changes."""
+    place = folder / hashlib.sha256(requirements.read_bytes()).hexdigest()[:16]
+    python, ready = place / "bin" / "python", place / "ready"
+    if not ready.exists():
+        print(f"installing {requirements.name} (once)", flush=True)
+        subprocess.run([sys.executable, "-m", "uv", "venv", "--quiet", "--clear", place], check=True)
+        install = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--require-hashes")
+        subprocess.run([*install, "--python", python, "--requirement", requirements], check=True)
+        ready.touch()
+    return python
