@@ -6,6 +6,7 @@ import pytest
 from tests.contract.backends import Backend
 from tests.integration.sources.world import RELEASED, claim_all, completed, failed, finish_one
 
+from flowworker.database.queue_jobs import HOLDER_PATIENCE
 from flowworker.database.records import Completed, SourceKind, TaskResult, Verdict
 from flowworker.definition.queue import Queue
 from flowworker.errors import UnknownRunError
@@ -93,7 +94,7 @@ async def test_a_lease_that_runs_out_gives_the_job_to_another(backend: Backend) 
     (stale,) = await claim_all(source)
     await backend.pass_time("mail", 16)
     assert await claim_all(other) == []  # its holder may only have been cut off for a while
-    await backend.pass_time("mail", 6)
+    await backend.pass_time("mail", HOLDER_PATIENCE)
     (current,) = await claim_all(other)
     assert (current.attempt, current.losses) == (1, 0)
     assert list(await source.extend([stale])) == [stale.msg_id]

@@ -23,8 +23,9 @@ from flowworker.database.statements import fill, load
 LEASE = 15
 """Seconds a job stays invisible after a claim or an extension: a dead worker's job is back within this time."""
 
-HOLDER_PATIENCE = 6.0
-"""Seconds past the end of its lease for which a job waits whose holder is not known to be gone."""
+HOLDER_PATIENCE = 60.0
+"""Seconds past the end of its lease for which a job waits whose holder is not known to be gone. That holder takes it
+again at once where its claim was not answered, or cannot prolong the lease while the row is locked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from flowworker.database.compile import CompileMode
+from flowworker.database.connection import describe
+from flowworker.database.faults import is_passing
 from flowworker.database.heartbeat import OwnRow
 from flowworker.definition.option_changes import REMEDY, OptionChange
-from flowworker.errors import DatabaseUnavailableError, FlowWorkerError, LifecycleError
-from flowworker.redaction import redact
+from flowworker.errors import AccessError, DatabaseUnavailableError, FlowWorkerError, LifecycleError
 from flowworker.runtime.backoff import backoff
 from flowworker.runtime.duty import Duty, decide, wants_drain
 from flowworker.runtime.exits import Exit, SlotsExhaustedError, asked_for, caused_by
@@ -176,13 +177,17 @@ class Career:
         while True:
             try:
                 return await work()
-            except DatabaseUnavailableError as error:
+            except Exception as error:
+                if isinstance(error, AccessError) or not is_passing(error):
+                    raise
                 failures += 1
                 delay = backoff(failures, random.random)
                 if time.monotonic() + delay >= deadline:
-                    raise
+                    if isinstance(error, DatabaseUnavailableError):
+                        raise
+                    raise DatabaseUnavailableError(f"the database is not ready: {describe(error)}") from error
                 level = logging.WARNING if failures == 1 else logging.DEBUG
-                logger.log(level, "%s waits for the database: %s", self._options.worker_name, redact(str(error)))
+                logger.log(level, "%s waits for the database: %s", self._options.worker_name, describe(error))
                 await asyncio.sleep(delay)
 
     def _make_shift(self) -> Shift:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 from uuid import UUID
 
-from flowworker.errors import DatabaseUnavailableError
+from flowworker.database.faults import is_passing
 from flowworker.runtime.backoff import Randomness, backoff
 
 T = TypeVar("T")
@@ -86,7 +86,9 @@ class RunInputs:
         while True:
             try:
                 return await self._load(run_id)
-            except DatabaseUnavailableError:
+            except Exception as error:
+                if not is_passing(error):
+                    raise
                 failures += 1
                 await asyncio.sleep(backoff(failures, self._randomness))
 

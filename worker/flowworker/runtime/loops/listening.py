@@ -8,13 +8,12 @@ on the pulse's.
 import asyncio
 import logging
 
-from flowworker.database.connection import Connection
+from flowworker.database.connection import Connection, describe
 from flowworker.database.identifiers import insert_channel
 from flowworker.database.link import Links
 from flowworker.database.notify_setup import NotifyState, ensure_notify, notify_state
 from flowworker.database.records import SourceKind
 from flowworker.database.statements import load
-from flowworker.errors import FlowWorkerError
 from flowworker.runtime.loops.wakeup import Strategy, Wakeup
 from flowworker.runtime.source import Source
 
@@ -68,8 +67,8 @@ class Listening:
         while self._trial_channel is not None:
             try:
                 degraded = await self._obstacle(self._trial_channel)
-            except FlowWorkerError as error:
-                degraded = f"could not find out whether inserts are announced: {error}"
+            except Exception as error:  # noqa: BLE001 - a lock, say: polling does without, and what runs goes on
+                degraded = f"could not find out whether inserts are announced: {describe(error)}"
             self._apply(degraded)
             if degraded is None:
                 return

@@ -19,6 +19,7 @@ from datetime import datetime
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
+from flowworker.database.connection import describe
 from flowworker.database.heartbeat import SAMPLE, Beat, Crew, Holder, Look, OwnRow, Report, Served
 from flowworker.database.records import Peer
 from flowworker.database.server_clock import ServerClock
@@ -390,8 +391,8 @@ class Pulse:
         try:
             async with asyncio.timeout(FAREWELL_TIMEOUT):
                 await self._heart.mark_stopped([worker_id])
-        except (FlowWorkerError, TimeoutError) as error:
-            logger.warning("could not mark worker %s as stopped, its peers will: %s", worker_id, error)
+        except Exception as error:  # noqa: BLE001 - a lock or a right taken away: a stop is finished all the same
+            logger.warning("could not mark worker %s as stopped, its peers will: %s", worker_id, describe(error))
 
     def _blocked(self, blockage: Blockage) -> None:
         for member in tuple(self._members.values()):

@@ -1,0 +1,107 @@
+"""A table that is locked for a moment, as by a migration: what needs it waits, and nothing ends or fails for it."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+from tests.integration.runtime.conftest import World, until_true
+
+from flowworker.definition.context import TaskContext
+from flowworker.definition.flow import Flow
+from flowworker.definition.queue import Queue
+from flowworker.runtime.lifecycle import Lifecycle
+from flowworker.telemetry.events import TaskFailed, TaskStarted
+
+LONGER_THAN_ANY_LIMIT = 4.0
+"""Seconds; a statement of a worker waits at most two for a lock."""
+
+
+@asynccontextmanager
+async def locked(world: World, table: str) -> AsyncGenerator[None]:
+    """A migration that has a table for itself."""
+    superuser = await world.superuser()
+    try:
+        async with superuser.transaction():
+            await superuser.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+            yield
+    finally:
+        await superuser.close()
+
+
+def make_flow() -> Flow:
+    flow = Flow("patient", max_attempts=1)
+
+    @flow.step
+    async def only(number: int) -> int:
+        return number + 1
+
+    return flow
+
+
+@pytest.mark.parametrize(
+    "table",
+    ["pgflow.workers", "pgflow.flows", "pgflow.step_tasks", "pgmq.meta", "flowworker.workers", "flowworker.drains"],
+)
+async def test_a_worker_that_starts_waits_for_a_locked_table(world: World, table: str) -> None:
+    flow = make_flow()
+    await world.create(flow)
+    worker = world.worker(flow)
+    async with locked(world, table):
+        starting = asyncio.create_task(worker.start())
+        await asyncio.wait({starting}, timeout=LONGER_THAN_ANY_LIMIT)
+        assert not starting.done() or starting.exception() is None
+    await starting
+    run = await world.start_run(flow, 1)
+    assert await world.ended(run) == ("completed", {"only": 2})
+    await worker.stop()
+
+
+async def test_a_handler_that_asks_for_the_run_s_input_waits_for_a_locked_table(world: World) -> None:
+    flow, go = Flow("curious", max_attempts=1), asyncio.Event()
+
+    @flow.step
+    async def first(number: int) -> list[int]:
+        return [number]
+
+    @flow.map(over=first)
+    async def second(number: int, ctx: TaskContext) -> int:
+        await go.wait()
+        return number + await ctx.flow_input()
+
+    await world.create(flow)
+    async with world.worker(flow) as worker:
+        run = await world.start_run(flow, 20)
+        await until_true(lambda: len(world.heard.of(TaskStarted)) == 2)
+        async with locked(world, "pgflow.runs"):
+            go.set()
+            await asyncio.wait({asyncio.ensure_future(worker.wait())}, timeout=LONGER_THAN_ANY_LIMIT)
+            assert world.heard.of(TaskFailed) == []
+        assert await world.ended(run) == ("completed", {"second": [40]})
+
+
+async def test_a_worker_that_cannot_find_out_whether_inserts_are_announced_goes_on(world: World) -> None:
+    queue, go = Queue("loud"), asyncio.Event()
+
+    @queue.job
+    async def work(number: int) -> int:
+        await go.wait()
+        return number
+
+    await world.create(queue)
+    async with world.worker(queue) as worker:
+        job = await world.send(queue, 1)
+        await until_true(lambda: world.heard.of(TaskStarted))
+        superuser = await world.superuser()
+        async with locked(world, "pgmq.notify_insert_throttle"):
+            ended = await superuser.fetchval(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+                "WHERE application_name = 'flowworker pulse' AND datname = current_database()"
+            )
+            assert ended == 1
+            await asyncio.wait({asyncio.ensure_future(worker.wait())}, timeout=LONGER_THAN_ANY_LIMIT + 3)
+            assert worker.lifecycle is Lifecycle.RUNNING
+        await superuser.close()
+        go.set()
+        assert (await world.done(queue, job))["status"] == "done"
+        assert len(world.heard.of(TaskStarted)) == 1
