@@ -58,7 +58,7 @@ async def test_burying_the_living_is_noticed(arena: Arena) -> None:
         await ground.start_run(single, Plan(gate="open"))
         await ground.began(worker="honest")
         await saboteur.start()
-        await ground.began(worker="saboteur")
+        await ground.began(2)  # on whichever of the two claims it first
         ground.open_gate("open")
         await ground.drained()
         await _noticed(ground, Rule.UNEXPLAINED_DUPLICATE)

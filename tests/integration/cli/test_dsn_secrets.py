@@ -5,7 +5,6 @@ import os
 import random
 import sys
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 from tests.integration.cli.calling import Cli
@@ -13,7 +12,7 @@ from tests.support.dsn_shapes import Shape, shape
 
 from flowworker.cli import main
 
-RUN = str(uuid4())
+RUN = "33506233-c423-46fe-93b5-33a4504ed357"
 COMMANDS = (
     ["db", "status"], ["db", "install"], ["db", "install", "--role", "app"], ["doctor"], ["db", "doctor"],
     ["runs", "start", "shop"], ["runs", "list"], ["runs", "show", RUN], ["runs", "watch", RUN], ["runs", "retry", RUN],
