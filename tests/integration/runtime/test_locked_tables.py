@@ -5,12 +5,13 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import pytest
-from tests.integration.runtime.conftest import World, until_true
+from tests.integration.runtime.conftest import World, until, until_true
 
 from flowworker.definition.context import TaskContext
 from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue
 from flowworker.runtime.lifecycle import Lifecycle
+from flowworker.runtime.pulse.peers import DEATH_AFTER
 from flowworker.telemetry.events import TaskFailed, TaskStarted
 
 LONGER_THAN_ANY_LIMIT = 4.0
@@ -105,3 +106,15 @@ async def test_a_worker_that_cannot_find_out_whether_inserts_are_announced_goes_
         go.set()
         assert (await world.done(queue, job))["status"] == "done"
         assert len(world.heard.of(TaskStarted)) == 1
+
+
+async def test_a_worker_beats_while_pgflow_s_table_of_workers_is_locked(world: World) -> None:
+    flow = make_flow()
+    await world.create(flow)
+    async with world.worker(flow) as worker, locked(world, "pgflow.workers"):
+        seen = (await world.worker_row(worker.worker_id))["reported_at"]
+
+        async def beaten() -> bool:
+            return (await world.worker_row(worker.worker_id))["reported_at"] > seen
+
+        await until(beaten, patience=DEATH_AFTER)

@@ -180,9 +180,14 @@ async def beat(
 ) -> Beat:
     """One heartbeat for all workers of the process; never revives a row that is marked lost or stopped.
 
-    A worker whose row someone else has locked is left out, and `OwnRow.written` says so.
+    A worker whose row someone else has locked is left out, and `OwnRow.written` says so. While pgflow's table is
+    locked, as by a migration of it, only ours is written: it is the one that peers go by.
     """
-    return await _beat(connection, reports, look=look or Look(), health=health, revive=False)
+    sight = look or Look()
+    try:
+        return await _beat(connection, reports, look=sight, health=health, revive=False)
+    except asyncpg.LockNotAvailableError:
+        return await _beat(connection, reports, look=sight, health=health, revive=False, pgflow=False)
 
 
 async def mark_stopped(connection: Connection, worker_ids: Collection[UUID], features: Capabilities) -> None:
@@ -220,9 +225,9 @@ async def _mark_gone(connection: Connection, reports: Sequence[Report], is_gone:
 
 
 async def _beat(
-    connection: Connection, reports: Sequence[Report], *, look: Look, health: bool, revive: bool
+    connection: Connection, reports: Sequence[Report], *, look: Look, health: bool, revive: bool, pgflow: bool = True
 ) -> Beat:  # fmt: skip
-    with_pgflow = any(report.kind is SourceKind.FLOW for report in reports)
+    with_pgflow = pgflow and any(report.kind is SourceKind.FLOW for report in reports)
     encoding = connection.get_settings().server_encoding
     payload = orjson.dumps([_as_json(report, encoding) for report in reports])
     statement = beat_statement(with_pgflow=with_pgflow, health=health, revive=revive)
