@@ -4,8 +4,9 @@ import random
 import string
 from dataclasses import dataclass
 
-SECRET_ALPHABET = string.ascii_uppercase + string.digits
-"""Letters of passwords; all else in a string is written in small letters, so that a fragment gives itself away."""
+SECRET_ALPHABET = "".join(sorted(set(string.ascii_uppercase) - set("AEIOUY"))) + string.digits
+"""Letters of passwords; all else in a string is written in small letters, so that a fragment gives itself away. Vowels
+are left out, because messages have words in capitals."""
 
 MARKS = "/#?@:&=%+ [],;!$'\"\\|~^*()<>{}`.-_"
 """What passwords hold between letters."""

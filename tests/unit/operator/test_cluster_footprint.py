@@ -7,6 +7,8 @@ import orjson
 
 PROGRAM = """
 import asyncio, sys, orjson, psutil
+for name in ("fqdn", "isoduration", "rfc3987_syntax"):
+    sys.modules[name] = None  # format checkers of jsonschema that only the development environment has
 from kubernetes.aio.client import Configuration
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.events import EventRecorder

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Protocol
 
 from flowworker.database.records import Failed, FailureKind, Outcome, Released
@@ -38,7 +39,6 @@ def stop_on_signals(target: Stoppable, on_hurry: Callable[[], None] = lambda: No
     stops: list[asyncio.Task[None]] = []
 
     def received(number: signal.Signals) -> None:
-        _Blocks.signalled_at = time.monotonic()
         immediately = bool(stops)
         if immediately:
             on_hurry()
@@ -52,6 +52,7 @@ def stop_on_signals(target: Stoppable, on_hurry: Callable[[], None] = lambda: No
     ]
     for number in handled:
         loop.add_signal_handler(number, received, number)
+        _note_at_once(number)
     _Blocks.open += 1
     try:
         yield
@@ -59,6 +60,22 @@ def stop_on_signals(target: Stoppable, on_hurry: Callable[[], None] = lambda: No
         _Blocks.open -= 1
         for number in handled:
             loop.remove_signal_handler(number)
+
+
+def _note_at_once(number: signal.Signals) -> None:
+    """Note a signal before anything else on the loop: programs that it ended as well fail their handlers at once.
+
+    The loop's own handler runs in turn, after what has become ready meanwhile.
+    """
+    installed = signal.getsignal(number)
+
+    def note(received: int, frame: FrameType | None) -> None:
+        _Blocks.signalled_at = time.monotonic()
+        if callable(installed):
+            installed(received, frame)
+
+    signal.signal(number, note)
+    signal.siginterrupt(number, False)
 
 
 def signalled_at() -> float | None:
