@@ -139,16 +139,24 @@ def _ready_proven(facts: Facts, current: RevisionState) -> Finding:
         return Finding(type=ConditionType.READY, status="True", reason=reason, message=message)
     message = f"{ready} of {current.replicas} workers are ready" if ready else "workers start, none is ready yet"
     remarks = [] if fault is None else [fault.message]
-    text = "; ".join((message, *remarks, *_results_wait(current.live)))
+    text = "; ".join((message, *remarks, *_health(current.live)))
     return Finding(type=ConditionType.READY, status="True", reason=Reason.RUNNING, message=text)
 
 
-def _results_wait(live: Sequence[PodState]) -> Iterable[str]:
-    """A remark about workers whose results the database does not take."""
-    names = [pod.name for pod in live if pod.report is not None and pod.report.results_wait]
-    if names:
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        yield f"results wait to be written by {', '.join(names[:3])}{more}; see their last errors and logs"
+def _health(live: Sequence[PodState]) -> Iterable[str]:
+    """Remarks about workers that the database does not serve well, by their own reports."""
+    reports = [(pod.name, pod.report) for pod in live if pod.report is not None]
+    if names := [name for name, report in reports if report.results_wait]:
+        yield f"results wait to be written by {_some(names)}; see their last errors and logs"
+    if names := [name for name, report in reports if report.claims_wait]:
+        yield f"the database answers no claim of {_some(names)}; see their last errors and logs"
+    if names := [name for name, report in reports if report.doubts]:
+        yield f"the outcome of claims of {_some(names)} is not known yet"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def _without_workers(facts: Facts) -> tuple[Reason, str]:

@@ -53,6 +53,10 @@ class Report:
     last_error: str | None = None
     results_wait: bool = False
     """A result has waited long to be written: the database takes results slowly, or not this one."""
+    claims_wait: bool = False
+    """It has wanted to claim for long, and no claim was answered."""
+    doubts: int = 0
+    """Claims and writes whose outcome it does not know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,10 @@ from flowworker_operator.probe.texts import shown
 LONGEST_ERROR = 512
 
 RESULTS_WAIT_AFTER = 30.0
-"""Seconds after which a result that is not written is worth telling: a write takes milliseconds, a retry seconds."""
+"""Seconds after which a result that is not written is worth a remark: a write takes milliseconds, a retry seconds."""
+
+CLAIMS_WAIT_AFTER = 30.0
+"""The same for a claim that is wanted: one takes milliseconds, a database that restarts some seconds."""
 
 
 def target_of(subject: Subject) -> Target:
@@ -103,5 +106,7 @@ def _report(row: WorkerRow, lost: Collection[UUID]) -> Report:
         in_flight=row.in_flight,
         on_last_attempt=row.on_last_attempt and not ended,
         results_wait=not ended and (row.unwritten_for or 0.0) >= RESULTS_WAIT_AFTER,
+        claims_wait=not ended and (row.unclaimed_for or 0.0) >= CLAIMS_WAIT_AFTER,
+        doubts=0 if ended else row.doubts or 0,
         last_error=None if row.last_error is None else shown(row.last_error, limit=LONGEST_ERROR),
     )

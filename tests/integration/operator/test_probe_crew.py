@@ -146,17 +146,22 @@ async def test_the_living_are_found_by_an_index_of_their_own(mail: Database, own
     assert blocks(plan) < probe.CREW
 
 
-async def test_a_worker_whose_results_wait_is_told_where_the_schema_has_their_age(
-    mail: Database, owner: Connection
-) -> None:
-    await owner.execute("ALTER TABLE flowworker.workers DROP COLUMN IF EXISTS unwritten_for")
-    for pod in ("waits", "writes"):
+async def test_a_workers_health_is_read_where_the_schema_has_it(mail: Database, owner: Connection) -> None:
+    async def health() -> dict[str, tuple[bool, bool, int]]:
+        reports = (await read(mail, MAIL)).reports
+        return {pod: (one.results_wait, one.claims_wait, one.doubts) for pod, one in reports.items()}
+
+    columns = {"unwritten_for": "double precision", "unclaimed_for": "double precision", "doubts": "integer"}
+    for column in columns:
+        await owner.execute(f"ALTER TABLE flowworker.workers DROP COLUMN IF EXISTS {column}")
+    for pod in ("waits", "works"):
         await report(owner, kind=SourceKind.QUEUE, slug="mail", flowworker="mail", pod_uid=pod)
-    assert {pod: one.results_wait for pod, one in (await read(mail, MAIL)).reports.items()} == {
-        "waits": False, "writes": False,
-    }  # fmt: skip
-    await owner.execute("ALTER TABLE flowworker.workers ADD COLUMN unwritten_for double precision")
-    await owner.execute("UPDATE flowworker.workers SET unwritten_for = CASE pod_uid WHEN 'waits' THEN 45 ELSE 2 END")
-    assert {pod: one.results_wait for pod, one in (await read(mail, MAIL)).reports.items()} == {
-        "waits": True, "writes": False,
-    }  # fmt: skip
+    assert await health() == {"waits": (False, False, 0), "works": (False, False, 0)}
+    for column, kind in columns.items():
+        await owner.execute(f"ALTER TABLE flowworker.workers ADD COLUMN {column} {kind}")
+    await owner.execute(
+        "UPDATE flowworker.workers SET (unwritten_for, unclaimed_for, doubts) = "
+        "(SELECT * FROM (VALUES (45, 50, 2)) v WHERE pod_uid = 'waits' UNION ALL "
+        "SELECT 2, 3, 0 WHERE pod_uid <> 'waits')"
+    )
+    assert await health() == {"waits": (True, True, 2), "works": (False, False, 0)}

@@ -70,8 +70,16 @@ async def test_a_worker_is_not_ready_while_it_claims_in_vain(world: World, monke
         async with blocker.transaction():
             await blocker.execute("LOCK pgmq.q_unclaimed IN ACCESS EXCLUSIVE MODE")
             await until_true(lambda: "has claimed in vain" in readiness([worker.state()], 1).reason)
+            await until(lambda: reported(world))
         await until_true(lambda: readiness([worker.state()], 1) == WELL)
+        await until(lambda: reported(world, waits=False))
         await blocker.close()
+
+
+async def reported(world: World, *, waits: bool = True) -> bool:
+    """Whether the row says that claims wait, or that they do not."""
+    age: float | None = await world.owner.fetchval("SELECT unclaimed_for FROM flowworker.workers")
+    return (age is not None) is waits
 
 
 async def test_only_a_claim_that_is_wanted_is_missed(state: WorkerState) -> None:

@@ -58,6 +58,16 @@ def test_workers_whose_results_wait_are_named_and_remain_ready() -> None:
     )
 
 
+def test_workers_whose_claims_are_not_answered_or_in_doubt_are_named_and_remain_ready() -> None:
+    waits = [pod("a", report=report(claims_wait=True)), pod("b", report=report(doubts=2))]
+    shown = condition(planned(revision(*waits, pod("c")), demand=Demand(in_flight=50)), "Ready")
+    assert (shown.status, shown.reason) == ("True", "Running")
+    assert shown.message == (
+        "3 of 3 workers are ready; the database answers no claim of a; see their last errors and logs; "
+        "the outcome of claims of b is not known yet"
+    )
+
+
 def stalled(plan: Plan) -> bool:
     assert plan.status is not None
     return any(one.type == "Stalled" for one in plan.status.conditions)

@@ -50,7 +50,7 @@ class Polling:
             wakeup=self.wakeup,
             batch_size=batch_size,
             may_claim=lambda: self.may_claim,
-            launch=lambda task: self.held.append(self.holdings.add(task, now())),
+            launch=lambda task: self.launch(task),
             on_claimed=self.claimed.append,
             on_fenced=lambda: self.fenced.append(now()),
             on_refused=self.refused.append,
@@ -60,6 +60,9 @@ class Polling:
             on_crash=self.crashes.append,
             randomness=lambda: 0.5,
         )
+
+    def launch(self, task: ClaimedTask) -> None:
+        self.held.append(self.holdings.add(task, now()))
 
     def finish(self, count: int) -> None:
         for holding in self.held[:count]:
@@ -88,6 +91,24 @@ async def test_after_a_full_claim_it_claims_again_when_a_slot_is_free() -> None:
     await polling.poller.stop()
 
 
+async def test_slots_of_handlers_that_end_at_once_are_filled_by_one_claim() -> None:
+    polling = Polling(a_claim(1, 2, 3, read=5), a_claim(4), slots=5)
+
+    async def handler() -> None: ...
+
+    def launch(task: ClaimedTask) -> None:
+        polling.held.append(polling.holdings.add(task, now()))
+        handlers.append(asyncio.create_task(handler()))
+        handlers[-1].add_done_callback(lambda _: polling.finish(1))
+
+    handlers: list[asyncio.Task[None]] = []
+    polling.launch = launch
+    polling.poller.start()
+    await asyncio.sleep(0.5)
+    await polling.poller.stop()
+    assert [limit for _, limit in polling.source.asked] == [5, 5]
+
+
 async def test_after_a_claim_that_was_not_full_it_waits_for_its_time() -> None:
     polling = Polling(a_claim(1), slots=4)
     polling.poller.start()
@@ -102,6 +123,7 @@ async def test_it_claims_nothing_while_it_may_not() -> None:
     polling.poller.start()
     await asyncio.sleep(30)
     assert polling.source.asked == []
+    assert polling.poller.wanting_since is None
     polling.may_claim = True
     polling.poller.kick()
     await asyncio.sleep(1)

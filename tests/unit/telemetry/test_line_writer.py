@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from flowworker.telemetry.line_writer import STORE, LineWriter
+from flowworker.telemetry.line_writer import STORE, LineWriter, lines_together
 
 
 @dataclass
@@ -44,6 +44,47 @@ def test_a_reader_that_keeps_up_sees_each_line_at_once_and_no_thread_is_made(pip
         pipe.writer.write(str(number))
         assert pipe.read(1) == [str(number)]
     assert threading.active_count() == before
+
+
+def test_lines_that_come_together_are_written_at_the_end_of_their_block_in_order(pipe: Pipe) -> None:
+    os.set_blocking(pipe.reading, False)
+    with lines_together():
+        for number in range(3):
+            pipe.writer.write(str(number))
+        with pytest.raises(BlockingIOError):
+            os.read(pipe.reading, 1)
+    assert os.read(pipe.reading, 100) == b"0\n1\n2\n"
+
+
+def test_lines_together_are_cut_into_writes_that_no_other_process_tears(pipe: Pipe) -> None:
+    lines = [f"{number} {'x' * 1000}" for number in range(20)]
+    with lines_together():
+        for line in lines:
+            pipe.writer.write(line)
+    assert pipe.read(20) == lines
+    assert not pipe.rest
+
+
+def test_lines_before_an_exception_are_written(pipe: Pipe) -> None:
+    def fail() -> None:
+        with lines_together():
+            pipe.writer.write("before")
+            raise ValueError("x")
+
+    with pytest.raises(ValueError, match="x"):
+        fail()
+    pipe.writer.write("after")
+    assert pipe.read(2) == ["before", "after"]
+
+
+def test_another_thread_does_not_wait_for_lines_that_come_together(pipe: Pipe) -> None:
+    with lines_together():
+        pipe.writer.write("of the block")
+        other = threading.Thread(target=pipe.writer.write, args=("of the other",))
+        other.start()
+        other.join(10)
+        assert pipe.read(1) == ["of the other"]
+    assert pipe.read(1) == ["of the block"]
 
 
 def test_a_full_pipe_makes_nobody_wait_and_loses_no_order(pipe: Pipe) -> None:

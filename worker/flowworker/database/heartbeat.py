@@ -70,7 +70,7 @@ class Report:
     unwritten_for: float | None = None
     """Age in seconds of the oldest result that is not written yet; None when all are."""
     unclaimed_for: float | None = None
-    """Seconds since the last claim that the database answered; None before the first."""
+    """Seconds for which it has wanted to claim and no claim was answered; None while it wants none."""
     doubts: int = 0
     """Claims and writes whose outcome is not known."""
     network_namespace: str | None = None

@@ -50,6 +50,10 @@ SILENCE = 3.0
 """Seconds without a moving byte, on top of what a statement may take, after which the client gives up; half as many are
 for the server to confirm that the cancelled statement is over."""
 
+FIRST_LOOK = 0.1
+LOOKS = 0.9
+"""Parts of the silence allowed, until the first look at how many bytes have moved and between two."""
+
 END_PATIENCE = 2.0
 """Seconds for a session that was given up to be gone from the server."""
 
@@ -341,34 +345,37 @@ class Link:
 
 
 class _Progress:
-    """A deadline that moves on as long as bytes do; TimeoutError once nothing has moved for too long."""
+    """A deadline that moves on as long as bytes do; TimeoutError once nothing has moved for too long.
+
+    Nearly every piece of work is over long before the first look, and pays for one timer.
+    """
 
     def __init__(self, connection: Connection, silence: float) -> None:
         self._connection = connection
         self._silence = silence
-        self._timeout = asyncio.timeout(silence)
-        self._moved = bytes_moved(connection)
-        self._check: asyncio.TimerHandle | None = None
+        self._timeout = asyncio.timeout(None)
+        self._loop = asyncio.get_running_loop()
+        self._moved: int | None = None
 
     async def __aenter__(self) -> None:
         await self._timeout.__aenter__()
-        self._arm()
+        began = self._loop.time()
+        self._deadline = began + self._silence
+        self._check = self._loop.call_at(began + FIRST_LOOK * self._silence, self._look)
 
     async def __aexit__(self, *reason: object) -> bool | None:
-        if self._check is not None:
-            self._check.cancel()
+        self._check.cancel()
         return await self._timeout.__aexit__(*reason)  # pyright: ignore[reportArgumentType]
 
-    def _arm(self) -> None:
-        self._check = asyncio.get_running_loop().call_later(self._silence * 0.9, self._look)
-
     def _look(self) -> None:
-        moved = bytes_moved(self._connection)
-        if moved is None or moved == self._moved:
-            return
+        now, moved = self._loop.time(), bytes_moved(self._connection)
+        if None not in (moved, self._moved) and moved != self._moved:
+            self._deadline = now + self._silence
         self._moved = moved
-        self._timeout.reschedule(asyncio.get_running_loop().time() + self._silence)
-        self._arm()
+        if now >= self._deadline:
+            self._timeout.reschedule(now)
+        else:
+            self._check = self._loop.call_at(min(self._deadline, now + LOOKS * self._silence), self._look)
 
 
 def _milliseconds(seconds: float) -> str:

@@ -115,6 +115,10 @@ class WorkerRow:
     started_at: datetime
     unwritten_for: float | None = None
     """Age in seconds of its oldest result that is not written yet; None too where an older schema does not have it."""
+    unclaimed_for: float | None = None
+    """Seconds for which it has wanted to claim in vain; None too where an older schema does not have it."""
+    doubts: int | None = None
+    """Claims and writes whose outcome it does not know; None where an older schema does not have it."""
     beat: datetime
     """Changes with every heartbeat. Compare for equality only: it is the database's time, not the observer's."""
 

@@ -53,7 +53,7 @@ def make_report(
         revision=identity.revision,
         begun_at=shift.begun_at,
         unwritten_for=_age(shift.completer.oldest_unwritten, now),
-        unclaimed_for=_age(shift.poller.last_claim, now),
+        unclaimed_for=_age(shift.poller.wanting_since, now),
         doubts=shift.doubts,
         network_namespace=host.pulse.network_namespace,
     )

@@ -23,7 +23,7 @@ running: ContextVar[TaskStarted | None] = ContextVar("flowworker_running_task", 
 EVENT_LOGGER = "flowworker.events"
 """The logger of the lines that the worker's events make; one for each task, so they must be cheap."""
 
-_TEXTS = ("error", "reason", "exception", "stack")
+_TEXTS = frozenset({"error", "reason", "exception", "stack"})
 """Fields of those lines that carry text from elsewhere, and so perhaps a password; the others are ids and figures."""
 
 OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z
@@ -75,6 +75,8 @@ def message_of_record(record: logging.LogRecord) -> str:
 
 def hide_secrets(line: MutableMapping[str, Any], names: Iterable[str]) -> None:
     """Redact the text in fields of these names."""
+    if line.keys().isdisjoint(names):
+        return
     for name in names:
         value = line.get(name)
         if isinstance(value, str):

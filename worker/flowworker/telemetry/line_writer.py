@@ -4,7 +4,8 @@ A full pipe (a paused terminal, a log collector that hangs) would otherwise stop
 every thread that logs behind it. Lines that the stream does not take at once go to a thread, in their order; when even
 its store is full they are dropped, and one line says how many.
 
-A line of up to 4096 bytes is one `write`, which no other process on the same pipe can tear.
+A line of up to 4096 bytes is one `write`, which no other process on the same pipe can tear. Lines that come together
+share one as far as they fit.
 """
 
 import os
@@ -13,7 +14,8 @@ import stat
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import TextIO
 
 STORE = 4 << 20
@@ -35,8 +37,7 @@ class LineWriter:
         """
         self._descriptor = descriptor
         self._lost = lost
-        self._poll = select.poll()
-        self._poll.register(descriptor, select.POLLOUT)
+        self._poll = _poll_of(descriptor)
         self._most = _taken_at_once(descriptor)
         self.begin()
         _writers.add(self)
@@ -44,6 +45,20 @@ class LineWriter:
     def write(self, line: str) -> None:
         """Write a line, now or later."""
         data = line.encode("utf-8", "backslashreplace") + b"\n"
+        if _together.gathering:
+            self._gather(data)
+        else:
+            self.write_data(data)
+
+    def _gather(self, data: bytes) -> None:
+        gathered = _together.lines.get(self, b"")
+        if gathered and len(gathered) + len(data) > select.PIPE_BUF:
+            self.write_data(gathered)
+            gathered = b""
+        _together.lines[self] = gathered + data
+
+    def write_data(self, data: bytes) -> None:
+        """Write whole lines with their ends, now or later."""
         if self._thread is None and self._takes(len(data)):  # what most writers do for all their life
             _write(self._descriptor, data)
             return
@@ -69,11 +84,11 @@ class LineWriter:
         self._thread: threading.Thread | None = None
 
     def _takes(self, size: int) -> bool:
-        return (self._most is None or size <= self._most) and bool(self._poll.poll(0))
+        return (self._most is None or size <= self._most) and (self._poll is None or bool(self._poll.poll(0)))
 
     def _keep(self, data: bytes) -> None:
         if self._size + len(data) > STORE:
-            self._dropped += 1
+            self._dropped += data.count(b"\n")
             return
         self._store.append(data)
         self._size += len(data)
@@ -106,6 +121,41 @@ def descriptor_of(stream: TextIO) -> int | None:
         return None
 
 
+@contextmanager
+def lines_together() -> Generator[None]:
+    """Write the lines that the block logs in this thread with few system calls, at its end at the latest."""
+    if _together.gathering:
+        yield
+        return
+    _together.gathering = True
+    try:
+        yield
+    finally:
+        _together.gathering = False
+        lines, _together.lines = _together.lines, {}
+        for writer, data in lines.items():
+            writer.write_data(data)
+
+
+class _Together(threading.local):
+    gathering = False
+
+    def __init__(self) -> None:
+        self.lines: dict[LineWriter, bytes] = {}
+
+
+_together = _Together()
+
+
+def _poll_of(descriptor: int) -> "select.poll | None":
+    """Looks whether a descriptor takes a line now; None for a file, which always does."""
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return None
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return poll
+
+
 def _taken_at_once(descriptor: int) -> int | None:
     """Most bytes that a descriptor takes whole when it takes any; None for no limit."""
     mode = os.fstat(descriptor).st_mode
@@ -121,6 +171,7 @@ def _write(descriptor: int, data: bytes) -> None:
 
 
 def _begin_anew() -> None:
+    _together.gathering, _together.lines = False, {}
     for writer in tuple(_writers):
         writer.begin()
 

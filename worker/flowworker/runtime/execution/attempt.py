@@ -62,7 +62,7 @@ class Attempt:
         self._grace = grace
         self._verdict: Verdict | None = None
         self._delivered = False
-        self._loop = asyncio.get_running_loop()
+        self._loop = execution.ended.get_loop()
         self._timer: asyncio.TimerHandle | None = None
         holding.handle = execution.handle
         execution.ended.add_done_callback(self._on_end)

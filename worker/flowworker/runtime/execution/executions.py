@@ -82,10 +82,11 @@ class LoopExecution:
     ready: "asyncio.Future[None] | None" = None
 
     def __init__(
-        self, work: Callable[[], Awaitable[bytes]], *, name: str, clock: Clock, context: contextvars.Context
-    ) -> None:
-        """Start it as an asyncio task of this name, in this context."""
-        self._task = asyncio.get_running_loop().create_task(_guard(work, clock), name=name, context=context)
+        self, work: Callable[[], Awaitable[bytes]], *, name: str, clock: Clock, context: contextvars.Context,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:  # fmt: skip
+        """Start it as an asyncio task of this name, in this context, on this loop."""
+        self._task = loop.create_task(_guard(work, clock), name=name, context=context)
 
     @property
     def ended(self) -> "asyncio.Future[Ending]":
@@ -154,7 +155,7 @@ async def _guard(work: Callable[[], Awaitable[bytes]], clock: Clock) -> Ending:
 @contextmanager
 def no_copy_returns() -> Generator[None]:
     """End a process that the block forked and that would go on as a second worker on the same connections."""
-    owner = os.getpid()
+    owner = _forks
     error: BaseException | None = None
     try:
         yield
@@ -162,7 +163,19 @@ def no_copy_returns() -> Generator[None]:
         error = raised
         raise
     finally:
-        if os.getpid() != owner:
+        if _forks != owner:
             if error is not None:
                 logger.error("a process forked by a handler ends with an exception", exc_info=error)
             os._exit(0 if error is None else 1)
+
+
+_forks = 0
+"""Forks between the first process and this one. Cheaper to look at than the process id, which is a system call."""
+
+
+def _count_fork() -> None:
+    global _forks  # it describes the process
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)

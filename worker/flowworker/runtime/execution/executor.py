@@ -58,6 +58,7 @@ class Executor:
         self._on_vacated = on_vacated
         self._clock = clock
         self._grace = grace
+        self._loop = asyncio.get_running_loop()
         self._attempts: dict[int, Attempt] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -110,7 +111,7 @@ class Executor:
         name = describe_task(holding.task)
         match handler.mode:
             case RunMode.ASYNC:
-                return LoopExecution(call.on_loop, name=name, clock=self._clock, context=context)
+                return LoopExecution(call.on_loop, name=name, clock=self._clock, context=context, loop=self._loop)
             case RunMode.THREAD:
                 return ThreadExecution(call.in_thread, name=name, clock=self._clock, context=context)
             case RunMode.PROCESS:

@@ -23,6 +23,7 @@ from flowworker.runtime.loops.quarantine import MOST_BYTES, MOST_TRIES, Attempt,
 from flowworker.runtime.service import Crash, Service
 from flowworker.runtime.source import Finish, Source, Trouble, Unsettled, weight
 from flowworker.runtime.sources.ladder import one_rung_down, refused
+from flowworker.telemetry.line_writer import lines_together
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +116,8 @@ class Completer(Service):
         """Take a result; it is written soon."""
         item = Item(holding=holding, result=result, arrived_at=self._clock())
         self._unsettled[id(holding)] = item
-        self._note_oldest()
+        if self._oldest is None:
+            self._oldest = item.arrived_at
         self._written.clear()
         self._route(item)
 
@@ -173,7 +175,7 @@ class Completer(Service):
         return take_batch(self._waiting, most=self._sizes.most, most_bytes=self._sizes.most_bytes)
 
     def _route(self, item: Item) -> None:
-        if self._quarantine.holds(item.group):
+        if self._quarantine and self._quarantine.holds(item.group):
             self._quarantine.join(item)
         elif weight(item.result) > self._sizes.most_bytes:
             self._quarantine.isolate(item, due=self._clock())
@@ -287,6 +289,7 @@ class Completer(Service):
             if lower is None:
                 receipt = Receipt(result=item.result, verdict=Verdict.UNWRITTEN, error=refused(error))
                 self._settle_one(item, receipt)
+                self._note_oldest()
                 return
             item.result = replace(item.result, outcome=lower)
             item.tries, pause = 0, 0.0
@@ -314,12 +317,14 @@ class Completer(Service):
         receipts = {id(receipt.result): receipt for receipt in finish.receipts}
         unsettled = {id(one.result): one for one in finish.unsettled}
         left: list[tuple[Item, Unsettled]] = []
-        for item in batch:
-            key = id(item.result)
-            if key in receipts:
-                self._settle_one(item, receipts[key])
-            elif self._unsettled.get(id(item.holding)) is item:
-                left.append((item, unsettled[key]))
+        with lines_together():
+            for item in batch:
+                key = id(item.result)
+                if key in receipts:
+                    self._settle_one(item, receipts[key])
+                elif self._unsettled.get(id(item.holding)) is item:
+                    left.append((item, unsettled[key]))
+        self._note_oldest()
         if finish.receipts:
             self._writes += 1
             self._sizes.grow()
@@ -333,8 +338,8 @@ class Completer(Service):
         if self._unsettled.get(id(item.holding)) is not item:
             return  # forgotten meanwhile
         del self._unsettled[id(item.holding)]
-        self._note_oldest()
-        self._on_aside(item.holding, False)
+        if item.holding.aside:
+            self._on_aside(item.holding, False)
         self._on_receipt(item.holding, receipt)
 
     def _note_oldest(self) -> None:

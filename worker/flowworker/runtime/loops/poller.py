@@ -30,6 +30,9 @@ DOUBT_INTERVAL = 2.0
 UNKNOWN_PATIENCE = 300.0
 """Seconds for which claims may fail for a reason we do not know before the worker drains and ends."""
 
+TURNS = 3
+"""Turns of the event loop in which a handler that waits for nothing starts, ends, and frees its slot."""
+
 STOP_PATIENCE = 5.0
 """Seconds a stop waits for a claim that is on its way: cut off, its tasks would have to be recovered."""
 
@@ -99,10 +102,11 @@ class Poller(Service):
 
     async def _run(self) -> None:
         while not self._stopping:
-            await asyncio.sleep(0)  # handlers that end together free their slots together
+            await self._let_slots_free()
             limit = min(self._holdings.free, self._batch_size)
-            self._want(limit)
-            if limit < 1 or not self._may_claim():
+            wanted = limit >= 1 and self._may_claim()
+            self._note_wanted(wanted)
+            if not wanted:
                 await self._pause(math.inf)
                 continue
             claim = await self._poll(limit)
@@ -111,6 +115,15 @@ class Poller(Service):
             found, doubtful = bool(claim.tasks), claim.doubtful
             del claim  # its inputs may be large, and the sleep long
             await self._sleep(found=found, doubtful=doubtful)
+
+    async def _let_slots_free(self) -> None:
+        """Let handlers that end at once free their slots, so that one claim fills them all.
+
+        Otherwise the tasks of one claim that had to be small stay apart from the others for ever, and each group has
+        claims and writes of its own.
+        """
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
 
     async def _poll(self, limit: int) -> Claim | None:
         """Claim once; None when that failed or nothing may be claimed, after a pause."""
@@ -127,8 +140,8 @@ class Poller(Service):
             return None
         return claim
 
-    def _want(self, limit: int) -> None:
-        if limit < 1:
+    def _note_wanted(self, wanted: bool) -> None:
+        if not wanted:
             self.wanting_since = None
         elif self.wanting_since is None:
             self.wanting_since = self._clock()

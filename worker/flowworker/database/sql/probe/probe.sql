@@ -66,6 +66,8 @@ CROSS JOIN LATERAL (
             'in_flight', w.in_flight,
             'last_error', left(w.last_error, CASE WHEN w.crowd > $16::integer THEN 120 ELSE 512 END),
             'unwritten_for', to_jsonb(w) -> 'unwritten_for',
+            'unclaimed_for', to_jsonb(w) -> 'unclaimed_for',
+            'doubts', to_jsonb(w) -> 'doubts',
             'started_at', w.started_at,
             'beat', w.reported_at,
             'on_last_attempt', w.worker_id = ANY((SELECT e.worker_ids FROM endangered AS e)::uuid[])
