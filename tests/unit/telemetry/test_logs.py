@@ -27,7 +27,7 @@ from tests.unit.telemetry.samples import (
 from flowworker.telemetry.events import Event, LifecycleChanged, TaskReleased, TaskStarted
 from flowworker.telemetry.json_lines import EVENT_LOGGER
 from flowworker.telemetry.log_lines import fields_of, level_of, message_of
-from flowworker.telemetry.logs import LogSubscriber, configure_logging
+from flowworker.telemetry.logs import LineHandler, LogSubscriber, configure_logging
 from flowworker.telemetry.steady import NAMES
 
 Lines = Callable[[], list[dict[str, Any]]]
@@ -72,6 +72,52 @@ def test_every_event_makes_one_json_line_with_the_worker_or_the_run(event: Event
     assert line["timestamp"].endswith("Z")
     assert line["flow"] == "site_report"
     assert line.get("worker") == "site-1" or line["run_id"] == str(RUN_ID)
+
+
+def keep_only_ours() -> logging.Handler:
+    """Take pytest's handlers from our loggers, as nothing else looks at records where a worker runs."""
+    logger = logging.getLogger("flowworker")
+    (ours,) = (handler for handler in logger.handlers if isinstance(handler, LineHandler))
+    logger.handlers[:] = [ours]
+    return ours
+
+
+@pytest.mark.parametrize("event", ALL_EVENTS, ids=lambda event: type(event).__name__)
+def test_an_event_has_the_same_line_with_and_without_a_record(event: Event, json_lines: Lines) -> None:
+    keep_only_ours()
+    contextvars.copy_context().run(LogSubscriber(), event)
+    records: list[logging.LogRecord] = []
+
+    def make(*args: Any, **more: Any) -> logging.LogRecord:
+        records.append(logging.LogRecord(*args, **more))
+        return records[-1]
+
+    logging.setLogRecordFactory(make)
+    try:
+        contextvars.copy_context().run(LogSubscriber(), event)
+    finally:
+        logging.setLogRecordFactory(logging.LogRecord)
+    direct, recorded = [{**line, "timestamp": ""} for line in json_lines()]
+    assert direct == recorded
+    assert len(records) == 1
+
+
+def test_who_looks_at_records_sees_those_of_events(json_lines: Lines) -> None:
+    logger, seen = logging.getLogger(EVENT_LOGGER), list[str]()
+
+    def see(record: logging.LogRecord) -> bool:
+        seen.append(record.getMessage())
+        return False
+
+    handler = keep_only_ours()
+    for filtered in (logger, handler):
+        filtered.addFilter(see)
+        LogSubscriber()(STOPPED)
+        filtered.removeFilter(see)
+    handler.setLevel(logging.ERROR)
+    LogSubscriber()(STOPPED)
+    assert seen == ["task completed"] * 2
+    assert json_lines() == []
 
 
 def test_a_task_line_has_the_ids_of_run_step_task_attempt_and_message() -> None:

@@ -5,7 +5,7 @@ that is no Unicode. A line that could not be made would be replaced by a traceba
 """
 
 import logging
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -39,14 +39,7 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         if isinstance(cast("object", record.msg), dict):  # structlog has made the line already
             return to_json(record.msg)
-        line: dict[str, Any] = {
-            "event": message_of_record(record),
-            "logger": record.name,
-            "level": record.levelname.lower(),
-            "timestamp": datetime.fromtimestamp(record.created, UTC),
-        }
-        if (started := running.get()) is not None:
-            line.update(task_fields(started.worker, started.task))
+        line = _line(message_of_record(record), record.name, record.levelname, record.created)
         line.update((name, value) for name, value in record.__dict__.items() if name not in _NOT_EXTRA)
         if record.exc_info:
             line["exception"] = self._exception(record)
@@ -57,12 +50,31 @@ class JsonFormatter(logging.Formatter):
             return to_json(line)
         return to_json(safe_fields(line))
 
+    def format_event(self, message: str, level: int, created: float, fields: Mapping[str, Any]) -> str:
+        """The line of a record of the events' logger, without the record: making one costs as much as all the rest."""
+        line = _line(message, EVENT_LOGGER, logging.getLevelName(level), created)
+        line.update(fields)
+        hide_secrets(line, _TEXTS)
+        return to_json(line)
+
     def _exception(self, record: logging.LogRecord) -> str:
         try:
             assert record.exc_info
             return self.formatException(record.exc_info)
         except BaseException as error:  # noqa: BLE001 - exceptions are objects of the user's classes
             return f"<exception that cannot be shown: {name_of(type(error))}>"
+
+
+def _line(message: str, logger: str, level: str, created: float) -> dict[str, Any]:
+    line: dict[str, Any] = {
+        "event": message,
+        "logger": logger,
+        "level": level.lower(),
+        "timestamp": datetime.fromtimestamp(created, UTC),
+    }
+    if (started := running.get()) is not None:
+        line.update(task_fields(started.worker, started.task))
+    return line
 
 
 def message_of_record(record: logging.LogRecord) -> str:

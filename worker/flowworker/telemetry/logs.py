@@ -7,9 +7,11 @@ renders these lines, those of libraries and those of handlers alike, as JSON or 
 
 import logging
 import sys
-from contextlib import suppress
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 from flowworker.redaction.plain_values import name_of
 from flowworker.telemetry import events
@@ -36,7 +38,11 @@ class LogSubscriber:
         if isinstance(event, events.TaskStarted):
             running.set(event)
         level = level_of(event)
-        if self._logger.isEnabledFor(level):
+        if not self._logger.isEnabledFor(level):
+            return
+        if (ours := _only_ours(self._logger)) is not None and level >= ours.level:
+            ours.emit_event(message_of(event), level, fields_of(event))
+        else:
             # Not `Logger.log`: its search for the caller's line, which is always this one, costs as much as the rest.
             record = logging.getLogRecordFactory()(self._logger.name, level, "", 0, message_of(event), None, None)
             record.__dict__.update(fields_of(event))
@@ -63,12 +69,21 @@ class LineHandler(logging.Handler):
         self._writer = None if descriptor is None else LineWriter(descriptor, lost=_lost)
 
     def emit(self, record: logging.LogRecord) -> None:
-        line = self._line(record)
+        self._write(self._line(record))
+
+    def _write(self, line: str) -> None:
         if self._writer is not None:
             self._writer.write(line)
             return
         with suppress(OSError, ValueError):  # the stream is closed: whoever logs has work to do
             self._out.write(line + "\n")
+
+    def emit_event(self, message: str, level: int, fields: Mapping[str, Any]) -> None:
+        """Write the line of an event, whose values are ours and so fit into one."""
+        assert isinstance(self.formatter, JsonFormatter)
+        line = self.formatter.format_event(message, level, time.time(), fields)
+        with self.lock or nullcontext():
+            self._write(line)
 
     def flush(self) -> None:
         if self._writer is not None:
@@ -80,6 +95,21 @@ class LineHandler(logging.Handler):
         except BaseException as error:  # noqa: BLE001 - logging would print the record's arguments, secrets included
             fields = {"event": message_of_record(record), "logger": record.name, "level": record.levelname.lower()}
             return to_json(fields | {"incomplete": f"{name_of(type(error))} while this line was made"})
+
+
+def _only_ours(logger: logging.Logger) -> LineHandler | None:
+    """The handler that alone would get a record of this logger and write it as JSON, where nothing else looks at it."""
+    parent = logger.parent
+    if logger.name != EVENT_LOGGER or logger.handlers or logger.filters or not logger.propagate:
+        return None
+    if parent is None or parent.propagate or len(parent.handlers) != 1:
+        return None
+    if logging.getLogRecordFactory() is not logging.LogRecord:
+        return None
+    (handler,) = parent.handlers
+    if isinstance(handler, LineHandler) and not handler.filters and isinstance(handler.formatter, JsonFormatter):
+        return handler
+    return None
 
 
 def configure_logging(

@@ -20,7 +20,7 @@ from typing import BinaryIO, assert_never
 from flowworker.database.records import Failed
 from flowworker.definition.child import find_handler, run_reference
 from flowworker.redaction import adopt
-from flowworker.runtime.execution.executions import no_copy_returns
+from flowworker.runtime.execution.executions import NoCopyReturns
 from flowworker.runtime.execution.failures import describe_failure
 from flowworker.runtime.execution.families import kill_family
 from flowworker.runtime.execution.frames import LENGTH, Answer, Greeting, Prepare, Request, pack, unpack
@@ -72,7 +72,7 @@ def _run(request: Request) -> bytes:
     os.umask(umask)
     token = running.set(request.started)
     try:
-        with no_copy_returns():
+        with NoCopyReturns():
             return run_reference(request.reference, request.input, request.flow_input, request.context)
     finally:
         running.reset(token)

@@ -9,10 +9,9 @@ import contextvars
 import logging
 import os
 import threading
-from collections.abc import Awaitable, Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Protocol, TypeAlias
 
 from flowworker.database.records import Failed
@@ -129,7 +128,7 @@ class ThreadExecution:
 
     def _run(self) -> None:
         try:
-            with no_copy_returns():
+            with NoCopyReturns():
                 ending: Ending = Returned(output=self._work(), at=self._clock())
         except BaseException as error:  # noqa: BLE001 - SystemExit and the like end the attempt, nothing else
             ending = Raised(error=error, at=self._clock())
@@ -146,27 +145,28 @@ class ThreadExecution:
 async def _guard(work: Callable[[], Awaitable[bytes]], clock: Clock) -> Ending:
     """Turn whatever happens into a value; asyncio would let SystemExit and KeyboardInterrupt end the whole loop."""
     try:
-        with no_copy_returns():
+        with NoCopyReturns():
             return Returned(output=await work(), at=clock())
     except BaseException as error:  # noqa: BLE001 - see above; also GeneratorExit, which a handler may raise, too
         return Raised(error=error, at=clock())
 
 
-@contextmanager
-def no_copy_returns() -> Generator[None]:
-    """End a process that the block forked and that would go on as a second worker on the same connections."""
-    owner = _forks
-    error: BaseException | None = None
-    try:
-        yield
-    except BaseException as raised:
-        error = raised
-        raise
-    finally:
-        if _forks != owner:
-            if error is not None:
-                logger.error("a process forked by a handler ends with an exception", exc_info=error)
-            os._exit(0 if error is None else 1)
+class NoCopyReturns:
+    """Ends a process that the block forked and that would go on as a second worker on the same connections."""
+
+    __slots__ = ("_forks_before",)
+
+    def __enter__(self) -> None:
+        self._forks_before = _forks
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if _forks == self._forks_before:
+            return
+        if error is not None:
+            logger.error("a process forked by a handler ends with an exception", exc_info=error)
+        os._exit(0 if error is None else 1)
 
 
 _forks = 0

@@ -8,7 +8,7 @@ import asyncio
 import contextvars
 from collections.abc import Callable
 
-from flowworker.database.records import Released, TaskResult
+from flowworker.database.records import Failed, Released, TaskResult
 from flowworker.definition.handler import RunMode
 from flowworker.runtime.execution.attempt import CLEANUP_GRACE, SUPERSEDED, Attempt, Superseded, Verdict
 from flowworker.runtime.execution.calls import Call
@@ -127,7 +127,8 @@ class Executor:
         if isinstance(verdict, Superseded):
             self._on_superseded(holding, duration)
         else:
-            outcome = uncharged(verdict, signalled=signalled_at(), now=self._clock())
+            failed = isinstance(verdict, Failed)
+            outcome = uncharged(verdict, signalled=signalled_at(), now=self._clock()) if failed else verdict
             self._on_result(holding, TaskResult(task=holding.task, outcome=outcome))
         if not self._attempts:
             self._idle.set()
