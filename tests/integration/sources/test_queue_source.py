@@ -154,6 +154,36 @@ async def test_a_result_is_refused_once_somebody_has_read_the_job_again(world: W
     assert (await world.archived("mail", msg_id))["flowworker"]["result"] == 2
 
 
+REPLAY = """
+    INSERT INTO pgmq.q_mail (msg_id, enqueued_at, vt, message, headers) OVERRIDING SYSTEM VALUE
+    SELECT msg_id, enqueued_at, now(), message, headers FROM pgmq.a_mail
+"""
+
+
+async def test_a_job_that_its_archive_refuses_is_put_off_longer_each_time(world: World) -> None:
+    """It was copied back from the archive, under the number that is still taken there."""
+    source = await world.queue_source(mail)
+    msg_id = await world.send("mail", 1)
+    (job,) = await claim_all(source)
+    await finish_one(source, job, completed(1))
+    await world.owner.execute(REPLAY)
+    for parks, wait in enumerate((60, 240, 960)):
+        other = await world.send("mail", 2)
+        jobs = await claim_all(source)
+        assert {job.msg_id for job in jobs} == {msg_id, other}
+        finish = await source.finish([TaskResult(task=job, outcome=failed(final=True)) for job in jobs])
+        verdicts = {receipt.result.task.msg_id: receipt for receipt in finish.receipts}
+        assert verdicts[msg_id].verdict is Verdict.RELEASED
+        assert "duplicate key" in (verdicts[msg_id].error or "")
+        assert (await world.archived("mail", other))["flowworker"]["status"] == "failed"
+        assert await world.seconds_until_visible("mail", msg_id) == pytest.approx(wait, abs=10)
+        assert await claim_all(source) == []
+        headers = await world.owner.fetchval("SELECT headers -> 'flowworker' ->> 'parks' FROM pgmq.q_mail")
+        assert headers == str(parks + 1)
+        await world.make_visible("mail")
+    assert (await world.archived("mail", msg_id))["flowworker"]["result"] == 1
+
+
 async def test_a_lapsed_lease_that_nobody_took_still_lets_the_job_finish(world: World) -> None:
     source = await world.queue_source(mail)
     await world.send("mail", 1)

@@ -7,6 +7,7 @@ import orjson
 
 from flowworker.database.flow_results import storable_text
 from flowworker.database.headers import count_of, our_headers
+from flowworker.database.leases import parked_for
 from flowworker.database.queue_jobs import Ending, JobFence, JobNow, PutBack
 from flowworker.database.records import ClaimedTask, Completed, Failed, Outcome, Released, Verdict
 from flowworker.definition.options import QueueOptions
@@ -37,9 +38,13 @@ def plan_for(task: ClaimedTask, outcome: Outcome, options: QueueOptions, worker_
         case Failed(retry_after=after):
             delay = backoff(options, task.attempt) if after is None else min(after, LONGEST_BACKOFF)
             return PutBack(fence=fence, ours=orjson.dumps(_failure(task, outcome, worker_id)), delay=delay)
-        case Released():
-            releases = count_of(our_headers(task.headers), "releases") + 1
-            return PutBack(fence=fence, ours=orjson.dumps({"releases": releases}), delay=0.0)
+        case Released(wait=wait):
+            ours = our_headers(task.headers)
+            releases, parks = count_of(ours, "releases") + 1, count_of(ours, "parks")
+            if not wait:
+                return PutBack(fence=fence, ours=orjson.dumps({"releases": releases}), delay=0.0)
+            parked = {"releases": releases, "parks": parks + 1, "parked": storable_text(outcome.reason[:LONGEST_TEXT])}
+            return PutBack(fence=fence, ours=orjson.dumps(parked), delay=parked_for(wait, parks))
         case _:
             assert_never(outcome)
 

@@ -22,6 +22,11 @@ PARKED_FOR = 60.0
 LONGEST_PARKED = 3600.0
 
 
+def parked_for(first: float, parks: int) -> float:
+    """Seconds for which a message is put off that was put off so many times before; park.sql has the same rule."""
+    return min(first * 4.0 ** min(parks, 10), LONGEST_PARKED)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFence:
     """Names one claim of one message."""

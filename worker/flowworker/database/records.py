@@ -91,6 +91,8 @@ class Released:
     """The task goes back unfinished, its attempt not charged."""
 
     reason: str
+    wait: float = 0.0
+    """Seconds until it may start again; a job that comes back for this more than once waits ever longer."""
 
 
 Outcome: TypeAlias = Completed | Failed | Released

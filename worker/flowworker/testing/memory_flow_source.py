@@ -312,7 +312,7 @@ class MemoryFlowSource:
                 error = outcome.message if outcome is not result.outcome else None
                 return Receipt(result=result, verdict=verdict, retry_in=delay, error=error)
             case Released():
-                memory_runs.release(task, at=at)
+                memory_runs.release(task, at=at, wait=outcome.wait)
                 return Receipt(result=result, verdict=Verdict.RELEASED)
             case _:
                 assert_never(outcome)

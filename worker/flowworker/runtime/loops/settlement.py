@@ -50,11 +50,11 @@ class Tally:
             case Verdict.RETRYING | Verdict.FAILED:
                 self.failed += 1
                 self.last_error = f"{receipt.result.task.step_slug}: {failure_of(receipt).message}"
-            case Verdict.RELEASED:
+            case Verdict.RELEASED if receipt.error is None:
                 self.released += 1
             case Verdict.SUPERSEDED:
                 self.superseded += 1
-            case Verdict.UNWRITTEN:
+            case Verdict.RELEASED | Verdict.UNWRITTEN:
                 self.released += 1
                 self.last_error = f"{receipt.result.task.step_slug}: {unwritten(receipt)}"
             case _:
@@ -85,10 +85,10 @@ class Consequences:
                         retry_in=receipt.retry_in,
                     )
                 )
-            case Verdict.RELEASED:
+            case Verdict.RELEASED if receipt.error is None:
                 reason = outcome.reason if isinstance(outcome, Released) else "the database gave it back"
                 self.emit(TaskReleased(worker=self.worker, task=task, reason=reason))
-            case Verdict.UNWRITTEN:
+            case Verdict.RELEASED | Verdict.UNWRITTEN:
                 logger.error("%s %s: %s", task.step_slug, task.msg_id, unwritten(receipt))
                 self.emit(TaskReleased(worker=self.worker, task=task, reason=unwritten(receipt)))
             case Verdict.SUPERSEDED:

@@ -12,7 +12,7 @@ from flowworker.database import flow_results
 from flowworker.database.connection import Connection, describe
 from flowworker.database.faults import is_unavailable
 from flowworker.database.flow_results import Answer, Fence, failure_of, fence_of
-from flowworker.database.records import Completed, Failed, Receipt, RunEnd, Verdict
+from flowworker.database.records import Completed, Failed, Receipt, Released, RunEnd, Verdict
 from flowworker.database.verdicts import is_still_ours, receipt_of_answer, receipt_of_row
 from flowworker.runtime.sources.writing import Entry
 
@@ -71,7 +71,12 @@ class FlowWriter:
                 self.connection, self.queue_name, fences, failures, skip_locked=self.skip_locked
             )
         return await flow_results.release(
-            self.connection, self.queue_name, fences, [0] * len(fences), skip_locked=self.skip_locked
+            self.connection,
+            self.queue_name,
+            fences,
+            [0] * len(fences),
+            waits=[outcome.wait for outcome in outcomes if isinstance(outcome, Released)],
+            skip_locked=self.skip_locked,
         )
 
     async def _look(

@@ -1,4 +1,7 @@
-"""What is written instead of an outcome that the database does not take: one rung down, and in the end nothing."""
+"""What is written instead of an outcome that the database does not take: one rung down, and in the end nothing.
+
+The last rung but nothing is to put the task off: its handler has run, and would run again at once.
+"""
 
 from dataclasses import replace
 from typing import assert_never
@@ -6,6 +9,12 @@ from typing import assert_never
 from flowworker.database.records import Completed, Failed, FailureKind, Outcome, Released
 
 NO_WORDS = "the attempt failed, and the database took no text about it"
+
+
+NO_OUTCOME = "the database took no outcome of the attempt, so it runs again later"
+
+UNWRITABLE_WAIT = 60.0
+"""Seconds until it does."""
 
 
 def refused(words: str) -> str:
@@ -17,7 +26,7 @@ def one_rung_down(outcome: Outcome, words: str) -> Outcome | None:
     """The next best outcome to write, or None where there is none.
 
     An output becomes a failed attempt. A failed attempt is told in ASCII, which every encoding of a database holds;
-    then it becomes a failure for good; then it is told without a word of its own.
+    then it becomes a failure for good; then it is told without a word of its own; then the task goes back, for later.
 
     Args:
         outcome: what the database did not take.
@@ -35,7 +44,9 @@ def one_rung_down(outcome: Outcome, words: str) -> Outcome | None:
             return replace(outcome, message=message, stacktrace=None, retry_after=None, final=True)
         case Failed() if outcome.message != NO_WORDS:
             return replace(outcome, message=NO_WORDS, stacktrace=None)
-        case Failed() | Released():
+        case Failed():
+            return Released(reason=f"{NO_OUTCOME}: {_ascii(words)}", wait=UNWRITABLE_WAIT)
+        case Released():
             return None
         case _:
             assert_never(outcome)
