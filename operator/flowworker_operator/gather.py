@@ -127,7 +127,7 @@ def gather(observed: Observed) -> Snapshot:
         rival=observed.rival,
         status=status_of(observed.flowworker),
         status_written_at=observed.history.status_written_at,
-        database=database_state(observed.reading, observed.fault, observed.at.tick),
+        database=database_state(observed.reading, observed.fault, observed.at.tick, observed.design.target),
         rivals=tuple(observed.rivals),
         target=observed.design.target,
         revisions=tuple(_revisions(observed)),
@@ -164,17 +164,19 @@ def status_of(flowworker: Object) -> FlowWorkerStatus:
     return status.model_copy(update={"conditions": ours, "challenged_by": None})
 
 
-def database_state(reading: Reading | None, fault: Fault | None, tick: float) -> DatabaseState:
-    """The database; what an unsupported schema gives is no demand to decide on."""
+def database_state(reading: Reading | None, fault: Fault | None, tick: float, target: str) -> DatabaseState:
+    """The database, for a revision; what an unsupported schema gives is no demand to decide on."""
     if reading is None:
         return DatabaseState(fault=fault)
     if reading.schema_fault is not None:
         return DatabaseState(fault=fault, schema_fault=reading.schema_fault)
+    changes = reading.option_changes.get(target)
     return DatabaseState(
         demand=reading.demand,
         age=max(0.0, tick - reading.tick),
         fault=fault,
         longest_timeout=reading.longest_timeout,
+        option_changes=None if changes is None else tuple(changes),
     )
 
 

@@ -20,6 +20,7 @@ ASPECTS: Mapping[ConditionType, tuple[str, str]] = {
     ConditionType.SCALING_LIMITED: ("False", "More workers are wanted than maxReplicas allows."),
     ConditionType.SCALE_IGNORED: ("False", "Somebody set spec.replicas, and the mode is not External."),
     ConditionType.DRAINS_IN_TIME: ("True", "A pod that is stopped has time to finish its tasks."),
+    ConditionType.OPTIONS_IN_EFFECT: ("True", "The flow's options are those of the code; False is no failure."),
     ConditionType.CONTESTED: (
         "absent",
         "Others undo its writes, or would serve the same; there only while True.",

@@ -20,6 +20,7 @@ class ConditionType(StrEnum):
     SCALING_LIMITED = "ScalingLimited"
     SCALE_IGNORED = "ScaleIgnored"
     DRAINS_IN_TIME = "DrainsInTime"
+    OPTIONS_IN_EFFECT = "OptionsInEffect"
     CONTESTED = "Contested"
 
 
@@ -81,6 +82,8 @@ class Reason(StrEnum):
     NOTHING_IGNORED = "NothingIgnored"
     GRACE_SUFFICIENT = "GraceSufficient"
     GRACE_TOO_SHORT = "GraceTooShort"
+    OPTIONS_MATCH = "OptionsMatch"
+    OPTIONS_DIFFER = "OptionsDiffer"
     UNDONE_BY_OTHERS = "UndoneByOthers"
     SECOND_OPERATOR = "SecondOperator"
 
@@ -132,6 +135,8 @@ MEANINGS: Mapping[Reason, str] = {
     Reason.NOTHING_IGNORED: "spec.replicas is followed, or was left alone.",
     Reason.GRACE_SUFFICIENT: "Workers have time to finish their tasks when pods are stopped.",
     Reason.GRACE_TOO_SHORT: "Pods are given less time to stop than a task may take.",
+    Reason.OPTIONS_MATCH: "The options in the code are in force.",
+    Reason.OPTIONS_DIFFER: "The database has other options than the code, and they are in force; the message has both.",
     Reason.SECOND_OPERATOR: "Another installation of the operator looks after the namespace too, and stands back.",
     Reason.UNDONE_BY_OTHERS: "What the operator writes is undone again and again; it is repeated ever more rarely.",
 }

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
+from flowworker.option_change import REMEDY
 from flowworker_operator.api.conditions import FATAL, ConditionType, Reason
 from flowworker_operator.api.spec import ScalingMode
 from flowworker_operator.api.status import LONGEST_MESSAGE, Condition
@@ -20,6 +21,9 @@ UNREACHABLE_AFTER = 10.0
 
 START_TIME = timedelta(seconds=60)
 """How long pods of a proven revision may be not ready before this is called a fault."""
+
+NAMED_OPTIONS = 5
+"""Options that differ and are named in a condition."""
 
 _AT_WORK = frozenset({WorkerState.RUNNING, WorkerState.DRAINING, WorkerState.DRAINED})
 
@@ -88,6 +92,7 @@ def conditions(facts: Facts) -> tuple[Condition, ...]:
         _scaling_limited(facts.decision),
         _scale_ignored(facts),
         _drains_in_time(facts),
+        _options_in_effect(facts.snapshot),
         *_contested(facts.snapshot),
     ]
     return tuple(_dated(finding, facts.snapshot) for finding in findings)
@@ -393,6 +398,24 @@ def _drains_in_time(facts: Facts) -> Finding:
         return Finding(type=kind, status="False", reason=Reason.GRACE_TOO_SHORT, message=message)
     message = "pods are given enough time to stop"
     return Finding(type=kind, status="True", reason=Reason.GRACE_SUFFICIENT, message=message)
+
+
+def _options_in_effect(snapshot: Snapshot) -> Finding:
+    """No fault, whatever it says: options may be tuned in the database."""
+    kind, changes = ConditionType.OPTIONS_IN_EFFECT, snapshot.database.option_changes
+    if snapshot.spec.kind == "queue":
+        message = "a queue has its options from the code alone"
+        return Finding(type=kind, status="True", reason=Reason.OPTIONS_MATCH, message=message)
+    if changes is None:
+        message = "no worker of this revision has said what options its code has"
+        return Finding(type=kind, status="Unknown", reason=Reason.UNKNOWN, message=message)
+    if not changes:
+        message = "the options in the code are in force"
+        return Finding(type=kind, status="True", reason=Reason.OPTIONS_MATCH, message=message)
+    named, more = changes[:NAMED_OPTIONS], len(changes) - NAMED_OPTIONS
+    words = "; ".join((*map(str, named), *([f"and {more} more"] if more > 0 else ())))
+    message = f"the options in the database are in force: {words}; {REMEDY}"
+    return Finding(type=kind, status="False", reason=Reason.OPTIONS_DIFFER, message=message)
 
 
 def _contested(snapshot: Snapshot) -> Iterable[Finding]:

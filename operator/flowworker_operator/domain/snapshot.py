@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from flowworker.option_change import OptionChange
 from flowworker_operator.api.conditions import Reason
 from flowworker_operator.api.spec import FlowWorkerSpec
 from flowworker_operator.api.status import FlowWorkerStatus
@@ -194,6 +195,8 @@ class DatabaseState:
     schema_fault: Fault | None = None
     longest_timeout: int | None = None
     """Longest effective timeout of the flow or queue, in seconds; None while unknown."""
+    option_changes: tuple[OptionChange, ...] | None = None
+    """Options that the database has otherwise than the code of the revision asked for; None while unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,6 +44,7 @@ def reading_of(subject: Subject, sample: Sample, lost: Collection[UUID], *, tick
         tick=tick,
         demand=_demand(subject, sample, lost),
         longest_timeout=sample.longest_timeout,
+        option_changes=sample.option_changes,
         reports={pod: _report(row, lost) for pod, row in _newest(sample.workers).items()},
         leases={pod: Lease(age=max(age, 0.0)) for pod, age in sample.drains.items()},
         database=database,
@@ -68,7 +69,7 @@ def _essence(reading: Reading | None) -> object:
         demand.startable, demand.in_flight, demand.stalled, demand.delayed, demand.depth, demand.oldest_startable_at,
         demand.due_in is None,
     )  # fmt: skip
-    facts = (reading.longest_timeout, reading.schema_fault, reading.database)
+    facts = (reading.longest_timeout, reading.option_changes, reading.schema_fault, reading.database)
     return counts, facts, reading.reports, frozenset(reading.leases)
 
 

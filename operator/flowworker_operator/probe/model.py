@@ -1,9 +1,10 @@
 """What is read, and what a reading brings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from flowworker.option_change import OptionChange
 from flowworker_operator.domain.snapshot import Demand, Fault, Lease, Report
 
 
@@ -42,6 +43,8 @@ class Reading:
     longest_timeout: int | None = None
     """Seconds; None for a flow that does not exist yet, and for queues, whose timeouts only their workers know."""
     schema_fault: Fault | None = None
+    option_changes: Mapping[str, Sequence[OptionChange]] = field(default_factory=dict[str, Sequence[OptionChange]])
+    """By revision, as far as its workers have said it."""
     reports: Mapping[str, Report] = field(default_factory=dict[str, Report])
     """The last word of the worker in each pod, by the pod's uid."""
     leases: Mapping[str, Lease] = field(default_factory=dict[str, Lease])

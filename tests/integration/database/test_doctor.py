@@ -16,7 +16,7 @@ from flowworker.database.examination import examine
 from flowworker.database.notify_setup import NotifyState, NotifyStatus, ensure_notify
 from flowworker.database.owner_rights import Definer, OpenSchema
 from flowworker.definition.flow import Flow
-from flowworker.definition.option_changes import OptionChange
+from flowworker.option_change import OptionChange
 
 needs_pooler = pytest.mark.skipif(PROGRAM is None, reason="needs PgBouncer: apt-get install pgbouncer")
 

@@ -112,11 +112,12 @@ async def test_an_answer_for_many_that_is_too_large_is_asked_for_in_parts(
 async def test_an_answer_that_would_grow_in_memory_is_not_taken_apart(database: Database) -> None:
     target = target_of(subject("one_step"))
     types = ("text[]", "text[]", "bigint[]", "text[]", "text[]", "text[]", "text[]", "bigint", "bigint", "float8",
-             "float8", "integer", "integer", "float8", "integer", "integer")  # fmt: skip
+             "float8", "integer", "integer", "float8", "integer", "integer", "integer")  # fmt: skip
     text = f"""
         SELECT 0 AS visible, 0 AS startable, NULL AS oldest_startable_at, 0 AS delayed, NULL AS due_in, 0 AS in_flight,
             false AS in_flight_cut, 0 AS stalled, NULL AS longest_timeout, true AS queue_readable, NULL AS drains,
-            false AS read_only, 1 AS layout, ('[' || repeat('{{}},', 200000) || '{{}}]')::jsonb AS workers
+            NULL AS options, false AS read_only, 1 AS layout,
+            ('[' || repeat('{{}},', 200000) || '{{}}]')::jsonb AS workers
         WHERE ({", ".join(f"${number}::{kind}" for number, kind in enumerate(types, 1))}) IS NOT NULL
     """
     connection = await session(database)

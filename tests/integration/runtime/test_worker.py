@@ -8,6 +8,7 @@ import threading
 import time
 from typing import Any
 
+import orjson
 import pytest
 from tests.integration.runtime import handlers
 from tests.integration.runtime.conftest import World, until, until_true
@@ -188,14 +189,23 @@ async def test_options_that_the_database_has_otherwise_are_said_once_at_the_star
     await world.create(flow)
     async with world.worker(flow) as worker:
         assert worker.state().option_changes == ()
+        assert await reported_options(world) == [[]]
     assert "options" not in caplog.text
     await world.owner.execute("UPDATE pgflow.flows SET opt_timeout = 40")
     async with world.worker(flow) as worker:
         change = "timeout of the flow is 30 in the code, 40 in the database"
         assert worker.state().option_changes == (change,)
+        reported = {"step": None, "option": "timeout", "code": 30, "database": 40}
+        assert await reported_options(world) == [[], [reported]]
     (line,) = [record.getMessage() for record in caplog.records if "options in the database" in record.getMessage()]
     assert change in line
     assert "flows compile --update-options" in line
+
+
+async def reported_options(world: World) -> list[object]:
+    """What the workers there were have reported of options, the oldest first."""
+    rows = await world.owner.fetch("SELECT option_changes::text AS changes FROM flowworker.workers ORDER BY started_at")
+    return [orjson.loads(row["changes"]) for row in rows]
 
 
 async def test_a_handler_that_swallows_its_cancellation_costs_its_slot_until_it_ends(world: World) -> None:

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+import orjson
 import pytest
 from tests.conftest import Database
 from tests.integration.sources.world import World, report
@@ -27,6 +29,7 @@ from flowworker.database.heartbeat import (
 from flowworker.database.install import install
 from flowworker.database.packaged import Component
 from flowworker.database.records import SourceKind
+from flowworker.option_change import OptionChange
 
 FLOW, QUEUE = SourceKind.FLOW, SourceKind.QUEUE
 
@@ -142,7 +145,7 @@ async def test_a_schema_from_before_is_enough(world: World, pulse: Connection) -
     await world.owner.execute(
         """DROP TRIGGER note_end ON flowworker.workers; DROP INDEX flowworker.workers_living;
            ALTER TABLE flowworker.workers DROP begun_at, DROP unwritten_for, DROP unclaimed_for, DROP doubts,
-               DROP network_namespace, DROP ended_at"""
+               DROP network_namespace, DROP ended_at, DROP option_changes"""
     )
     assert not (await detect(pulse)).own_columns >= HEALTH_COLUMNS
     mine, other = (report(uuid4(), kind=FLOW, slug="a", network_namespace="n") for _ in range(2))
@@ -309,3 +312,19 @@ async def test_beats_of_two_processes_at_once_do_not_deadlock(world: World) -> N
         await asyncio.gather(beat(connections[0], reports), beat(connections[1], reports[::-1]))
     for connection in connections:
         await connection.close()
+
+
+async def test_a_report_says_which_options_the_database_has_otherwise(world: World, pulse: Connection) -> None:
+    change = OptionChange(step="only", option="timeout", code=None, database=40)
+    flow, same, queue = (uuid4() for _ in range(3))
+    await register(
+        pulse,
+        [
+            report(flow, kind=FLOW, slug="a", option_changes=[change]),
+            report(same, kind=FLOW, slug="a", option_changes=[]),
+            report(queue, kind=QUEUE, slug="b"),
+        ],
+    )
+    rows = await world.owner.fetch("SELECT worker_id, option_changes::text AS changes FROM flowworker.workers")
+    found = {row["worker_id"]: row["changes"] and orjson.loads(row["changes"]) for row in rows}
+    assert found == {flow: [asdict(change)], same: [], queue: None}

@@ -15,6 +15,7 @@ from tests.unit.operator.objects import (
 )
 from tests.unit.operator.samples import make_spec
 
+from flowworker.option_change import OptionChange
 from flowworker_operator.api.conditions import Reason
 from flowworker_operator.api.status import FlowWorkerStatus
 from flowworker_operator.domain.snapshot import (
@@ -50,6 +51,13 @@ def test_a_healthy_moment() -> None:
     assert (pod.ready, pod.ending, pod.marked, pod.report, pod.lease) == (True, False, False, report, Lease(age=3))
     assert snapshot.budget == BudgetState(exists=True)
     assert (snapshot.database.age, snapshot.database.longest_timeout) == (10.0, 60)
+
+
+def test_options_are_those_of_the_revision_asked_for() -> None:
+    change = OptionChange(step=None, option="timeout", code=30, database=60)
+    said = {REVISION: [change], "other": []}
+    assert gather(observed(reading=reading(option_changes=said))).database.option_changes == (change,)
+    assert gather(observed(reading=reading(option_changes={"other": [change]}))).database.option_changes is None
 
 
 def test_a_spec_that_the_model_refuses_is_a_fault_that_names_the_field() -> None:

@@ -18,7 +18,7 @@ from flowworker.database.connection import Connection
 from flowworker.database.grants import refuse_missing_functions
 from flowworker.database.statements import load
 from flowworker.definition.flow import Flow
-from flowworker.definition.option_changes import OptionChange, option_changes
+from flowworker.definition.option_changes import option_changes
 from flowworker.definition.options import FlowOptions, StepOptions
 from flowworker.definition.queue import Queue
 from flowworker.definition.shape import FlowShape, StepShape, differences, shape_of
@@ -30,6 +30,7 @@ from flowworker.errors import (
     UnknownQueueError,
     UnsupportedSchemaError,
 )
+from flowworker.option_change import OptionChange
 
 
 class CompileMode(StrEnum):

@@ -10,7 +10,7 @@ from flowworker.database.grants import required_functions
 from flowworker.database.heartbeat import HEALTH_COLUMNS
 from flowworker.database.notify_setup import NotifyState, NotifyStatus
 from flowworker.database.owner_rights import Definer, OpenSchema
-from flowworker.definition.option_changes import REMEDY, OptionChange
+from flowworker.option_change import REMEDY, OptionChange
 
 STALE_AFTER = 30.0
 """Seconds without a report; a worker reports every 3."""

@@ -20,9 +20,13 @@ from flowworker.database.connection import Connection
 from flowworker.database.flow_results import storable_text
 from flowworker.database.records import Peer, SourceKind
 from flowworker.database.statements import fill, load
+from flowworker.option_change import OptionChange
 
 LONGEST_ERROR = 512
 """Characters of `last_error`; the rest is cut."""
+
+MOST_CHANGES = 20
+"""Options that differ in one report; a condition names fewer."""
 
 LOST = "lost"
 
@@ -34,8 +38,10 @@ FIRST_ID = UUID(int=0)
 
 HEALTH_COLUMNS = frozenset(
     f"workers.{column}"
-    for column in ("begun_at", "unwritten_for", "unclaimed_for", "doubts", "network_namespace", "ended_at")
-)
+    for column in (
+        "begun_at", "unwritten_for", "unclaimed_for", "doubts", "network_namespace", "ended_at", "option_changes",
+    )
+)  # fmt: skip
 """Columns that an installation from before does not have; workers run without them."""
 
 
@@ -75,6 +81,8 @@ class Report:
     """Claims and writes whose outcome is not known."""
     network_namespace: str | None = None
     """Where the process has bound its socket (`flowworker.runtime.pulse.presence`); None when it has not."""
+    option_changes: Sequence[OptionChange] | None = None
+    """Options of the flow that the database had otherwise at the start, at most `MOST_CHANGES`; None for a queue."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,9 +16,11 @@ from asyncpg.prepared_stmt import PreparedStatement
 
 from flowworker.database.capabilities import Capabilities
 from flowworker.database.connection import Connection
+from flowworker.database.heartbeat import MOST_CHANGES
 from flowworker.database.identifiers import queue_table
 from flowworker.database.records import SourceKind
 from flowworker.database.statements import PLACEHOLDER, load
+from flowworker.option_change import OptionChange
 
 STATEMENT_TIMEOUT = timedelta(seconds=5)
 LOCK_TIMEOUT = timedelta(seconds=1)
@@ -56,6 +58,9 @@ statement, and would take many times its size in memory."""
 
 DENSE_AT_MOST = 4000
 """Objects and arrays in a text that is as dense as it likes."""
+
+OPTIONS = frozenset({"base_delay", "max_attempts", "start_delay", "timeout"})
+"""Options of flows and steps that a worker compares."""
 
 SILENCE = 4.0
 """Seconds without a heartbeat after which the worker of a silent pod is lost: a living one beats every 3 s."""
@@ -144,6 +149,9 @@ class Sample:
     """Whether the role may read the queue's table; None while there is none."""
     workers: Sequence[WorkerRow] = ()
     """All that are alive, whoever started them, and those of this FlowWorker that ended last."""
+    option_changes: Mapping[str, Sequence[OptionChange]] = field(default_factory=dict[str, Sequence[OptionChange]])
+    """What still differs of the options that the newest worker of each revision found; a revision without a report, and
+    a queue, has no entry."""
     drains: Mapping[str, float] = field(default_factory=dict[str, float])
     """Seconds since each drain of this FlowWorker's was asked for, by pod uid."""
 
@@ -182,12 +190,14 @@ def statement(targets: Sequence[Target], queues: Sequence[bool], features: Capab
         queues: which of them have a queue that can be read.
         features: of the database.
     """
+    changes = "u.option_changes" if "workers.option_changes" in features.own_columns else "NULL::jsonb"
     marked = "to_jsonb(n) ->> 'permanently_stalled_at' IS NOT NULL" if features.requeue_columns else "false"
     with_flows = any(target.kind is SourceKind.FLOW for target in targets)
+    flows = _filled("probe/flows", marked_stalled=marked, option_changes=changes) if with_flows else None
     return _filled(
         "probe/probe",
         backlog="\nUNION ALL\n".join(_backlog(kind, targets, queues) for kind in SourceKind),
-        flows=_filled("probe/flows", marked_stalled=marked) if with_flows else load("probe/no_flows"),
+        flows=flows or load("probe/no_flows"),
     )
 
 
@@ -210,6 +220,7 @@ def arguments(targets: Sequence[Target]) -> tuple[Any, ...]:
         ENDED_FOR,
         SURVIVORS,
         CROWD,
+        MOST_CHANGES,
     )
 
 
@@ -334,8 +345,19 @@ def _sample(target: Target, row: asyncpg.Record) -> Sample:
         longest_timeout=row["longest_timeout"],
         queue_readable=row["queue_readable"],
         workers=[_worker(worker) for worker in _parsed(row["workers"] or b"[]")],
+        option_changes={
+            revision: [change for change in map(_option_change, changes) if change is not None]
+            for revision, changes in _parsed(row["options"] or b"{}").items()
+        },
         drains=_parsed(row["drains"] or b"{}"),
     )
+
+
+def _option_change(reported: Mapping[str, Any]) -> OptionChange | None:
+    """An option that differs by now; a report that no worker of ours writes says nothing."""
+    change = OptionChange(**reported)
+    is_ours = change.option in OPTIONS and type(change.code) in (int, type(None))
+    return change if is_ours and change.code != change.database else None
 
 
 def _parsed(text: bytes) -> Any:

@@ -5,29 +5,11 @@ of the code alone has no effect, and a change in the database is no fault.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 from flowworker.definition.options import FlowOptions, StepOptions
 from flowworker.definition.shape import FlowShape
-
-REMEDY = "`flowworker flows compile --update-options` writes the code's"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OptionChange:
-    """One option that differs."""
-
-    step: str | None
-    """None: the flow itself."""
-    option: str
-    code: int | None
-    """None: a step inherits the flow's."""
-    database: int | None
-
-    def __str__(self) -> str:
-        """In words."""
-        place = "the flow" if self.step is None else f"step {self.step!r}"
-        return f"{self.option} of {place} is {_said(self.code)} in the code, {_said(self.database)} in the database"
+from flowworker.option_change import OptionChange
 
 
 def option_changes(code: FlowShape, database: FlowShape) -> Sequence[OptionChange]:
@@ -57,7 +39,3 @@ def _value(name: str, options: FlowOptions | StepOptions) -> int | None:
     """No step inherits a start_delay: without one it is 0."""
     value: int | None = getattr(options, name)
     return value or 0 if name == "start_delay" else value
-
-
-def _said(value: int | None) -> str:
-    return "inherited" if value is None else str(value)

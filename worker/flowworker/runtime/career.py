@@ -14,8 +14,8 @@ from flowworker.database.compile import CompileMode
 from flowworker.database.connection import describe
 from flowworker.database.faults import is_passing
 from flowworker.database.heartbeat import OwnRow
-from flowworker.definition.option_changes import REMEDY, OptionChange
 from flowworker.errors import AccessError, DatabaseUnavailableError, FlowWorkerError, LifecycleError
+from flowworker.option_change import REMEDY, OptionChange
 from flowworker.runtime.backoff import backoff
 from flowworker.runtime.duty import Duty, decide, wants_drain
 from flowworker.runtime.exits import Exit, SlotsExhaustedError, asked_for, caused_by
@@ -233,6 +233,7 @@ class Career:
                 options=self._options,
                 tally=self._tally,
                 lifecycle=self.lifecycle,
+                option_changes=self._option_changes,
                 now=time.monotonic(),
             ),
             on_beat=self._on_beat,

@@ -5,10 +5,10 @@ from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 
-from flowworker.database.heartbeat import LONGEST_ERROR, Report
+from flowworker.database.heartbeat import LONGEST_ERROR, MOST_CHANGES, Report
 from flowworker.database.queue_jobs import LEASE
 from flowworker.database.records import SourceKind
-from flowworker.definition.option_changes import OptionChange
+from flowworker.option_change import OptionChange
 from flowworker.redaction import redact
 from flowworker.runtime.host import Host
 from flowworker.runtime.lifecycle import Lifecycle
@@ -27,8 +27,9 @@ def package_version() -> str:
 
 
 def make_report(
-    shift: Shift, *, host: Host, options: WorkerOptions, tally: Tally, lifecycle: Lifecycle, now: float
-) -> Report:
+    shift: Shift, *, host: Host, options: WorkerOptions, tally: Tally, lifecycle: Lifecycle,
+    option_changes: Sequence[OptionChange], now: float,
+) -> Report:  # fmt: skip
     """The row of one worker at monotonic `now`; made in the pulse's thread."""
     identity, source, error = host.identity, shift.source, tally.last_error
     return Report(
@@ -56,6 +57,7 @@ def make_report(
         unclaimed_for=_age(shift.poller.wanting_since, now),
         doubts=shift.doubts,
         network_namespace=host.pulse.network_namespace,
+        option_changes=option_changes[:MOST_CHANGES] if source.kind is SourceKind.FLOW else None,
     )
 
 

@@ -9,8 +9,8 @@ from flowworker.database.compile import CompileMode, ensure_compiled, ensure_que
 from flowworker.database.connection import Connection
 from flowworker.database.link import Links
 from flowworker.definition.flow import Flow
-from flowworker.definition.option_changes import OptionChange
 from flowworker.definition.queue import Queue
+from flowworker.option_change import OptionChange
 from flowworker.runtime.source import Source
 from flowworker.runtime.sources.flow_source import FlowSource
 from flowworker.runtime.sources.queue_source import QueueSource

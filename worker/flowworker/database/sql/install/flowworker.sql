@@ -35,12 +35,14 @@ ALTER TABLE flowworker.workers ADD COLUMN IF NOT EXISTS unclaimed_for double pre
 ALTER TABLE flowworker.workers ADD COLUMN IF NOT EXISTS doubts integer;
 ALTER TABLE flowworker.workers ADD COLUMN IF NOT EXISTS network_namespace text;
 ALTER TABLE flowworker.workers ADD COLUMN IF NOT EXISTS ended_at timestamptz;
+ALTER TABLE flowworker.workers ADD COLUMN IF NOT EXISTS option_changes jsonb;
 COMMENT ON COLUMN flowworker.workers.begun_at IS 'All claims up to this time of the database have been answered and their handlers launched.';
 COMMENT ON COLUMN flowworker.workers.unwritten_for IS 'Age in seconds of the oldest result that is not written yet; NULL when all are.';
 COMMENT ON COLUMN flowworker.workers.unclaimed_for IS 'Seconds for which it has wanted to claim and no claim was answered; NULL while it wants none.';
 COMMENT ON COLUMN flowworker.workers.doubts IS 'Claims and writes whose outcome is not known.';
 COMMENT ON COLUMN flowworker.workers.network_namespace IS 'Kernel and network namespace in which the process has bound the socket that shows that it runs; NULL when it has not.';
 COMMENT ON COLUMN flowworker.workers.ended_at IS 'When the worker stopped or was marked lost; NULL while it lives.';
+COMMENT ON COLUMN flowworker.workers.option_changes IS 'Options of the flow that the database had otherwise than the code when the worker started; NULL for a queue.';
 
 -- Workers, peers, the operator and people end workers, each by changing the state: this notes when.
 CREATE OR REPLACE FUNCTION flowworker.note_end() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -72,4 +72,57 @@ timeout AS MATERIALIZED (
     LEFT JOIN pgflow.steps AS s ON s.flow_slug = f.flow_slug
     WHERE f.flow_slug = ANY($2::text[])
     GROUP BY f.flow_slug
+),
+-- For each revision of a FlowWorker: the options that its newest worker found other than in its code, with what the
+-- database has by now. Anything may stand in a report, so nothing of it is cast.
+found AS MATERIALIZED (
+    SELECT f.position, jsonb_object_agg(f.revision, f.options) AS options
+    FROM (
+        SELECT DISTINCT ON (s.position, w.revision) s.position, w.revision, (
+            SELECT coalesce(jsonb_agg(jsonb_build_object(
+                'step', c.step, 'option', c.option, 'code', c.code, 'database', coalesce(g.value, p.value)
+            ) ORDER BY c.position), '[]')
+            FROM (
+                SELECT o.change ->> 'step' AS step, o.change ->> 'option' AS option, o.change -> 'code' AS code, o.position
+                FROM jsonb_array_elements(w.reported) WITH ORDINALITY AS o (change, position)
+                LIMIT $17::integer
+            ) AS c
+            LEFT JOIN LATERAL (
+                SELECT CASE c.option
+                    WHEN 'max_attempts' THEN to_jsonb(e.opt_max_attempts)
+                    WHEN 'base_delay' THEN to_jsonb(e.opt_base_delay)
+                    WHEN 'timeout' THEN to_jsonb(e.opt_timeout)
+                END AS value
+                FROM pgflow.flows AS e
+                WHERE c.step IS NULL AND e.flow_slug = s.slug
+            ) AS g ON true
+            LEFT JOIN LATERAL (
+                SELECT CASE c.option
+                    WHEN 'max_attempts' THEN to_jsonb(e.opt_max_attempts)
+                    WHEN 'base_delay' THEN to_jsonb(e.opt_base_delay)
+                    WHEN 'timeout' THEN to_jsonb(e.opt_timeout)
+                    WHEN 'start_delay' THEN to_jsonb(coalesce(e.opt_start_delay, 0))
+                END AS value
+                FROM pgflow.steps AS e
+                WHERE e.flow_slug = s.slug AND e.step_slug = c.step
+            ) AS p ON true
+        ) AS options
+        FROM
+            unnest($1::text[], $2::text[], $4::text[], $5::text[])
+            WITH ORDINALITY AS s (kind, slug, namespace, flowworker, position)
+        CROSS JOIN LATERAL (
+            SELECT v.revision, v.started_at, v.reported
+            FROM (
+                SELECT u.kind, u.slug, u.revision, u.started_at, {option_changes} AS reported
+                FROM flowworker.workers AS u
+                WHERE u.namespace = s.namespace AND u.flowworker = s.flowworker
+                ORDER BY u.started_at DESC
+                LIMIT $13::integer
+            ) AS v
+            WHERE v.kind = s.kind AND v.slug = s.slug AND v.revision IS NOT NULL AND jsonb_typeof(v.reported) = 'array'
+        ) AS w
+        WHERE s.kind = 'flow'
+        ORDER BY s.position, w.revision, w.started_at DESC
+    ) AS f
+    GROUP BY f.position
 )

@@ -5,10 +5,12 @@
 -- tables, $8 messages looked at beyond the cap, $9 started tasks looked at, $10 seconds after which a recovery that
 -- could have been would have been, $11 seconds a foreign worker is given beyond the timeout, $12 workers looked at, $13
 -- ended workers that are read, $14 seconds for which they are, $15 workers looked at for who could have recovered tasks, $16 workers
--- above which errors are cut short.
+-- above which errors are cut short, $17 options that differ, of each revision.
 WITH bound AS (
     -- Gives every parameter its type: not every text uses them all.
-    SELECT $8::bigint, $9::bigint, $10::float8, $11::float8, $12::integer, $13::integer, $14::float8, $15::integer, $16::integer
+    SELECT
+        $8::bigint, $9::bigint, $10::float8, $11::float8, $12::integer, $13::integer, $14::float8, $15::integer, $16::integer,
+        $17::integer
 ),
 backlog AS MATERIALIZED (
 {backlog}
@@ -25,6 +27,7 @@ SELECT
     coalesce(work.stalled, 0) AS stalled,
     (SELECT count(*) FROM started) >= $9::bigint AS in_flight_cut,
     coalesce(timeout.longest, crew.longest_timeout, latest.longest_timeout) AS longest_timeout,
+    found.options,
     crew.workers,
     (
         SELECT jsonb_object_agg(d.target, extract(EPOCH FROM now() - d.created_at))
@@ -51,6 +54,7 @@ FROM
 LEFT JOIN backlog ON backlog.position = s.position
 LEFT JOIN work ON s.kind = 'flow' AND work.flow_slug = s.slug
 LEFT JOIN timeout ON s.kind = 'flow' AND timeout.flow_slug = s.slug
+LEFT JOIN found ON found.position = s.position
 CROSS JOIN LATERAL (SELECT to_regclass(s.queue_table) AS queue) AS tables
 CROSS JOIN LATERAL (
     SELECT

@@ -12,7 +12,7 @@ WITH report AS MATERIALIZED (
         flowworker text, pod_name text, pod_uid text, revision text, version text, state text, in_flight integer,
         slots integer, completed bigint, failed bigint, last_error text, longest_timeout integer,
         begun_at timestamptz, unwritten_for double precision, unclaimed_for double precision, doubts integer,
-        network_namespace text
+        network_namespace text, option_changes jsonb
     )
 ),
 writable AS MATERIALIZED (

@@ -3,4 +3,5 @@
         unwritten_for = excluded.unwritten_for,
         unclaimed_for = excluded.unclaimed_for,
         doubts = excluded.doubts,
-        network_namespace = excluded.network_namespace
+        network_namespace = excluded.network_namespace,
+        option_changes = excluded.option_changes
