@@ -140,12 +140,15 @@ def gather(observed: Observed) -> Snapshot:
 
 def claim_of(flowworker: Object) -> Claim:
     """Who a FlowWorker is."""
-    metadata = flowworker["metadata"]
+    metadata, spec = flowworker["metadata"], flowworker.get("spec", _NOTHING)
+    kind = "queue" if "queue" in spec else "flow"
     return Claim(
         namespace=metadata["namespace"],
         name=metadata["name"],
         uid=metadata["uid"],
         created_at=timestamp(metadata["creationTimestamp"]),
+        kind=kind,
+        slug=spec.get(kind, ""),
     )
 
 

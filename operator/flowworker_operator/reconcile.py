@@ -11,6 +11,7 @@ from datetime import datetime
 
 import structlog
 
+from flowworker.database.identifiers import folded
 from flowworker_operator.apply import Executor, Outcome, Target
 from flowworker_operator.cluster.events import EventRecorder
 from flowworker_operator.cluster.resources import BUDGETS, DEPLOYMENTS, FLOWWORKERS, PODS, Object
@@ -111,7 +112,7 @@ class Reconciler:
         self._clock = clock
         self._wall = wall
         self._records: dict[Key, _Record] = {}
-        self._by_work: dict[tuple[str, str], dict[Key, _Record]] = {}
+        self._by_queue: dict[str, dict[Key, _Record]] = {}
         """Those of one kind and slug."""
         self._gone: dict[Key, set[str]] = {}
         self._doubted: dict[Key, dict[str, float]] = {}
@@ -323,22 +324,22 @@ class Reconciler:
         return unsure and self._clock() - record.since < PATIENCE
 
     def _rivals(self, key: Key, record: _Record) -> Iterable[Claim]:
-        """Older FlowWorkers of this namespace for the same flow or queue of the same database."""
+        """Older FlowWorkers of this namespace that take from the same queue of the same database."""
         return (claim for claim, kinship in self._older(key, record) if kinship is Kinship.SAME)
 
     def _older(self, key: Key, record: _Record) -> Iterable[tuple[Claim, Kinship]]:
-        """Older FlowWorkers of this namespace for a flow or queue of this name, and whether their database is ours."""
-        for other, theirs in self._same_work(key, record):
+        """Older FlowWorkers of this namespace with a queue of this name, and whether their database is ours."""
+        for other, theirs in self._same_queue(key, record):
             if other.namespace == key.namespace and owner(theirs, (record.claim,)) == theirs:
                 yield theirs, self._probes.kinship(other, key)
 
     def _strangers(self, key: Key, record: _Record) -> bool:
-        """Whether a FlowWorker of another namespace seems to run the same.
+        """Whether a FlowWorker of another namespace seems to take from the same queue.
 
         Its database may only say so, and to give way to another tenant's word would be to be stopped by it.
         """
         mine = self._probes.reading(key)
-        readings = (self._probes.reading(other) for other, _ in self._same_work(key, record)
+        readings = (self._probes.reading(other) for other, _ in self._same_queue(key, record)
                     if other.namespace != key.namespace)  # fmt: skip
         return mine is not None and any(one is not None and one.database == mine.database for one in readings)
 
@@ -348,11 +349,11 @@ class Reconciler:
             return ()
         return (shared(record.design.spec.kind),)
 
-    def _same_work(self, key: Key, mine: _Record) -> Iterable[tuple[Key, Claim]]:
-        """Other FlowWorkers for a flow or queue of this name, of whatever database."""
+    def _same_queue(self, key: Key, mine: _Record) -> Iterable[tuple[Key, Claim]]:
+        """Other FlowWorkers whose flow or jobs have a queue of this name, of whatever database."""
         if isinstance(mine.design, Fault):
             return
-        for other, theirs in self._by_work[mine.design.spec.kind, mine.design.spec.slug].items():
+        for other, theirs in self._by_queue[folded(mine.design.spec.slug)].items():
             if other != key and self._store.get(FLOWWORKERS, other) is not None:
                 yield other, theirs.claim
 
@@ -360,13 +361,12 @@ class Reconciler:
         """Note what a FlowWorker runs, instead of what was noted before."""
         self._unfile(key)
         if not isinstance(record.design, Fault):
-            spec = record.design.spec
-            self._by_work.setdefault((spec.kind, spec.slug), {})[key] = record
+            self._by_queue.setdefault(folded(record.design.spec.slug), {})[key] = record
 
     def _unfile(self, key: Key) -> None:
-        for work, records in tuple(self._by_work.items()):
+        for queue, records in tuple(self._by_queue.items()):
             if records.pop(key, None) is not None and not records:
-                del self._by_work[work]
+                del self._by_queue[queue]
 
     def _record(self, key: Key, flowworker: Object) -> _Record:
         metadata = flowworker["metadata"]

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -58,7 +58,9 @@ async def claim(cluster: Cluster, namespace: str) -> Claim:
     metadata = {"namespace": namespace, "name": "report"}
     body = {"apiVersion": FLOWWORKERS.api_version, "kind": FLOWWORKERS.kind, "metadata": metadata}
     made = await cluster.create(FLOWWORKERS, {**body, "spec": samples.manifest()})
-    return Claim(namespace=namespace, name="report", uid=made["metadata"]["uid"], created_at=samples.NOW)
+    return Claim(
+        namespace=namespace, name="report", uid=made["metadata"]["uid"], created_at=samples.NOW, kind="flow", slug="a"
+    )
 
 
 def recorder(cluster: Cluster, bounds: Bounds | None = None, clock: Clock | None = None) -> EventRecorder:
@@ -147,7 +149,9 @@ async def test_other_words_and_a_successor_have_events_of_their_own(
     cluster: Cluster, teller: Cluster, claim: Claim
 ) -> None:
     other_words = Event(type="Normal", reason="ScaledUp", message="from 3 to 5 workers")
-    successor = Claim(namespace=claim.namespace, name=claim.name, uid="another", created_at=samples.NOW)
+    successor = Claim(
+        namespace=claim.namespace, name=claim.name, uid="another", created_at=samples.NOW, kind="flow", slug="a"
+    )
     async with recorder(teller) as events:
         events.record(claim, SCALED)
         events.record(claim, other_words)
@@ -187,7 +191,7 @@ async def test_what_moves_a_terminal_is_left_out(cluster: Cluster, teller: Clust
 async def test_what_may_not_be_told_is_dropped_and_the_rest_is_told(
     cluster: Cluster, teller: Cluster, claim: Claim, caplog: pytest.LogCaptureFixture
 ) -> None:
-    elsewhere = Claim(namespace="default", name="other", uid="other", created_at=samples.NOW)
+    elsewhere = replace(claim, namespace="default", name="other", uid="other")
     async with recorder(teller) as events:
         events.record(elsewhere, SCALED)
         events.record(claim, SCALED)

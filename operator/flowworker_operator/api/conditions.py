@@ -118,7 +118,7 @@ MEANINGS: Mapping[Reason, str] = {
     Reason.DATABASE_REFUSED: "The database refuses the user, the password or a right, as the one to create a flow.",
     Reason.SCHEMA_MISSING: "The database lacks what FlowWorker needs: run `flowworker db install`.",
     Reason.SCHEMA_UNSUPPORTED: "The database holds a version of pgmq or pgflow that is not supported.",
-    Reason.OWNED_ELSEWHERE: "An older FlowWorker of the namespace runs this flow or queue of this database.",
+    Reason.OWNED_ELSEWHERE: "An older FlowWorker of the namespace serves this queue, for a flow or for jobs.",
     Reason.BACKLOG: "As many workers as the waiting and running tasks need.",
     Reason.WINDOW: "More workers were needed a moment ago; shrinking waits for the window.",
     Reason.COOLING_DOWN: "There is nothing to do, but not for long enough to go to zero.",

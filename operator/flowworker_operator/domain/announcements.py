@@ -105,12 +105,12 @@ def _inheritance(tasks: int, *, others: bool) -> str:
 
 
 def shared(kind: str) -> Event:
-    """What to tell when a FlowWorker of another namespace seems to run the same flow or queue.
+    """What to tell when a FlowWorker of another namespace seems to take from the same queue.
 
     It is not named: a database may claim to be another one, and would so learn what there is elsewhere.
     """
     message = (
-        f"a FlowWorker of another namespace runs this {kind} of this database, or its database claims so; both run"
+        f"a FlowWorker of another namespace takes from the queue of this {kind}, or its database claims so; both run"
     )
     return Event(type="Warning", reason="SharedDatabase", message=message)
 

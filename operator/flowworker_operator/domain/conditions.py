@@ -11,6 +11,7 @@ from flowworker_operator.api.spec import ScalingMode
 from flowworker_operator.api.status import LONGEST_MESSAGE, Condition
 from flowworker_operator.domain.grace import grace_remedy, grace_seconds
 from flowworker_operator.domain.health import pod_fault, revision_fault
+from flowworker_operator.domain.ownership import contention
 from flowworker_operator.domain.rollout import late, overdue
 from flowworker_operator.domain.scaling import DEFAULT_REPLICAS, Decision, fresh
 from flowworker_operator.domain.snapshot import Claim, Fault, PodState, RevisionState, Snapshot, WorkerState
@@ -313,11 +314,7 @@ def _stalled(ready: Finding, progressing: Finding) -> Iterable[Finding]:
 def _owned_elsewhere(facts: Facts) -> Fault | None:
     if facts.owned:
         return None
-    spec, owner = facts.snapshot.spec, facts.owner
-    message = (
-        f"{spec.kind} {spec.slug!r} of this database is run by the older FlowWorker {owner.namespace}/{owner.name}"
-    )
-    return Fault(reason=Reason.OWNED_ELSEWHERE, message=message)
+    return Fault(reason=Reason.OWNED_ELSEWHERE, message=contention(facts.snapshot.claim, facts.owner))
 
 
 def _database_fault(snapshot: Snapshot) -> Fault | None:

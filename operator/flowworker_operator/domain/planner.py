@@ -79,7 +79,7 @@ def _decide(snapshot: Snapshot) -> Outcome:
 def _facts(snapshot: Snapshot, outcome: Outcome) -> Facts:
     decision, first = outcome.decision, owner(snapshot.claim, snapshot.rivals)
     if first != snapshot.claim:
-        message = f"{first.namespace}/{first.name} runs this {snapshot.spec.kind}"
+        message = f"{first.namespace}/{first.name} runs {first.work}"
         decision = Decision(desired=0, reason=Reason.OWNED_ELSEWHERE, message=message)
     if snapshot.deleting:
         message = "the FlowWorker is being deleted"

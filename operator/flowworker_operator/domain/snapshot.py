@@ -201,12 +201,20 @@ class DatabaseState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A FlowWorker that serves the same flow or queue of the same database."""
+    """A FlowWorker that takes from the same queue of the same database."""
 
     namespace: str
     name: str
     uid: str
     created_at: datetime
+    kind: str = field(compare=False)
+    """`flow` or `queue`."""
+    slug: str = field(compare=False)
+
+    @property
+    def work(self) -> str:
+        """What it serves, in words."""
+        return f"{self.kind} {self.slug!r}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

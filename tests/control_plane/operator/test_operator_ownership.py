@@ -93,6 +93,20 @@ async def test_the_younger_of_two_resources_for_one_flow_runs_nothing_until_the_
     await world.until_condition("second", "Ready", "True")
 
 
+async def test_a_queue_with_the_name_of_a_flow_that_runs_is_refused_until_the_flow_goes(world: World) -> None:
+    await world.apply("first")
+    await world.until_idle("first")
+    await world.apply("second", flow=None, queue="Single", handler="tests.chaos.workloads:jobs")
+    told = await world.until_condition("second", "Ready", "False", "OwnedElsewhere")
+    assert "queue 'Single' has the queue of flow 'single'" in told["message"]
+    assert f"{world.namespace}/first" in told["message"]
+    assert await world.deployments("second") == []
+    await world.ground.start_run(single, Plan())
+    await world.ground.conclude()
+    await world.delete(FLOWWORKERS, "first")
+    await world.until_condition("second", "Ready", "False", "BadHandler")
+
+
 async def test_an_older_resource_of_another_namespace_stops_nobody(world: World, elsewhere: str) -> None:
     await world.operator.stop()
     operator = world.operator

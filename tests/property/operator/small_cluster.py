@@ -34,7 +34,7 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 START_SECONDS = 3.0
 LONGEST_TIMEOUT = 60
 """Seconds, unless a test says otherwise."""
-CLAIM = Claim(namespace="shop", name="report", uid="1", created_at=EPOCH)
+CLAIM = Claim(namespace="shop", name="report", uid="1", created_at=EPOCH, kind="flow", slug="report")
 
 
 @dataclass(kw_only=True)

@@ -26,7 +26,7 @@ from flowworker_operator.domain.snapshot import (
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 TICK = 1000.0
-ME = Claim(namespace="shop", name="report", uid="1", created_at=NOW - timedelta(days=1))
+ME = Claim(namespace="shop", name="report", uid="1", created_at=NOW - timedelta(days=1), kind="flow", slug="report")
 NAME = "report-aaaa"
 
 

@@ -30,7 +30,6 @@ from flowworker_operator.domain.plan import Plan
 from flowworker_operator.domain.planner import make_plan
 from flowworker_operator.domain.snapshot import (
     BudgetState,
-    Claim,
     CompilerState,
     ContainerState,
     DatabaseState,
@@ -290,7 +289,7 @@ def test_a_number_outside_external_is_reported_as_ignored() -> None:
 
 
 def test_the_younger_of_two_resources_for_one_flow_runs_nothing_and_names_the_older() -> None:
-    older = Claim(namespace="shop", name="first", uid="0", created_at=NOW - timedelta(days=9))
+    older = replace(ME, name="first", uid="0", created_at=NOW - timedelta(days=9))
     plan = planned(revision(pod("a")), rivals=(older,), demand=Demand(startable=50))
     assert [drain.pod for drain in plan.drain] == ["a"]
     assert planned(rivals=(older,)).create == ()
@@ -300,8 +299,29 @@ def test_the_younger_of_two_resources_for_one_flow_runs_nothing_and_names_the_ol
     assert condition(plan, "Stalled").status == "True"
 
 
+@pytest.mark.parametrize(
+    ("mine", "theirs"),
+    [(("flow", "report"), ("queue", "report")), (("queue", "report"), ("flow", "report")),
+     (("queue", "report"), ("queue", "Report"))],
+)  # fmt: skip
+def test_the_younger_of_two_resources_that_would_share_a_queue_runs_nothing_and_says_why(
+    mine: tuple[str, str], theirs: tuple[str, str]
+) -> None:
+    kind, slug = theirs
+    older = replace(ME, name="first", uid="0", created_at=NOW - timedelta(days=9), kind=kind, slug=slug)
+    claim = replace(ME, kind=mine[0], slug=mine[1])
+    plan = planned(claim=claim, rivals=(older,), demand=Demand(startable=50))
+    assert plan.create == ()
+    told = condition(plan, "Ready")
+    assert (told.status, told.reason) == ("False", "OwnedElsewhere")
+    assert told.message == (
+        f"{mine[0]} 'report' has the queue of {kind} '{slug}', which is run in this database by the older FlowWorker "
+        "shop/first; each would take the other's messages: give one of them another name"
+    )
+
+
 def test_the_older_of_two_resources_is_not_disturbed() -> None:
-    younger = Claim(namespace="shop", name="second", uid="9", created_at=NOW)
+    younger = replace(ME, name="second", uid="9", created_at=NOW)
     plan = planned(revision(pod("a")), rivals=(younger,), demand=Demand(in_flight=1))
     assert condition(plan, "Ready").status == "True"
 

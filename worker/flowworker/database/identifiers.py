@@ -46,6 +46,11 @@ def insert_channel(queue_name: str) -> str:
     return f"pgmq.{_table_name('q', queue_name)}.INSERT"
 
 
+def folded(queue_name: str) -> str:
+    """What the names of two queues have in common when they share one table; see `_table_name`."""
+    return queue_name.translate(_LOWER_ASCII)
+
+
 def _table_name(prefix: str, queue_name: str) -> str:
     """Pgmq's own rule: lower case, and some characters refused.
 
@@ -54,7 +59,7 @@ def _table_name(prefix: str, queue_name: str) -> str:
     """
     if any(mark in queue_name for mark in FORBIDDEN_IN_QUEUE_NAMES):
         raise UsageError(f"pgmq refuses the queue name {queue_name!r}: it must not contain $, ;, -- or '")
-    return f"{prefix}_{queue_name}".translate(_LOWER_ASCII)
+    return folded(f"{prefix}_{queue_name}")
 
 
 _LOWER_ASCII = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
