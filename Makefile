@@ -44,7 +44,8 @@ cluster-down: setup  ## Stop it; nothing is left behind
 cluster-status: setup  ## Tell what runs, and how to use it
 	$(BIN)/python -m e2e.cluster status
 
-test: lint types verify test-unit test-chaos test-control-plane  ## All checks, and all tests that need no node
+test:  ## All checks, and all tests that need no node, to the end whatever fails
+	@$(MAKE) --keep-going lint types verify test-unit test-chaos test-control-plane
 
 test-unit: setup  ## Tests against real PostgreSQL, without the long chaos tests
 	$(PYTEST) -m 'not chaos and not control_plane and not image and not bench' tests
