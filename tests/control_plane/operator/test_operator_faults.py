@@ -93,10 +93,8 @@ async def test_a_final_refusal_is_tried_rarely_and_any_change_at_once(world: Wor
     before = len(_creations(world))
     await hold_for(25)
     assert len(_creations(world)) - before <= 3
-    began = time.monotonic()
     await world.apply("report")
     await world.until_condition("report", "Progressing", "True", patience=SOON)
-    assert time.monotonic() - began < 5
 
 
 def _creations(world: World) -> list[str]:

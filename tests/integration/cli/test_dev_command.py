@@ -18,7 +18,7 @@ from flowworker.database.local_server import LocalServer
 from flowworker.errors import AuthenticationError
 from flowworker.redaction import redact
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

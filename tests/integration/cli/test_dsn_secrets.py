@@ -31,7 +31,6 @@ def wrong(count: int, seed: int) -> list[Shape]:
     return [shape(chance) for _ in range(count)]
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_no_command_prints_a_part_of_a_password(
     command: list[str], project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -62,7 +61,6 @@ def test_no_command_prints_a_part_of_a_password(
         assert made.fragments_in(said.out + said.err) == [], made
 
 
-@pytest.mark.timeout(180)
 async def test_no_worker_leaves_a_part_of_a_password(project: Path, tmp_path: Path) -> None:
     async def serve(number: int, made: Shape) -> None:
         reason = tmp_path / f"reason{number}"

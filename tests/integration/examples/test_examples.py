@@ -23,7 +23,6 @@ def run_module(module: str, *arguments: str, dsn: str | None) -> subprocess.Comp
     )  # fmt: skip
 
 
-@pytest.mark.timeout(100)
 @pytest.mark.parametrize(
     ("module", "told"),
     [
@@ -45,7 +44,6 @@ def test_the_example_runs_on_its_own(module: str, told: str, database: Database)
     assert done.stderr == ""
 
 
-@pytest.mark.timeout(100)
 def test_an_example_brings_its_own_database_and_leaves_nothing() -> None:
     temporary = Path(tempfile.gettempdir())
     folders = set(temporary.glob("flowworker-example-*"))
@@ -54,7 +52,6 @@ def test_an_example_brings_its_own_database_and_leaves_nothing() -> None:
     assert set(temporary.glob("flowworker-example-*")) <= folders
 
 
-@pytest.mark.timeout(100)
 def test_the_demo_shows_progress_and_a_table_of_what_completed(database: Database) -> None:
     done = run_module("examples.demo", "--runs", "20", "--jobs", "21", dsn=database.dsn)
     assert done.returncode == 0, done.stderr
@@ -64,7 +61,6 @@ def test_the_demo_shows_progress_and_a_table_of_what_completed(database: Databas
     assert re.search(r"^jobs  +21 +0 +2 ", done.stdout, re.MULTILINE)
 
 
-@pytest.mark.timeout(100)
 def test_the_demo_fails_when_not_everything_completed(database: Database) -> None:
     done = run_module("examples.demo", "--runs", "5", "--jobs", "5", "--deadline", "0", dsn=database.dsn)
     assert done.returncode == 1, done.stdout

@@ -19,7 +19,7 @@ from flowworker.database.packaged import Component
 from flowworker.database.workers_admin import end_drain, request_drain
 from flowworker.errors import DatabaseUnavailableError, MissingRightsError
 from flowworker_operator.domain.snapshot import Loss, WorkerState
-from flowworker_operator.probe import Key
+from flowworker_operator.probe import Key, prober
 
 FLOW, MAIL = subject("one_step"), subject("mail", "queue")
 
@@ -92,7 +92,10 @@ async def test_a_person_may_end_every_drain_of_a_pod(watching: Observer, owner: 
     assert await drains(owner) == []
 
 
-async def test_a_new_drain_is_read_at_once_and_a_renewal_in_its_time(observer: Observer, database: Database) -> None:
+async def test_a_new_drain_is_read_at_once_and_a_renewal_in_its_time(
+    observer: Observer, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prober, "INTERVAL", 300.0)
     calm = subject("one_step", eager=False)
     observer.watch(database.worker_dsn, calm)
     await observer.reads(calm)
@@ -102,7 +105,7 @@ async def test_a_new_drain_is_read_at_once_and_a_renewal_in_its_time(observer: O
         reading = observer.probes.reading(calm.key)
         return reading is not None and "pod" in reading.leases
 
-    await until(seen, "the drain is read back", patience=4.0)
+    await until(seen, "the drain is read back")
 
 
 async def lost(watching: Observer, gone: Sequence[str], silent: Sequence[str] = ()) -> list[str]:

@@ -1,7 +1,6 @@
 """One connection and one statement for all subjects of a database, however many, and none where nobody looks."""
 
 import asyncio
-import time
 
 import pytest
 from tests.conftest import Database
@@ -33,7 +32,6 @@ async def create_many(owner: Connection) -> list[Subject]:
     return [*flows, *(subject(f"queue_{number}", "queue") for number in range(1, MANY // 2 + 1))]
 
 
-@pytest.mark.timeout(120)
 async def test_two_hundred_share_one_connection_and_one_statement_for_each_tick(
     observer: Observer, database: Database, owner: Connection
 ) -> None:
@@ -128,9 +126,10 @@ async def test_the_same_database_is_recognised_however_it_is_reached(observer: O
         await observer.probes.close()
 
 
-async def test_work_is_noticed_within_a_second_where_no_worker_runs_and_nothing_else_is_told(
-    observer: Observer, database: Database, owner: Connection
+async def test_work_is_noticed_soon_where_no_worker_runs_and_nothing_else_is_told(
+    observer: Observer, database: Database, owner: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(prober, "INTERVAL", 300.0)
     await owner.execute("SELECT pgmq.create('mail')")
     mail, other = subject("mail", "queue"), subject("other", "queue", eager=False)
     observer.watch(database.worker_dsn, mail, other)
@@ -138,9 +137,7 @@ async def test_work_is_noticed_within_a_second_where_no_worker_runs_and_nothing_
     await observer.reads(mail)
     observer.news.clear()
     await send(owner, "mail")
-    began = time.monotonic()
-    await until(lambda: mail.key in observer.news, "the work is noticed")
-    assert time.monotonic() - began < 4.0, "one second on a machine that does little else"
+    await until(lambda: mail.key in observer.news, "the work is noticed without the pause of a worker that runs")
     await observer.reads(other)
     assert set(observer.news) == {mail.key}
 
@@ -169,14 +166,15 @@ def startable(observer: Observer, one: Subject) -> int | None:
     return None if found is None else found.startable
 
 
-async def test_becoming_eager_does_not_wait_for_the_next_tick(observer: Observer, database: Database) -> None:
+async def test_becoming_eager_does_not_wait_for_the_next_tick(
+    observer: Observer, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prober, "INTERVAL", 300.0)
     calm, eager = subject("one", eager=False), subject("one")
     observer.watch(database.worker_dsn, calm)
     await observer.reads(calm)
-    began = time.monotonic()
     observer.watch(database.worker_dsn, eager)
     await observer.reads(eager)
-    assert time.monotonic() - began < 4.0
 
 
 async def test_closing_leaves_no_task_and_no_connection(database: Database, owner: Connection) -> None:

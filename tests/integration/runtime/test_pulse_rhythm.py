@@ -96,7 +96,6 @@ def longest_pause(member: Member) -> float:
     return max(later - earlier for earlier, later in pairwise(member.beats))
 
 
-@pytest.mark.timeout(90)
 @pytest.mark.parametrize("latency", [0.1, 1.0])
 async def test_a_dead_peer_of_25_workloads_is_noticed_whatever_the_latency(world: World, latency: float) -> None:
     ghost = report(uuid4(), kind=SourceKind.QUEUE, slug="q7")
@@ -113,7 +112,6 @@ async def test_a_dead_peer_of_25_workloads_is_noticed_whatever_the_latency(world
             assert not any(member.dead for member in members if member is not members[7])
 
 
-@pytest.mark.timeout(90)
 async def test_a_connection_that_only_extends_and_listens_delays_no_beat(world: World) -> None:
     host = Host(world.database.worker_dsn)
     async with beating(host, "q", channel="flowworker.none") as (member,):
@@ -126,7 +124,6 @@ async def test_a_connection_that_only_extends_and_listens_delays_no_beat(world: 
         await blocker.close()
 
 
-@pytest.mark.timeout(120)
 async def test_a_locked_queue_costs_another_queue_of_the_process_no_lease(world: World) -> None:
     locked, other = Queue("locked_a", max_attempts=1, timeout=300), Queue("other_b", max_attempts=1, timeout=300)
     begun: list[str] = []
@@ -159,7 +156,6 @@ async def test_a_locked_queue_costs_another_queue_of_the_process_no_lease(world:
         await blocker.close()
 
 
-@pytest.mark.timeout(60)
 async def test_a_thousand_dead_are_found_by_the_only_one_alive(world: World) -> None:
     await fill(world.owner, 1000)
     host = Host(world.database.worker_dsn)

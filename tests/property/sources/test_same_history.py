@@ -289,7 +289,6 @@ class QueueHistories(Histories):
             self.both(self.memory.backend.job(self.slug, msg_id), self.postgres.backend.job(self.slug, msg_id))
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("machine", [FlowHistories, QueueHistories])
 def test_random_operations_look_the_same_on_postgresql_and_in_memory(machine: type[Histories], blank: Database) -> None:
     with asyncio.Runner() as runner:
