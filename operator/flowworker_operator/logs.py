@@ -3,13 +3,13 @@
 import logging
 import sys
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import orjson
 import structlog
 from structlog.typing import EventDict, Processor
 
-from flowworker.redaction import redact
+from flowworker.redaction.plain_values import safe_fields, shown
 from flowworker_operator.settings import LogFormat, LogLevel
 
 _LEVELS = {
@@ -36,10 +36,11 @@ def configure_logging(*, level: LogLevel, log_format: LogFormat, stream: TextIO 
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _make_safe, renderer],
         )
     )
     handler.addFilter(_calm)
+    handler.addFilter(_with_words)
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.captureWarnings(capture=True)
     for name, least in _LEVELS.items():
@@ -62,6 +63,17 @@ def _calm(record: logging.LogRecord) -> bool:
     return True
 
 
+def _with_words(record: logging.LogRecord) -> bool:
+    """A message that its arguments do not fit is written without them; logging would write a traceback with all."""
+    if isinstance(cast("object", record.msg), dict):  # structlog's own
+        return True
+    try:
+        record.getMessage()
+    except Exception:  # noqa: BLE001 - the `__str__` of anything may raise anything
+        record.msg, record.args = f"{shown(record.msg)} (its arguments do not fit it)", ()
+    return True
+
+
 def _processors(log_format: LogFormat) -> Sequence[Processor]:
     console = log_format == "console"
     return (
@@ -70,7 +82,6 @@ def _processors(log_format: LogFormat) -> Sequence[Processor]:
         structlog.stdlib.PositionalArgumentsFormatter(),
         structlog.processors.TimeStamper(fmt="%H:%M:%S.%f" if console else "iso", utc=not console),
         structlog.processors.format_exc_info,
-        _hide_secrets,
     )
 
 
@@ -80,9 +91,10 @@ def _renderer(log_format: LogFormat, out: TextIO) -> Processor:
     return structlog.processors.JSONRenderer(serializer=_to_json)
 
 
-def _hide_secrets(_logger: object, _method: str, line: EventDict) -> EventDict:
-    return {name: redact(value) if isinstance(value, str) else value for name, value in line.items()}
+def _make_safe(_logger: object, _method: str, line: EventDict) -> EventDict:
+    """Any object may be in a line, also of kopf: none costs the line, and none brings a secret into it."""
+    return {**safe_fields(line)}
 
 
 def _to_json(line: Any, **_: object) -> str:
-    return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z).decode()
+    return orjson.dumps(line).decode()

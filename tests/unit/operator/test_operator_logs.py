@@ -3,6 +3,7 @@
 import io
 import logging
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -10,6 +11,7 @@ import pytest
 import structlog
 
 from flowworker_operator.logs import configure_logging
+from flowworker_operator.settings import LogFormat
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +51,55 @@ def test_no_secret_gets_through() -> None:
         logging.getLogger("theirs").exception("failed")
     assert "hunter2" not in out.getvalue()
     assert len(lines(out)) == 3
+
+
+class Rude:
+    """An object that is no help to a log."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+def test_what_json_cannot_carry_costs_no_line_and_brings_no_secret() -> None:
+    out = io.StringIO()
+    configure_logging(level="info", log_format="json", stream=out)
+    dsn = "postgresql://app:hunter2@db/app"
+    circle: list[Any] = []
+    circle.append(circle)
+    structlog.stdlib.get_logger("ours").warning(
+        "odd", rude=Rude(), circle=circle, number=1 << 80, half="\ud800", error=OSError(dsn), deep={"of": [dsn]},
+        password="hunter2", raw=dsn.encode(), when=datetime(2026, 1, 1, tzinfo=UTC), replicas=3,
+    )  # fmt: skip
+    logging.getLogger("theirs").warning("of %s and %s", {"dsn": dsn}, OSError(dsn))
+    ours, theirs = lines(out)
+    assert "hunter2" not in out.getvalue()
+    assert (ours["event"], ours["rude"], ours["replicas"]) == ("odd", "<Rude that cannot be shown>", 3)
+    assert (ours["number"], ours["when"]) == (str(1 << 80), "2026-01-01T00:00:00Z")
+    assert "@db/app" in ours["error"]
+    assert theirs["level"] == "warning"
+
+
+@pytest.mark.parametrize("argument", ["hunter2", Rude()])
+def test_a_message_that_its_arguments_do_not_fit_is_written_without_them(
+    argument: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = io.StringIO()
+    configure_logging(level="info", log_format="json", stream=out)
+    logging.getLogger("theirs").warning("lost %d", argument)
+    (line,) = lines(out)
+    assert line["event"] == "lost %d (its arguments do not fit it)"
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_an_exception_without_text_costs_no_line(log_format: LogFormat) -> None:
+    out = io.StringIO()
+    configure_logging(level="info", log_format=log_format, stream=out)
+    structlog.stdlib.get_logger("ours").warning("odd", rude=Rude(), error=OSError("postgresql://a:hunter2@h/d"))
+    assert "odd" in out.getvalue()
+    assert "hunter2" not in out.getvalue()
 
 
 def test_ordinary_lines_of_kopf_are_not_written() -> None:
