@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 from tests.chart.rendering import CHART, only, render
-from tests.conftest import WORKER_ROLE, Database
+from tests.conftest import STRANGER_ROLE, WORKER_ROLE, Database
 
 from flowworker.database.local_server import free_port
 from flowworker_operator.health import HealthServer, Pulse
@@ -77,7 +77,9 @@ async def test_helm_test_fails_when_something_else_answers(operator: Operator) -
 
 
 async def test_the_install_job_prepares_a_database_and_prints_the_grants(database: Database, tmp_path: Path) -> None:
-    job = only(render({"databaseInstall": {"enabled": True, "secret": {"name": "a"}, "roles": [WORKER_ROLE]}}), "Job")
+    roles = [WORKER_ROLE, STRANGER_ROLE]
+    given = {"roles": roles, "clientRoles": roles, "runEvents": "all"}
+    job = only(render({"databaseInstall": {"enabled": True, "secret": {"name": "a"}, **given}}), "Job")
     (container,) = job["spec"]["template"]["spec"]["containers"]
     (mount, _) = container["volumeMounts"]
     (tmp_path / "uri").write_text(database.dsn)
@@ -86,7 +88,10 @@ async def test_the_install_job_prepares_a_database_and_prints_the_grants(databas
     for _ in range(2):
         code, said = await run(*command, *arguments)
         assert code == 0, said
-        assert f'GRANT SELECT, INSERT, UPDATE ON "pgflow"."runs" TO "{WORKER_ROLE}"' in said
+        for role in roles:
+            assert f'GRANT SELECT, INSERT, UPDATE ON "pgflow"."runs" TO "{role}"' in said
+            assert said.count(f'GRANT USAGE ON SCHEMA "pgflow" TO "{role}"') == 2, "as a worker and as a client"
+        assert "announces: all" in said
 
 
 def test_the_script_is_the_one_in_the_chart() -> None:

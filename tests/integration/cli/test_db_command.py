@@ -21,6 +21,16 @@ async def test_install_reports_grants_and_can_be_repeated(empty_database: Databa
     assert (await worker("runs", "list")).code == 0
 
 
+async def test_install_grants_to_every_role_that_is_named(empty_database: Database, cli: Cli) -> None:
+    owner = Cli(folder=cli.folder, dsn=empty_database.dsn)
+    both = (WORKER_ROLE, STRANGER_ROLE)
+    for option in ("--role", "--client-role"):
+        answer = await owner("db", "install", *(part for role in both for part in (option, role)))
+        assert answer.code == 0
+        for role in both:
+            assert f'GRANT USAGE ON SCHEMA "pgflow" TO "{role}";' in answer.out
+
+
 async def test_install_of_our_schema_alone(empty_database: Database, cli: Cli) -> None:
     owner = Cli(folder=cli.folder, dsn=empty_database.dsn)
     report = (await owner("db", "install", "--only", "flowworker", "-o", "json")).json

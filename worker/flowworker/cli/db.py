@@ -42,14 +42,15 @@ def register(app: typer.Typer) -> None:
 @group.command("install")
 def install_(
     role: Annotated[
-        str | None, typer.Option("--role", metavar="ROLE", help="Also give this role a worker's rights.")
+        list[str] | None,
+        typer.Option("--role", metavar="ROLE", help="Also give this role a worker's rights. May be repeated."),
     ] = None,
     client_role: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--client-role",
             metavar="ROLE",
-            help="Also let this role start runs, send jobs and read results.",
+            help="Also let this role start runs, send jobs and read results. May be repeated.",
         ),
     ] = None,
     only: Annotated[Only | None, typer.Option("--only", help="Install nothing but our own schema.")] = None,
@@ -72,11 +73,10 @@ def install_(
 
     async def work(connection: Connection) -> None:
         report = await install(connection, only=None if only is None else Component(only), run_events=run_events)
-        roles = {Profile.WORKER: role, Profile.CLIENT: client_role}
         statements = [
             statement
-            for profile, name in roles.items()
-            if name is not None
+            for profile, names in ((Profile.WORKER, role), (Profile.CLIENT, client_role))
+            for name in names or ()
             for statement in await grant(connection, name, profile)
         ]
         if output is Output.JSON:
