@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-_FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<text>.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<text>.*?)^ *```[ \t]*$", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,7 @@ class Fence:
 
 
 def fences(page: str) -> Sequence[Fence]:
-    """All code blocks of a page, in order."""
+    """All code blocks of a page, in order; those of a list's items are indented."""
     return [_fence(found, page) for found in _FENCE.finditer(page)]
 
 
@@ -33,6 +33,6 @@ def _fence(found: re.Match[str], page: str) -> Fence:
         language=language,
         words=frozenset(word for word in rest if "=" not in word),
         values=dict(word.split("=", 1) for word in rest if "=" in word),
-        text=found["text"],
+        text=re.sub(rf"^{found['indent']}", "", found["text"], flags=re.MULTILINE),
         line=page.count("\n", 0, found.start()) + 2,
     )

@@ -27,6 +27,7 @@ def run(runner: PageRunner, page: str) -> None:
         ("```python\nraise SystemExit(3)\n```\n", "exit code 3"),
         ('```python title="odd.py"\n1 / 0\n```\n', "ZeroDivisionError"),
         ("```bash\ntrue | false\n```\n", "exit code 1"),
+        ("1. In a list.\n\n   ```python\n   if True:\n       raise SystemExit(4)\n   ```\n", "exit code 4"),
         ("```bash exit=7\ntrue\n```\n", "exit code 0"),
         ("```bash parse\nif true\n```\n", "exit code 2"),
         ("```bash make\nmake no-such-target\n```\n", "no-such-target"),

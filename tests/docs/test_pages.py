@@ -1,6 +1,7 @@
 """Every page of the documentation does what it says."""
 
 import re
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from flowworker.database.local_server import free_port
 
 GENERATED = REPOSITORY / "docs" / "reference"
 PAGES = [
-    REPOSITORY / "README.md",
+    *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "e2e/cluster/modules/README.md")),
     *(page for page in sorted((REPOSITORY / "docs").rglob("*.md")) if GENERATED not in page.parents),
 ]
 PORT = "54329"
@@ -38,6 +39,19 @@ def test_every_block_of_the_page_works(page: Path, database: Database, folder: P
             runner.run(fence)
     finally:
         runner.close()
+
+
+def test_no_page_has_code_that_no_test_reads() -> None:
+    tracked = subprocess.run(["git", "ls-files", "*.md"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    written = {page for name in tracked.stdout.splitlines() if GENERATED not in (page := REPOSITORY / name).parents}
+    unread = [page for page in written - set(PAGES) if fences(page.read_text())]
+    indented = [page for page in written if re.search(r"\n\n {4,}[^ *\d-]", _prose(page))]
+    assert (unread, indented) == ([], [])
+
+
+def _prose(page: Path) -> str:
+    """A page without its fenced blocks."""
+    return re.sub(r"^ *```.*?^ *```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
