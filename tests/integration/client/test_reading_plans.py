@@ -1,0 +1,82 @@
+"""What people read of runs costs the same among many finished runs as among few."""
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pytest
+from tests.conftest import Database
+
+from flowworker.database.connection import Connection, connect
+from flowworker.database.statements import load
+
+RUNS = 1_000_000
+LIMIT = 50
+
+FILL = (
+    "SELECT pgflow.create_flow('one_step'), pgflow.add_step('one_step', 'only')",
+    f"""
+    INSERT INTO pgflow.runs (flow_slug, input, remaining_steps, run_id, status, started_at, failed_at)
+    SELECT 'one_step', '{{}}', 0, md5('run' || n)::uuid, 'failed', now() - n * interval '1 second', now()
+    FROM generate_series(1, {RUNS}) AS n
+    """,
+    f"""
+    INSERT INTO pgflow.step_states (flow_slug, run_id, step_slug, remaining_deps, initial_tasks, remaining_tasks,
+                                    status, started_at, failed_at, error_message)
+    SELECT 'one_step', md5('run' || n)::uuid, 'only', 0, 1, 1, 'failed', now(), now(), 'step' || n
+    FROM generate_series(1, {RUNS}) AS n
+    """,
+    f"""
+    INSERT INTO pgflow.step_tasks (flow_slug, run_id, step_slug, task_index, message_id, status, attempts_count,
+                                   started_at, failed_at, error_message)
+    SELECT 'one_step', md5('run' || n)::uuid, 'only', 0, n, 'failed', 1, now(), now(), 'task' || n
+    FROM generate_series(1, {RUNS}) AS n
+    WHERE n % 2 = 0
+    """,
+    "ANALYZE",
+)
+
+
+@pytest.fixture
+async def finished(database: Database, owner: Connection) -> Connection:
+    """A database with many runs that failed, half of them before they had a task."""
+    admin = await connect(database.superuser_dsn, application_name="test")
+    await admin.execute("SET session_replication_role = replica")  # looking up each foreign key takes minutes
+    for statement in FILL:
+        await admin.execute(statement)
+    await admin.close()
+    return owner
+
+
+async def reads(connection: Connection, name: str, *arguments: Any) -> dict[str, tuple[int, set[str]]]:
+    """How often each table is read when the statement is carried out, and by what kinds of nodes."""
+    text = await connection.fetchval(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {load(name)}", *arguments)
+    found: dict[str, tuple[int, set[str]]] = {}
+    for node in nodes(orjson.loads(text)[0]["Plan"]):
+        if (table := node.get("Relation Name")) is not None:
+            loops, kinds = found.get(table, (0, set[str]()))
+            found[table] = (max(loops, node["Actual Loops"]), kinds | {node["Node Type"]})
+    return found
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from nodes(inner)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+async def test_reading_the_newest_runs_or_one_reads_no_other_run_s_rows(finished: Connection) -> None:
+    for flow in (None, "one_step"):
+        found = await reads(finished, "client/runs", flow, None, None, LIMIT)
+        for table in ("step_tasks", "step_states"):
+            loops, kinds = found[table]
+            assert loops <= LIMIT, table
+            assert kinds <= {"Index Scan"}, table
+    rows = await finished.fetch(load("client/runs"), None, None, None, 4)
+    assert [row["error"] for row in rows] == ["step1", "task2", "step3", "task4"]
+    loops, kinds = (await reads(finished, "client/run_links", "one_step", [UUID(int=1), UUID(int=2)]))["runs"]
+    assert loops <= 2
+    assert kinds <= {"Index Scan", "Index Only Scan"}
