@@ -1,7 +1,7 @@
 """Several workers in one process."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ from tests.integration.runtime.conftest import World, until_true
 from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue
 from flowworker.errors import ExitCode, InternalError, UnknownFlowError, UsageError
+from flowworker.redaction import show_payloads
 from flowworker.runtime.lifecycle import Lifecycle
 from flowworker.runtime.pool import Restart, WorkerPool
 from flowworker.telemetry.events import TaskStarted, WorkerStarted
@@ -59,6 +60,25 @@ async def test_flows_and_queues_share_at_most_five_connections(world: World) -> 
             "flowworker %",
         )
     assert 4 <= count <= 5
+
+
+@pytest.fixture
+def discreet() -> Iterator[None]:
+    """The process, which quotes payloads from the first pool on that asks for it, forgets that again."""
+    yield
+    show_payloads(False)
+
+
+@pytest.mark.usefixtures("discreet")
+async def test_a_pool_quotes_payloads_only_where_it_is_asked_to(world: World) -> None:
+    await world.create(jobs)
+
+    async def error(**options: bool) -> str:
+        async with make_pool(world, jobs, **options):
+            return (await world.done(jobs, await world.send(jobs, "a-private-word")))["error"]
+
+    assert "a-private-word" not in await error()
+    assert "a-private-word" in await error(log_payloads=True)
 
 
 async def test_a_second_pool_of_the_same_name_is_refused(world: World) -> None:

@@ -14,7 +14,6 @@ from flowworker.cli.looping import run_to_end
 from flowworker.definition.loading import Workload
 from flowworker.errors import ExitCode, UsageError
 from flowworker.probes import Health, ProbeServer
-from flowworker.redaction import show_payloads
 from flowworker.runtime.exits import Exit, caused_by
 from flowworker.runtime.host import Host
 from flowworker.runtime.lifecycle import Lifecycle
@@ -53,7 +52,6 @@ def serve_until_stopped(workloads: Sequence[Workload], settings: Settings) -> Ex
     Raises:
         FlowWorkerError: they could not start.
     """
-    show_payloads(settings.log_payloads)
     configure_logging(level=settings.log_level, log_format=settings.log_format)
     for warning in misspelt(os.environ):
         logger.warning(warning)
@@ -120,7 +118,8 @@ def make_pool(workloads: Sequence[Workload], settings: Settings, events: EventSt
         workloads, name=(settings.worker_name or "flowworker") if several else slug_of(workloads[0]),
         worker_id=settings.worker_id, worker_name=None if several else settings.worker_name,
         dsn=settings.dsn, direct_dsn=direct_dsn if settings.direct_dsn() else None,
-        statement_cache=settings.statement_cache, identity=_identity(settings), events=events, **_options(settings),
+        statement_cache=settings.statement_cache, identity=_identity(settings), events=events,
+        log_payloads=settings.log_payloads, **_options(settings),
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from flowworker.database.link import Dsn
 from flowworker.errors import InternalError, UsageError
+from flowworker.redaction import show_payloads
 from flowworker.runtime.backoff import backoff
 from flowworker.runtime.exits import Exit, SlotsExhaustedError, asked_for, caused_by, worst
 from flowworker.runtime.host import Host
@@ -80,7 +81,8 @@ class WorkerPool:
         self, workloads: Workload | Sequence[Workload], *, dsn: Dsn, name: str = "flowworker", size: int = 1,
         worker: type[Worker] = Worker, restart: Restart | None = None, direct_dsn: Dsn | None = None,
         statement_cache: bool = True, identity: Identity | None = None, events: EventStream | None = None,
-        worker_id: UUID | None = None, worker_name: str | None = None, **options: Unpack[WorkerArguments],
+        worker_id: UUID | None = None, worker_name: str | None = None, log_payloads: bool = False,
+        **options: Unpack[WorkerArguments],
     ) -> None:  # fmt: skip
         """Connect to nothing yet.
 
@@ -97,6 +99,8 @@ class WorkerPool:
             events: told about everything.
             worker_id: of the worker, in a pool of one.
             worker_name: of the worker, in a pool of one, instead of the numbered name.
+            log_payloads: let messages quote values of inputs and outputs, for development; once the pool has started
+                it holds for all of the process, to its end.
             options: of each worker.
 
         Raises:
@@ -112,6 +116,7 @@ class WorkerPool:
         self._restart = restart or Restart()
         self._worker_class = worker
         self._options = options
+        self._log_payloads = log_payloads
         self._host = Host(dsn, direct_dsn=direct_dsn, statement_cache=statement_cache, identity=identity, events=events)
         self._places = tuple(
             Place(number=number, workload=workload, name=worker_name or f"{name}_Worker_{number}")
@@ -158,6 +163,8 @@ class WorkerPool:
         """
         claim_name(self._name)
         self._entered = True
+        if self._log_payloads:
+            show_payloads(True)
         try:
             await self._host.enter()
             await self._start_workers()
