@@ -5,6 +5,11 @@ the main thread and, when it ends, cancels every task of its loop. It is started
 does when the API server answers a watch with an error of its own, and when it has not found a kind: it looks once. One
 refused watch ends all of a run, so only what can be read is watched, and what is refused changes which runs there are.
 
+A run that ends because of one watch leaves the others behind: kopf stops what logs in, closes its session, and lets
+these watches, which find it closed, wait for a login that never comes. Some survive even being cancelled, and the run
+with them. So a run is over for us as soon as one of its kinds is not there any more, and its session is closed by us,
+when all of it has ended.
+
 Each kind has its own label selector, which kopf sends to the server (docs/adr/0014-kopf-watches-everything.md).
 """
 
@@ -13,6 +18,7 @@ import ssl
 import threading
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -209,7 +215,22 @@ class Watches:
             headers={"Authorization": header} if header else {},
             trace_configs=[life.trace()],
         )
-        return kopf.AiohttpSession(server=found.host, aiohttp_session=session)
+        life.sessions.append(session)
+        lent: Any = _Lent(session)
+        return kopf.AiohttpSession(server=found.host, aiohttp_session=lent)
+
+
+class _Lent:
+    """A session that its borrower cannot close: watches that a run has left behind go on until they are cancelled."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    async def close(self) -> None:
+        """Leave it to the lender."""
 
 
 class _Life:
@@ -221,6 +242,8 @@ class _Life:
         self.owner = asyncio.get_running_loop()
         self.started = threading.Event()
         self.stop: asyncio.Event | None = None
+        self.sessions: list[aiohttp.ClientSession] = []
+        """What it was lent, to be closed when it has ended."""
         self._paths = paths
         self._operate = operate
         self._told = opened
@@ -245,6 +268,9 @@ class _Life:
         async def answered(_: object, __: object, about: aiohttp.TraceRequestEndParams) -> None:
             if about.response.status == HTTPStatus.OK and "watch" in about.url.query:
                 self.owner.call_soon_threadsafe(self._open, about.url.path)
+            elif about.response.status == HTTPStatus.NOT_FOUND and about.url.path in self._paths:
+                gone = LookupError(f"the API server does not know {about.url.path} any more")
+                self.owner.call_soon_threadsafe(self._end, gone)
 
         config.on_request_start.append(asked)
         config.on_request_end.append(answered)
@@ -255,21 +281,20 @@ class _Life:
         try:
             await asyncio.wait((self._ended,), timeout=FOUND_WITHIN)
             if not self._ended.done() and (missing := self._paths - self._asked):
-                await self._halt()
                 return LookupError(f"the API server does not tell of {', '.join(sorted(missing))}")
             return await asyncio.shield(self._ended)
-        except asyncio.CancelledError:
-            await self._halt()
-            raise
+        finally:
+            self._halt()
+            await asyncio.wait((self._ended,), timeout=STOP_PATIENCE)
 
     def _open(self, path: str) -> None:
         self._opened.add(path)
         self._told()
 
-    async def _halt(self) -> None:
+    def _halt(self) -> None:
         if self._loop is not None and self.stop is not None:
-            self._loop.call_soon_threadsafe(self.stop.set)
-        await asyncio.wait((self._ended,), timeout=STOP_PATIENCE)
+            with suppress(RuntimeError):  # it has ended
+                self._loop.call_soon_threadsafe(self.stop.set)
 
     def _thread(self) -> None:
         error: BaseException | None = None
@@ -281,7 +306,11 @@ class _Life:
 
     async def _run(self) -> None:
         self.stop, self._loop = asyncio.Event(), asyncio.get_running_loop()
-        await self._operate(self)
+        try:
+            await self._operate(self)
+        finally:
+            for session in self.sessions:
+                await session.close()
 
     def _end(self, error: BaseException | None) -> None:
         if not self._ended.done():

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -147,22 +148,45 @@ async def without_definition(world: World, definition: Object) -> None:
     await until(gone, "the API server knows the kind no more")
 
 
+async def created_anew(world: World, definition: Object) -> None:
+    """Delete the CRD and create it again; returns once the operator watches."""
+    await without_definition(world, definition)
+    # Mostly at once; but the API server does not always end a watch of what is gone, and then the watch does.
+    await until(lambda: world.operator.get("/readyz")[0] == 503, "it knows that it serves nothing", patience=90)
+    await asyncio.to_thread(world.control_plane.install, definition)
+    await until(lambda: world.operator.get("/readyz")[0] == 200, "it watches again")
+
+
 async def test_changes_are_seen_at_once_after_the_definition_was_created_anew(
     broken: World, definition: Object
 ) -> None:
     world = broken
-    world.operator.settings["RELIST_SECONDS"] = "20"  # the API server does not always end a watch of what is gone
     await world.operator.start()
     await world.apply("report")
     await world.until_idle("report")
-    await without_definition(world, definition)
-    await until(lambda: world.operator.get("/readyz")[0] == 503, "it knows that it serves nothing", patience=60)
-    await asyncio.to_thread(world.control_plane.install, definition)
-    await until(lambda: world.operator.get("/readyz")[0] == 200, "it watches again")
+    await created_anew(world, definition)
     await world.apply("report", scaling={"minReplicas": 1})
     await world.until_replicas("report", 1)
     await world.patch(FLOWWORKERS, "report", {"spec": {"scaling": {"minReplicas": 2}}})
     await world.until_replicas("report", 2)
+
+
+async def test_a_definition_that_is_created_anew_again_and_again_leaves_no_watches_behind(
+    broken: World, definition: Object
+) -> None:
+    """Neither watches of other kinds that nobody reads, nor the thread they are in."""
+    world = broken
+    await world.operator.start()
+    await created_anew(world, definition)
+    settled = threads(world)
+    for _ in range(2):
+        await created_anew(world, definition)
+    await until(lambda: threads(world) <= settled, "the threads of the watches before have ended")
+
+
+def threads(world: World) -> int:
+    """Threads of the operator."""
+    return len(list(Path(f"/proc/{world.operator.pid}/task").iterdir()))
 
 
 async def test_a_definition_that_comes_after_the_operator_is_watched_from_then_on(
