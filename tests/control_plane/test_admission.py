@@ -184,6 +184,13 @@ def test_kubectl_takes_any_field_of_a_pod(resources: Resources) -> None:
     assert taken.returncode == 0, taken.stderr
 
 
+def test_what_is_null_in_a_container_counts_as_absent(resources: Resources) -> None:
+    containers = [{"name": "worker", "env": None, "args": None}, {"name": "b", "env": [{"name": "A", "value": None}]}]
+    created = resources.create({"template.spec": {"containers": containers}})
+    kept = created["spec"]["template"]["spec"]["containers"]
+    assert kept == [{"name": "worker"}, {"name": "b", "env": [{"name": "A"}]}]
+
+
 def test_the_status_is_not_written_with_the_spec(resources: Resources) -> None:
     name = resources.create({})["metadata"]["name"]
     assert "status" not in resources.patch(name, {"status": {"replicas": 7}})

@@ -235,6 +235,15 @@ class FlowWorkerSpec(Model):
                 f"annotations must have at most {LARGEST_TEMPLATE} characters together",
                 ".template.metadata.annotations",
             ),
+            rule(
+                "!has(self.template.spec.containers) || self.template.spec.containers.map(one, "
+                "(has(one.command) ? one.command.map(text, size(text)).sum() : 0) + "
+                "(has(one.args) ? one.args.map(text, size(text)).sum() : 0) + "
+                "(has(one.env) ? one.env.map(it, size(it.name) + (has(it.value) ? size(it.value) : 0)).sum() : 0)"
+                f").sum() <= {LARGEST_TEMPLATE}",
+                f"commands, arguments and variables must have at most {LARGEST_TEMPLATE} characters together",
+                ".template.spec.containers",
+            ),
             rule(_SAME.format("flow"), "flow cannot be changed; create another FlowWorker"),
             rule(_SAME.format("queue"), "queue cannot be changed; create another FlowWorker"),
         )

@@ -12,10 +12,15 @@ from pydantic import ConfigDict, Field
 from flowworker_operator.api.model import Model
 
 OPEN: dict[str, Any] = {"x-kubernetes-preserve-unknown-fields": True}
+WHOLE: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}
+"""A list that one manager has as a whole."""
 MOST_CONTAINERS = 16
+MOST_TEXTS = 1024
+"""Variables, arguments or parts of a command of a container."""
 
 LARGEST_TEMPLATE = 262_144
-"""Bytes of the whole fragment as JSON. What the schema keeps as it is, only the operator can measure."""
+"""Bytes of the whole fragment as JSON. At admission the texts are counted that usually make a template large; what the
+schema keeps as it is, only the operator can measure."""
 
 Text = Annotated[str, Field(max_length=LARGEST_TEMPLATE)]
 
@@ -24,6 +29,13 @@ class Open(Model):
     """A part of a pod that keeps the fields we do not type."""
 
     model_config = ConfigDict(extra="allow", json_schema_extra=OPEN)
+
+
+class Variable(Open):
+    """Any field of an environment variable."""
+
+    name: Annotated[Text, Field(min_length=1, description="Name of the variable.")]
+    value: Annotated[Text | None, Field(description="Its value.")] = None
 
 
 class Container(Open):
@@ -38,6 +50,26 @@ class Container(Open):
             description="Name of the container; worker is the one the operator completes.",
         ),
     ]
+    command: Annotated[
+        tuple[Text, ...] | None,
+        Field(max_length=MOST_TEXTS, description="In place of the image's entry point.", json_schema_extra=WHOLE),
+    ] = None
+    args: Annotated[
+        tuple[Text, ...] | None,
+        Field(
+            max_length=MOST_TEXTS,
+            description="Arguments of the command; those of worker are the operator's.",
+            json_schema_extra=WHOLE,
+        ),
+    ] = None
+    env: Annotated[
+        tuple[Variable, ...] | None,
+        Field(
+            max_length=MOST_TEXTS,
+            description="Environment variables; the operator adds its own to worker's.",
+            json_schema_extra=WHOLE,
+        ),
+    ] = None
 
 
 class PodFragment(Open):

@@ -44,6 +44,12 @@ VALID: dict[str, Changes] = {
     "resources": {
         "template.spec": {"containers": [{"name": "worker", "resources": {"requests": {"cpu": "100m"}}}]}
     },
+    "variables and arguments": {
+        "template.spec": {"containers": [{
+            "name": "worker", "command": ["tini"], "args": ["--"],
+            "env": [{"name": "A", "value": "1"}, {"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "x"}}}],
+        }]}
+    },
     "a sidecar": {"template.spec": {"containers": [{"name": "proxy", "image": "proxy:1"}, {"name": "worker"}]}},
     "any field of a pod": {
         "template.spec": {"nodeSelector": {"disk": "ssd"}, "volumes": [{"name": "app", "configMap": {"name": "app"}}]}
@@ -121,6 +127,20 @@ INVALID: dict[str, tuple[Changes, str]] = {
         {"template.metadata": {"annotations": {f"a{number}": "x" * 65_000 for number in range(5)}}},
         "template.metadata.annotations",
     ),
+    "variables and arguments of more than 256 KiB together": (
+        {"template.spec": {"containers": [
+            {"name": "worker", "env": [{"name": f"A{number}", "value": "x" * 65_000} for number in range(3)]},
+            {"name": "b", "command": ["x" * 65_000], "args": ["x" * 65_000]},
+        ]}},
+        "template.spec.containers",
+    ),
+    "a variable without a name": (
+        {"template.spec": {"containers": [{"name": "worker", "env": [{"value": "1"}]}]}}, "template.spec.containers",
+    ),
+    "a variable that is a number": (
+        {"template.spec": {"containers": [{"name": "worker", "env": [{"name": "A", "value": 1}]}]}},
+        "template.spec.containers",
+    ),
     "containers that are a map": ({"template.spec": {"containers": {"worker": {}}}}, "template.spec.containers"),
     "a container without a name": ({"template.spec": {"containers": [{"image": "x"}]}}, "template.spec.containers"),
     "a container with a bad name": ({"template.spec": {"containers": [{"name": "W"}]}}, "template.spec.containers"),
@@ -140,6 +160,7 @@ BY_RULE = frozenset(
         "a minimum above the maximum",
         "a minimum above the default maximum",
         "annotations of more than 256 KiB together",
+        "variables and arguments of more than 256 KiB together",
     }
 )
 """Refused by a CEL rule; the models alone would take them."""
