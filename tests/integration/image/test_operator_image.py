@@ -87,3 +87,10 @@ def test_outside_of_a_cluster_it_says_what_is_missing_and_writes_nothing(contain
     done = subprocess.run(container.command(), check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == 64, done.stderr
     assert "FLOWWORKER_OPERATOR_KUBECONFIG" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_second_build_gives_the_same_bytes(image: Image) -> None:
+    first = image.digest()
+    image.build()
+    assert image.digest() == first
