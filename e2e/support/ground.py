@@ -151,9 +151,9 @@ class Ground:
         """Let handlers pass that wait for it."""
         await self.database.fetch("INSERT INTO e2e.gates VALUES ($1) ON CONFLICT DO NOTHING RETURNING name", name)
 
-    async def create_role(self) -> Role:
-        """Another role that workers may connect as."""
-        return await Role.create(self.database)
+    async def create_role(self, password: str = "") -> Role:
+        """Another role that workers may connect as; its password is the server's unless one is given."""
+        return await Role.create(self.database, password)
 
     async def secret_reaches(self, pod: Object, text: str) -> None:
         """Wait until a pod's file with the connection string has this text.

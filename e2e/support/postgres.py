@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import yaml
 from e2e.support.forward import Forward
@@ -85,9 +86,10 @@ class Server:
 
         await until(is_gone, f"PostgreSQL in {self.namespace} has stopped", patience=START_PATIENCE, every=0.3)
 
-    def dsn(self, database: str, role: str = WORKER_ROLE) -> str:
+    def dsn(self, database: str, role: str = WORKER_ROLE, password: str = "") -> str:
         """Connection string for pods."""
-        return f"postgresql://{role}:{self.password}@postgres.{self.namespace}.svc:{PORT}/{database}"
+        written = quote(password or self.password, safe="")
+        return f"postgresql://{role}:{written}@postgres.{self.namespace}.svc:{PORT}/{database}"
 
     async def prepare(self, programs: Programs) -> None:
         """Create the roles, and the template of all databases; anew where an earlier session has left them."""
@@ -203,19 +205,20 @@ class Role:
 
     database: Database
     name: str
+    password: str
 
     @classmethod
-    async def create(cls, database: Database) -> "Role":
-        """A new one, which stays as long as the server."""
-        role = cls(database=database, name=f"rotated_{next(_numbers)}_{secrets.token_hex(2)}")
-        password = database.way.server.password
-        await role._administer(f"CREATE ROLE {role.name} LOGIN PASSWORD '{password}' IN ROLE {WORKER_ROLE}")
+    async def create(cls, database: Database, password: str = "") -> "Role":
+        """A new one, which stays as long as the server; with the server's password unless another one is given."""
+        name = f"rotated_{next(_numbers)}_{secrets.token_hex(2)}"
+        role = cls(database=database, name=name, password=password or database.way.server.password)
+        await role._administer(f"CREATE ROLE {role.name} LOGIN PASSWORD '{role.password}' IN ROLE {WORKER_ROLE}")
         return role
 
     @property
     def dsn(self) -> str:
         """Connection string for workers."""
-        return self.database.way.server.dsn(self.database.name, self.name)
+        return self.database.way.server.dsn(self.database.name, self.name, self.password)
 
     async def lock(self) -> None:
         """Let nobody in, and throw out who is."""

@@ -17,6 +17,8 @@ from flowworker import Flow, Queue, TaskContext
 
 TIMEOUT = 120
 """Seconds a task may take: also how long a worker that is told to stop may go on."""
+BRIEF = 3
+"""Seconds where it is about what happens then."""
 LOOK_EVERY = 0.2
 TRY_AGAIN_AFTER = 0.5
 
@@ -38,6 +40,8 @@ class Plan(BaseModel):
     """The process ends, without a word, when this gate is opened; a later execution does not."""
     failures: int = 0
     """Attempts that fail."""
+    note: str = ""
+    """Carried along, and a part of the output."""
 
 
 class Done(BaseModel):
@@ -141,5 +145,25 @@ jobs = Queue("jobs", max_attempts=3, base_delay=1, timeout=TIMEOUT)
 
 @jobs.job
 async def job(plan: Plan, ctx: TaskContext) -> Done:
+    """One job."""
+    return await work(plan, ctx)
+
+
+brief = Flow("brief", max_attempts=1, timeout=BRIEF)
+"""Fails at the first failure, and soon."""
+
+
+@brief.step
+async def once(plan: Plan, ctx: TaskContext) -> Done:
+    """The whole flow."""
+    return await work(plan, ctx)
+
+
+errands = Queue("errands", max_attempts=1, timeout=BRIEF)
+"""The same for jobs."""
+
+
+@errands.job
+async def errand(plan: Plan, ctx: TaskContext) -> Done:
     """One job."""
     return await work(plan, ctx)
