@@ -100,8 +100,9 @@ async def _parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[_Parts]
         cluster = await stack.enter_async_context(MeteredCluster.metered(settings.kubeconfig, metrics))
         recorder = await stack.enter_async_context(EventRecorder(cluster, instance=settings.identity, wall=cluster.now))
         stack.push_async_callback(recorder.close, STOP_PATIENCE)
-        parts, probes = _assemble(settings, metrics, cluster, recorder)
+        parts, probes, secrets = _assemble(settings, metrics, cluster, recorder)
         stack.push_async_callback(_close, parts.orders, probes)
+        stack.push_async_callback(secrets.close)
         yield parts
 
 
@@ -115,7 +116,7 @@ async def _close(orders: Orders, probes: Probes) -> None:
 
 def _assemble(
     settings: Settings, metrics: Metrics, cluster: MeteredCluster, recorder: EventRecorder
-) -> tuple[_Parts, Probes]:
+) -> tuple[_Parts, Probes, Secrets]:
     store, clock, sight = Store(), time.monotonic, Sight(settings.namespace_list, WATCHED)
     leadership = Leadership(
         cluster,
@@ -131,6 +132,7 @@ def _assemble(
     queue: WorkQueue[Key] = WorkQueue(
         round_of, random=random.random, clock=clock, on_error=_complain, least_pause=_asked_pause
     )
+    secrets = Secrets(cluster, clock, queue.add)
     probes = Probes(clock=clock, on_reading=queue.add, known=known_hosts(settings.database_host_list))
     relister = Relister(
         cluster=cluster,
@@ -157,7 +159,7 @@ def _assemble(
         orders=orders,
         reconciler=Reconciler(
             store=store,
-            secrets=Secrets(cluster, clock),
+            secrets=secrets,
             probes=probes,
             pod_events=PodEvents(cluster, clock),
             orders=orders,
@@ -194,7 +196,7 @@ def _assemble(
         mandate=mandate,
     )
     metrics.watch(waiting=lambda: queue.depth, stuck=lambda: queue.stuck_for, leader=lambda: mandate.acting)
-    return parts, probes
+    return parts, probes, secrets
 
 
 def _deliver(parts: _Parts, resource: Resource, kind: str | None, item: Object) -> None:

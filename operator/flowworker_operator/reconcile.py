@@ -250,10 +250,10 @@ class Reconciler:
         database = asked.spec.database
         # A transaction pooler, for which the direct one is given, takes no settings of a session.
         reference = database.direct_secret_ref or database.secret_ref
-        found = await self._secrets.dsn(key.namespace, reference, doubted=failed is not None)
+        found = await self._secrets.dsn(key, reference, doubted=failed is not None)
         authority: str | Fault | None = None
         if database.ca_ref is not None:
-            authority = await self._secrets.certificates(key.namespace, database.ca_ref, doubted=failed is not None)
+            authority = await self._secrets.certificates(key, database.ca_ref, doubted=failed is not None)
         for one in (found, authority):
             if isinstance(one, Fault):
                 return one

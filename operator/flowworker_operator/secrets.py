@@ -1,85 +1,162 @@
-"""Connection strings and certificates from Secrets, read by name: the operator may neither list nor watch them."""
+"""Connection strings and certificates from Secrets, read by name: the operator may neither list nor watch them.
 
+Only the first read of a Secret is waited for. What is known is used until a later read, in the background and few at
+once, brings something else: a hundred databases that fail, each a reason to look whether its Secret was changed, must
+not take the rounds of other FlowWorkers.
+"""
+
+import asyncio
 import base64
 import binascii
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 from flowworker_operator.api.conditions import Reason
 from flowworker_operator.api.spec import CertificatesRef, SecretRef
 from flowworker_operator.cluster.client import Cluster
-from flowworker_operator.cluster.errors import Refused
+from flowworker_operator.cluster.errors import ClusterError, Refused
 from flowworker_operator.cluster.resources import SECRETS, Object
 from flowworker_operator.domain.snapshot import Fault
+from flowworker_operator.probe import Key
+
+logger = logging.getLogger(__name__)
 
 FRESH_FOR = 60.0
 """Seconds after which a Secret is read again although all is well: so a rotated one is noticed."""
 DOUBTED_AFTER = 2.0
-"""The same while something is wrong with the Secret or the database refuses it."""
+"""The same once something is wrong with the Secret or its database; doubles while the Secret stays as it is."""
+LONGEST_DOUBT = 16.0
+AT_ONCE = 2
+"""Reads in the background."""
+
+Place: TypeAlias = tuple[str, str]
+"""Namespace and name."""
+Found: TypeAlias = Object | Refused | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Read:
     at: float
-    secret: Object | None
+    found: Found
+    doubts: int = 0
+    """Reads in a row that were for a doubt and found the same."""
+
+    def due(self, *, doubted: bool) -> float:
+        """When it should be read again."""
+        return self.at + (min(LONGEST_DOUBT, DOUBTED_AFTER * 2.0**self.doubts) if doubted else FRESH_FOR)
 
 
 class Secrets:
-    """Reads Secrets and remembers them for a while."""
+    """Reads Secrets and remembers them for a while. Belongs to the event loop that uses it first."""
 
-    def __init__(self, cluster: Cluster, clock: Callable[[], float]) -> None:
+    def __init__(self, cluster: Cluster, clock: Callable[[], float], on_news: Callable[[Key], None]) -> None:
+        """Know none.
+
+        Args:
+            cluster: where they are.
+            clock: monotonic seconds.
+            on_news: told who has asked for a Secret that has changed.
+        """
         self._cluster = cluster
         self._clock = clock
-        self._reads: dict[tuple[str, str], _Read] = {}
+        self._on_news = on_news
+        self._reads: dict[Place, _Read] = {}
+        self._asking: dict[Place, set[Key]] = {}
+        """Who has asked for what is read now."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
-    async def dsn(self, namespace: str, reference: SecretRef, *, doubted: bool) -> str | Fault:
+    async def dsn(self, key: Key, reference: SecretRef, *, doubted: bool) -> str | Fault:
         """The connection string, or what is wrong with the Secret.
 
         Args:
-            namespace: of the Secret.
-            reference: its name and key.
+            key: the FlowWorker that asks.
+            reference: name and key of a Secret of its namespace.
             doubted: the database refuses what was read last.
 
         Raises:
             Unavailable: the API server does not answer.
         """
-        return await self._text(namespace, reference, "a PostgreSQL URI", doubted=doubted)
+        return await self._text(key, reference, "a PostgreSQL URI", doubted=doubted)
 
-    async def certificates(self, namespace: str, reference: CertificatesRef, *, doubted: bool) -> str | Fault:
+    async def certificates(self, key: Key, reference: CertificatesRef, *, doubted: bool) -> str | Fault:
         """Certificates in PEM; the same as `dsn` otherwise."""
-        return await self._text(namespace, reference, "certificates in PEM", doubted=doubted)
+        return await self._text(key, reference, "certificates in PEM", doubted=doubted)
+
+    async def close(self) -> None:
+        """Read no more."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _text(
-        self, namespace: str, reference: SecretRef | CertificatesRef, content: str, *, doubted: bool
+        self, key: Key, reference: SecretRef | CertificatesRef, content: str, *, doubted: bool
     ) -> str | Fault:
-        try:
-            secret = await self._secret(namespace, reference.name, DOUBTED_AFTER if doubted else FRESH_FOR)
-            found = _value(namespace, reference, content, secret)
-            if isinstance(found, Fault) and not doubted:
-                secret = await self._secret(namespace, reference.name, DOUBTED_AFTER)
-                found = _value(namespace, reference, content, secret)
-        except Refused as error:
-            return _fault(f"secret {namespace}/{reference.name} cannot be read: {error.message}")
-        return found
+        place = key.namespace, reference.name
+        read = self._reads.get(place)
+        if read is None or self._clock() - read.at >= 2 * FRESH_FOR:
+            read = await self._first(place)
+        text = _value(place, reference, content, read.found)
+        doubted = doubted or isinstance(text, Fault)
+        if not doubted:
+            read.doubts = 0
+        if self._clock() >= read.due(doubted=doubted):
+            self._read_again(place, key, doubted=doubted)
+        return text
 
-    async def _secret(self, namespace: str, name: str, fresh_for: float) -> Object | None:
-        known, now = self._reads.get((namespace, name)), self._clock()
-        if known is not None and now - known.at < fresh_for:
-            return known.secret
-        secret = await self._cluster.get(SECRETS, namespace, name)
+    async def _first(self, place: Place) -> _Read:
+        found = await self._ask(place)
+        now = self._clock()
         self._reads = {key: read for key, read in self._reads.items() if now - read.at < 2 * FRESH_FOR}
-        self._reads[namespace, name] = _Read(now, secret)
-        return secret
+        self._reads[place] = read = _Read(now, found)
+        return read
+
+    def _read_again(self, place: Place, key: Key, *, doubted: bool) -> None:
+        if place in self._asking:
+            self._asking[place].add(key)
+            return
+        self._asking[place] = {key}
+        task = asyncio.get_running_loop().create_task(self._compare(place, doubted=doubted), name=f"secret {place}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _compare(self, place: Place, *, doubted: bool) -> None:
+        try:
+            async with self._turns:
+                found = await self._ask(place)
+        except ClusterError as error:
+            logger.debug("secret %s/%s cannot be read now: %s", *place, error)
+            return
+        finally:
+            asking = self._asking.pop(place)
+        before = self._reads.get(place)
+        same = before is not None and _content(before.found) == _content(found)
+        doubts = before.doubts + doubted if before is not None and same else 0
+        self._reads[place] = _Read(self._clock(), found, doubts)
+        if not same:
+            for key in asking:
+                self._on_news(key)
+
+    async def _ask(self, place: Place) -> Found:
+        try:
+            return await self._cluster.get(SECRETS, *place)
+        except Refused as error:
+            return error
 
 
-def _value(
-    namespace: str, reference: SecretRef | CertificatesRef, content: str, secret: Mapping[str, Any] | None
-) -> str | Fault:
-    where = f"secret {namespace}/{reference.name}"
-    if secret is None:
+def _content(found: Found) -> object:
+    return str(found) if isinstance(found, Refused) else None if found is None else found.get("data")
+
+
+def _value(place: Place, reference: SecretRef | CertificatesRef, content: str, found: Found) -> str | Fault:
+    where = "secret " + "/".join(place)
+    if isinstance(found, Refused):
+        return _fault(f"{where} cannot be read: {found.message}")
+    if found is None:
         return _fault(f"{where} does not exist; it must hold {content} under the key {reference.key}")
-    data: Mapping[str, str] = secret.get("data") or {}
+    data: Mapping[str, str] = found.get("data") or {}
     if reference.key not in data:
         keys = ", ".join(sorted(data)) or "none"
         return _fault(f"{where} has no key {reference.key}; its keys are: {keys}")

@@ -32,12 +32,12 @@ class Arena:
 
 
 @contextmanager
-def new_arena() -> Generator[Arena]:
-    """An arena with a running server of its own, whose commits have times."""
+def new_arena(**settings: str) -> Generator[Arena]:
+    """An arena with a running server of its own, whose commits have times; `settings` are more of PostgreSQL's."""
     with tempfile.TemporaryDirectory(prefix="flowworker-chaos-") as folder:
         Path(folder).chmod(0o755)
         plain = make_server(Path(folder) / "server")
-        with replace(plain, settings={**plain.settings, **recording.SERVER_SETTINGS}) as server:
+        with replace(plain, settings={**plain.settings, **recording.SERVER_SETTINGS, **settings}) as server:
             yield Arena(server, asyncio.run(_make_template(server)))
 
 

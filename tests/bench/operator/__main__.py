@@ -18,7 +18,7 @@ from e2e.cluster.binaries import build
 from e2e.cluster.control_plane import running
 from e2e.cluster.programs import CONTROL_PLANE
 from tests.bench.operator.promises import figures_of
-from tests.bench.operator.scenarios import FULL, QUICK, SCENARIOS, Extent, Site
+from tests.bench.operator.scenarios import FULL, MOST_TENANTS, QUICK, SCENARIOS, Extent, Site
 from tests.chaos.arena import new_arena
 from tests.control_plane.conftest import DEFINITION
 
@@ -50,7 +50,9 @@ def _measure(chosen: Sequence[str], extent: Extent) -> dict[str, object]:
         control_plane = stack.enter_context(running(programs))
         control_plane.install(yaml.safe_load(DEFINITION.read_text()))
         values["start"] = time.monotonic() - began
-        site = Site(control_plane=control_plane, arena=stack.enter_context(new_arena()))
+        site = Site(
+            control_plane=control_plane, arena=stack.enter_context(new_arena(max_connections=str(MOST_TENANTS + 200)))
+        )
         for name in chosen:
             note(f"{name}: load average {os.getloadavg()[0]:.1f}")
             values |= asyncio.run(SCENARIOS[name](site, extent))

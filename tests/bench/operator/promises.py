@@ -39,6 +39,12 @@ PROMISES: Sequence[Promise] = (
     Promise(what="processor while idle, percent of one", value="idle processor", aim=10),
     Promise(what="writes per FlowWorker and second while growing", value="writes while growing", aim=0.5),
     Promise(what="API writes per FlowWorker and second", value="writes", must=0.3, aim=0.15),
+    Promise(what="500 databases, all well: backlog to replicas, p99", value="good p99 before", aim=1.5, unit="s"),
+    Promise(what="100 silent and 100 slow: the others' p50", value="good p50", aim=0.7, unit="s"),
+    Promise(what="100 silent and 100 slow: the others' p99", value="good p99", must=1.5, aim=1.2, unit="s"),
+    Promise(what="memory with 500 databases", value="memory with tenants", must=300, aim=256, unit="MiB"),
+    Promise(what="processor with 500 databases, percent of one", value="processor with tenants", aim=30),
+    Promise(what="longest time between two renewals of the Lease", value="longest renewal", must=10, aim=4, unit="s"),
 )
 
 

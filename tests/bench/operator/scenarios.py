@@ -13,6 +13,7 @@ from tests.control_plane.conftest import RESTRICTED
 from tests.control_plane.operator.world import new_world
 from tests.control_plane.scale.changing import change
 from tests.control_plane.scale.crowd import STRAINED, Crowd, new_crowd, stand_in_world
+from tests.control_plane.scale.neighbours import new_neighbours
 from tests.control_plane.scale.waking import wake
 from tests.support.waiting import hold_for
 
@@ -31,10 +32,18 @@ class Extent:
     strained: int
     """FlowWorkers whose work changes."""
     strained_seconds: float
+    tenants: int
+    """FlowWorkers with a database each, of which a fifth are silent and a fifth slow."""
 
 
-FULL = Extent(wakes=60, changes=10, crowd=200, idle_seconds=120, strained=20, strained_seconds=60)
-QUICK = Extent(wakes=6, changes=2, crowd=20, idle_seconds=20, strained=4, strained_seconds=20)
+FULL = Extent(
+    wakes=60, changes=10, crowd=200, idle_seconds=120, strained=20, strained_seconds=60, tenants=500
+)  # fmt: skip
+QUICK = Extent(wakes=6, changes=2, crowd=20, idle_seconds=20, strained=4, strained_seconds=20, tenants=20)
+MOST_TENANTS = 500
+"""What the server has connections for."""
+BETWEEN_WAKES = 1.7
+"""Seconds between two of them among many: each is some twenty requests to an API server that has two processors."""
 
 SETTLING = 60.0
 """Seconds after the last write until memory is looked at; as long as the re-list takes to come by."""
@@ -111,6 +120,26 @@ async def strained(site: Site, extent: Extent) -> Values:
         return {"writes while growing": growing, "writes": await crowd.strain(extent.strained_seconds, chance)}
 
 
+async def neighbours(site: Site, extent: Extent) -> Values:
+    """Many FlowWorkers with a database each, before and after a fifth of these fall silent and a fifth become slow."""
+    bad, chance = extent.tenants // 5, random.Random(SEED)
+    good = extent.tenants - 2 * bad
+    async with new_neighbours(site.control_plane, site.arena, silent=bad, slow=bad, good=good) as found:
+        times = min(good, 100)
+        before = await found.wake(times, BETWEEN_WAKES, chance)
+        await found.spoil()
+        after = await found.wake(times, BETWEEN_WAKES, chance)
+    return {
+        "good p99 before": percentile(before.took, 0.99),
+        "good p50": percentile(after.took, 0.5),
+        "good p99": percentile(after.took, 0.99),
+        "good wakes": after.took,
+        "memory with tenants": after.memory,
+        "processor with tenants": 100 * after.processor_seconds / after.seconds,
+        "longest renewal": after.longest_renewal,
+    }
+
+
 async def _settled(crowd: Crowd) -> float:
     conditions = await crowd.apply()
     await crowd.until_ready()
@@ -125,4 +154,5 @@ SCENARIOS: Mapping[str, Scenario] = {
     "alone": alone,
     "crowded": crowded,
     "strained": strained,
+    "neighbours": neighbours,
 }

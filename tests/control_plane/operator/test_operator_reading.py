@@ -1,15 +1,17 @@
 """Reading the cluster: Secrets by name, and everything else anew now and then."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from e2e.cluster.control_plane import ControlPlane
 from prometheus_client import CollectorRegistry
+from tests.support.waiting import until
 
 from flowworker_operator.api.spec import SecretRef
 from flowworker_operator.cluster.client import Cluster
-from flowworker_operator.cluster.resources import FLOWWORKERS, SECRETS
+from flowworker_operator.cluster.resources import FLOWWORKERS, SECRETS, Object, Resource
 from flowworker_operator.domain.snapshot import Fault
 from flowworker_operator.handlers import WATCHED
 from flowworker_operator.metrics import Metrics
@@ -43,9 +45,37 @@ def clock() -> Clock:
     return Clock()
 
 
+class Api:
+    """The API server as Secrets are read from it: counted, and held up when a test wants that."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self.reads = 0
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
+        self.reads += 1
+        await self.open.wait()
+        return await self._cluster.get(resource, namespace, name)
+
+
 @pytest.fixture
-def secrets(cluster: Cluster, clock: Clock) -> Secrets:
-    return Secrets(cluster, clock)
+def api(cluster: Cluster) -> Api:
+    return Api(cluster)
+
+
+@pytest.fixture
+def news() -> list[Key]:
+    """Who was told of a Secret that has changed."""
+    return []
+
+
+@pytest.fixture
+async def secrets(api: Any, clock: Clock, news: list[Key]) -> AsyncIterator[Secrets]:
+    secrets = Secrets(api, clock, news.append)
+    yield secrets
+    await secrets.close()
 
 
 def secret(namespace: str, **data: str) -> dict[str, Any]:
@@ -57,8 +87,19 @@ def secret(namespace: str, **data: str) -> dict[str, Any]:
     }
 
 
-async def read(secrets: Secrets, namespace: str, *, doubted: bool = False) -> str | Fault:
-    return await secrets.dsn(namespace, REFERENCE, doubted=doubted)
+async def read(secrets: Secrets, namespace: str, *, doubted: bool = False, name: str = "one") -> str | Fault:
+    return await secrets.dsn(Key(namespace=namespace, name=name), REFERENCE, doubted=doubted)
+
+
+def reads_a_secret(task: "asyncio.Task[Any]") -> bool:
+    return task.get_name().startswith("secret ")
+
+
+async def until_read(secrets: Secrets, namespace: str, expected: str) -> None:
+    async def right() -> bool:
+        return await read(secrets, namespace) == expected
+
+    await until(right, f"{expected} was read")
 
 
 @pytest.mark.parametrize(
@@ -82,28 +123,63 @@ async def test_what_is_wrong_with_a_secret_names_it_and_its_key(
 
 
 async def test_a_secret_is_read_again_after_a_while_and_sooner_when_it_is_doubted(
-    cluster: Cluster, secrets: Secrets, clock: Clock, namespace: str
+    cluster: Cluster, secrets: Secrets, clock: Clock, news: list[Key], namespace: str
 ) -> None:
     await cluster.create(SECRETS, secret(namespace, uri="postgresql://one"))
     assert await read(secrets, namespace) == "postgresql://one"
     await cluster.apply(SECRETS, secret(namespace, uri="postgresql://two"))
     assert await read(secrets, namespace) == "postgresql://one"
     clock.now += DOUBTED_AFTER
-    assert await read(secrets, namespace, doubted=True) == "postgresql://two"
+    await read(secrets, namespace, doubted=True)
+    await until_read(secrets, namespace, "postgresql://two")
+    assert news == [Key(namespace=namespace, name="one")]
     await cluster.apply(SECRETS, secret(namespace, uri="postgresql://three"))
     clock.now += FRESH_FOR - 1
     assert await read(secrets, namespace) == "postgresql://two"
     clock.now += 1
-    assert await read(secrets, namespace) == "postgresql://three"
+    await until_read(secrets, namespace, "postgresql://three")
 
 
 async def test_a_secret_that_was_missing_is_found_within_seconds(
-    cluster: Cluster, secrets: Secrets, clock: Clock, namespace: str
+    cluster: Cluster, secrets: Secrets, clock: Clock, news: list[Key], namespace: str
 ) -> None:
     assert isinstance(await read(secrets, namespace), Fault)
     await cluster.create(SECRETS, secret(namespace, uri="postgresql://one"))
     clock.now += DOUBTED_AFTER
-    assert await read(secrets, namespace) == "postgresql://one"
+    await until_read(secrets, namespace, "postgresql://one")
+    assert news == [Key(namespace=namespace, name="one")]
+
+
+async def test_a_secret_that_stays_the_same_is_doubted_ever_more_rarely(
+    cluster: Cluster, secrets: Secrets, api: Api, clock: Clock, namespace: str
+) -> None:
+    await cluster.create(SECRETS, secret(namespace, uri="postgresql://one"))
+    for _ in range(64):
+        await read(secrets, namespace, doubted=True)
+        await until(lambda: not any(map(reads_a_secret, asyncio.all_tasks())), "what was begun has ended")
+        clock.now += 1
+    assert 4 <= api.reads <= 8
+    await read(secrets, namespace)
+    clock.now += DOUBTED_AFTER
+    before = api.reads
+    await read(secrets, namespace, doubted=True)
+    await until(lambda: api.reads == before + 1, "a new doubt is looked into at once")
+
+
+async def test_what_is_known_is_given_at_once_while_the_api_server_is_slow_and_told_when_it_has_changed(
+    cluster: Cluster, secrets: Secrets, api: Api, clock: Clock, news: list[Key], namespace: str
+) -> None:
+    await cluster.create(SECRETS, secret(namespace, uri="postgresql://one"))
+    await read(secrets, namespace)
+    await cluster.apply(SECRETS, secret(namespace, uri="postgresql://two"))
+    api.open.clear()
+    clock.now += FRESH_FOR
+    for name in ("one", "two"):
+        assert await read(secrets, namespace, name=name) == "postgresql://one"
+    await until(lambda: api.reads == 2, "it is read once for both")
+    api.open.set()
+    await until(lambda: sorted(key.name for key in news) == ["one", "two"], "both are told")
+    assert await read(secrets, namespace) == "postgresql://two"
 
 
 async def test_a_secret_that_may_not_be_read_is_a_fault_of_the_secret(
@@ -112,7 +188,7 @@ async def test_a_secret_that_may_not_be_read_is_a_fault_of_the_secret(
     pods_only = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]
     kubeconfig = control_plane.user(f"{namespace}-stranger", pods_only, namespace)
     async with Cluster.connect(kubeconfig) as cluster:
-        found = await read(Secrets(cluster, clock), namespace)
+        found = await read(Secrets(cluster, clock, lambda _: None), namespace)
     assert isinstance(found, Fault)
     assert "cannot be read" in found.message
     assert "forbidden" in found.message

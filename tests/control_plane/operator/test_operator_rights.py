@@ -1,8 +1,8 @@
 """What the chart and the plain manifests grant is what the operator uses, by the audit log of the API server."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import yaml
 from tests.chaos.workloads import Plan, single
@@ -17,37 +17,18 @@ from tests.control_plane.operator.world import (
     World,
 )
 from tests.control_plane.operator_process import rules
+from tests.support.rights import ONLY_BY_ADMISSION, Right, granted, requested
 from tests.support.waiting import until
 
 from flowworker_operator.domain.naming import compiler_name, deployment_name
 from flowworker_operator.gather import Design, design
 
-Right: TypeAlias = tuple[str, str, str]
-"""Group, resource with subresource, verb."""
-
 PLAIN = Path(__file__).parents[3] / "deploy" / "flowworker.yaml"
-ONLY_BY_ADMISSION: frozenset[Right] = frozenset({("flowworker.dev", "flowworkers/finalizers", "update")})
-"""Looked at by the admission plugin OwnerReferencesPermissionEnforcement, where it is on; no request uses it."""
 
 
-def granted(given: Iterable[Object]) -> set[Right]:
-    """Every single right of some rules."""
-    return {
-        (group, resource, verb)
-        for rule in given
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-        for verb in rule["verbs"]
-    }
-
-
-def requested(world: World, *, refused: bool) -> set[Right]:
+def used(world: World, *, refused: bool = False) -> set[Right]:
     """What the operator has asked for, and was refused or not."""
-    return {
-        (ref.get("apiGroup", ""), "/".join(filter(None, (ref["resource"], ref.get("subresource")))), one["verb"])
-        for one in world.audited(world.operator.user)
-        if (ref := one.get("objectRef")) is not None and (one["responseStatus"]["code"] == 403) is refused
-    }
+    return requested(world.audited(world.operator.user), refused=refused)
 
 
 async def with_owner(world: World) -> None:
@@ -70,9 +51,9 @@ async def with_budget(world: World) -> None:
     await world.until_idle("report")
     await world.until_found(BUDGETS, "report")
     await world.patch(BUDGETS, "report", {"spec": {"maxUnavailable": 1}})
-    await until(lambda: ("policy", "poddisruptionbudgets", "patch") in requested(world, refused=False), "it is mended")
+    await until(lambda: ("policy", "poddisruptionbudgets", "patch") in used(world), "it is mended")
     await world.patch(FLOWWORKERS, "report", {"spec": {"scaling": {"maxReplicas": 1}}})
-    await until(lambda: ("policy", "poddisruptionbudgets", "delete") in requested(world, refused=False), "it goes")
+    await until(lambda: ("policy", "poddisruptionbudgets", "delete") in used(world), "it goes")
 
 
 async def with_names_taken(world: World) -> None:
@@ -117,7 +98,7 @@ async def with_others_writing(world: World) -> None:
         count += 1
         change = {"metadata": {"labels": {"round": str(count)}}, "spec": {"scaling": {"minReplicas": count // 20 % 2}}}
         await world.patch(FLOWWORKERS, "report", change)
-        return wanted <= requested(world, refused=False)
+        return wanted <= used(world)
 
     await until(seen, "a write has come too late, and an event was told again", patience=90)
 
@@ -130,8 +111,8 @@ async def test_the_rights_that_are_granted_are_those_that_are_used(world: World)
     await world.ground.start_run(single, Plan())
     await world.ground.conclude()
     given = granted(rules())
-    assert requested(world, refused=True) == set()
-    assert given - requested(world, refused=False) == ONLY_BY_ADMISSION
+    assert used(world, refused=True) == set()
+    assert given - used(world) == ONLY_BY_ADMISSION
 
 
 def test_the_plain_manifests_grant_what_the_chart_does() -> None:

@@ -13,7 +13,7 @@ from e2e.cluster.control_plane import ControlPlane
 from tests.chaos.arena import Arena
 from tests.chaos.ground import Ground
 from tests.control_plane.conftest import RESTRICTED
-from tests.control_plane.operator.world import FLOWWORKERS, SHORT, Object, World
+from tests.control_plane.operator.world import FLOWWORKERS, SECRET, SHORT, Object, World
 from tests.control_plane.scale.stand_in_kubelet import StandInKubelet
 from tests.support.waiting import hold_for, until
 
@@ -23,8 +23,10 @@ from flowworker.database.identifiers import queue_table
 MEBIBYTE = 2**20
 TOGETHER = 20
 """Requests of ours at the same time."""
-CONVERGED_WITHIN = 180.0
+CONVERGED_WITHIN = 400.0
 """Seconds; most of them are the controller manager's and our own, who make and play hundreds of pods."""
+LIST_EVERY = 0.005
+"""Seconds for each of them: to list them costs the API server more, the more there are."""
 SETTLED_FOR = 4.0
 """Seconds in which a settled operator makes at most `SETTLED_STATEMENTS`: one look each second, and two to spare."""
 
@@ -87,6 +89,8 @@ class Crowd:
     size: int
     flows: int
     """How many of them, the first ones, are for flows; the others are for queues."""
+    secret: Callable[[int], str] = lambda _: SECRET
+    """Which Secret holds the connection string of which."""
 
     async def apply(self, scaling: Mapping[str, Any] | None = None) -> float:
         """Apply all at once; seconds until the last one has its conditions.
@@ -97,7 +101,8 @@ class Crowd:
 
         async def one(number: int) -> None:
             async with doors:
-                await self.world.apply(f"load-{number}", **_spec(number, scaling, flow=number < self.flows))
+                spec = _spec(number, scaling, flow=number < self.flows)
+                await self.world.apply(f"load-{number}", **spec, database={"secretRef": {"name": self.secret(number)}})
 
         await asyncio.gather(*map(one, range(self.size)))
         await self._until_all(_conditions, "all have conditions")
@@ -195,7 +200,7 @@ class Crowd:
             return len(found) == self.size and all(map(met, found))
 
         try:
-            await until(all_met, what, patience=CONVERGED_WITHIN, every=0.25)
+            await until(all_met, what, patience=CONVERGED_WITHIN, every=LIST_EVERY * self.size)
         except AssertionError as error:
             odd = [one for one in await self.world.list(FLOWWORKERS) if not met(one)]
             log = self.world.operator.log()[-3000:]
