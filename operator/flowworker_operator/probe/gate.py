@@ -194,6 +194,11 @@ class GatedProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.inner.connection_lost(exc)
+        # The driver waits for an answer about TLS only once its attempt to connect has returned: of one that has timed
+        # out just then, nobody would ask why.
+        answer: asyncio.Future[bool] | None = getattr(self.inner, "on_data", None)
+        if answer is not None and answer.done() and not answer.cancelled():
+            answer.exception()
 
     def pause_writing(self) -> None:
         self.inner.pause_writing()
