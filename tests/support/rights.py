@@ -7,7 +7,8 @@ Object: TypeAlias = dict[str, Any]
 Right: TypeAlias = tuple[str, str, str]
 """Group, resource with subresource, verb."""
 
-FORBIDDEN = 403
+DECISION = "authorization.k8s.io/decision"
+"""Annotation of the audit log. The code 403 says less: a namespace that goes and a quota answer with it, too."""
 
 ONLY_BY_ADMISSION: frozenset[Right] = frozenset({("flowworker.dev", "flowworkers/finalizers", "update")})
 """Looked at by the admission plugin OwnerReferencesPermissionEnforcement, where it is on; no request uses it."""
@@ -29,5 +30,5 @@ def requested(audited: Iterable[Object], *, refused: bool) -> set[Right]:
     return {
         (ref.get("apiGroup", ""), "/".join(filter(None, (ref["resource"], ref.get("subresource")))), one["verb"])
         for one in audited
-        if (ref := one.get("objectRef")) is not None and (one["responseStatus"]["code"] == FORBIDDEN) is refused
+        if (ref := one.get("objectRef")) is not None and (one["annotations"][DECISION] == "forbid") is refused
     }
