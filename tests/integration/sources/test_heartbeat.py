@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -122,7 +122,7 @@ async def test_a_beat_says_when_a_worker_last_ended_whoever_ended_it(world: Worl
     await world.owner.execute("UPDATE flowworker.workers SET state = 'lost' WHERE worker_id = $1", other.worker_id)
     first = (await beat(pulse, [mine])).crews[QUEUE, "a"].last_end
     assert first is not None
-    await mark_stopped(pulse, [third.worker_id], await detect(pulse))
+    await mark_stopped(pulse, [third], await detect(pulse))
     second = (await beat(pulse, [mine])).crews[QUEUE, "a"].last_end
     assert second is not None
     assert second > first
@@ -267,11 +267,12 @@ async def test_a_drain_is_known_before_the_first_claim(world: World, pulse: Conn
 async def test_the_end_of_a_worker_is_written_where_the_core_has_a_place(catalogue: Database, column: str) -> None:
     connection = await catalogue.connect_as_worker()
     worker_id = uuid4()
-    await register(connection, [report(worker_id, kind=FLOW, slug="a", in_flight=2)])
-    await mark_stopped(connection, [worker_id], await detect(connection))
-    row = await connection.fetchrow("SELECT state, in_flight FROM flowworker.workers")
+    first = report(worker_id, kind=FLOW, slug="a", in_flight=2)
+    await register(connection, [first])
+    await mark_stopped(connection, [replace(first, completed=5, failed=1)], await detect(connection))
+    row = await connection.fetchrow("SELECT state, in_flight, completed, failed FROM flowworker.workers")
     assert row is not None
-    assert tuple(row) == ("stopped", 0)
+    assert tuple(row) == ("stopped", 0, 5, 1)
     assert await connection.fetchval(f"SELECT {column} IS NOT NULL FROM pgflow.workers")
     await connection.close()
 
@@ -281,9 +282,10 @@ async def test_a_database_with_queues_only_needs_no_pgflow(empty_database: Datab
     await owner.execute("CREATE SCHEMA pgmq")
     await install(owner, only=Component.FLOWWORKER)
     worker_id = uuid4()
-    found = await register(owner, [report(worker_id, kind=QUEUE, slug="a")])
+    only = report(worker_id, kind=QUEUE, slug="a")
+    found = await register(owner, [only])
     assert found.own[worker_id].state == "running"
-    await mark_stopped(owner, [worker_id], await detect(owner))
+    await mark_stopped(owner, [only], await detect(owner))
     assert await owner.fetchval("SELECT state FROM flowworker.workers") == "stopped"
     await owner.close()
 

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -68,8 +68,8 @@ class FakeHeart:
         self.marked.append(peer)
         self.holder = None
 
-    async def mark_stopped(self, worker_ids: Collection[UUID]) -> None:
-        self.stopped.extend(worker_ids)
+    async def mark_stopped(self, last: Sequence[Report]) -> None:
+        self.stopped.extend(report.worker_id for report in last)
 
     async def prune(self) -> None:
         await self._hang()

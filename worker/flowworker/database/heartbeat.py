@@ -5,7 +5,7 @@ lost, deprecated, asked to drain), when a worker of the same flow or queue last 
 silent. It looks at a sample of them, so that its cost does not grow with the fleet.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import cache
@@ -198,12 +198,18 @@ async def beat(
         return await _beat(connection, reports, look=sight, health=health, revive=False, pgflow=False)
 
 
-async def mark_stopped(connection: Connection, worker_ids: Collection[UUID], features: Capabilities) -> None:
-    """Write the end of workers that stopped in good order."""
-    await connection.execute(load("workers/mark_stopped"), list(worker_ids))
+async def mark_stopped(connection: Connection, last: Sequence[Report], features: Capabilities) -> None:
+    """Write the end of workers that stopped in good order, with what their last reports count."""
+    worker_ids = [report.worker_id for report in last]
+    await connection.execute(
+        load("workers/mark_stopped"),
+        worker_ids,
+        [report.completed for report in last],
+        [report.failed for report in last],
+    )
     if features.pgflow:
         name = "mark_stopped_in_pgflow" if features.stopped_at else "deprecate_in_pgflow"
-        await connection.execute(load(f"workers/{name}"), list(worker_ids))
+        await connection.execute(load(f"workers/{name}"), worker_ids)
 
 
 async def prune(connection: Connection) -> tuple[int, int]:

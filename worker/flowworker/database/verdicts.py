@@ -9,7 +9,9 @@ from flowworker.database.records import Completed, Failed, Outcome, Receipt, Rel
 COMPLETED = "completed"
 QUEUED = "queued"
 STARTED = "started"
-NO_FURTHER_ATTEMPT = frozenset({"failed", "skipped", "cancelled"})
+FAILED = "failed"
+"""The only end that a failure of ours has: core 0.15.1 and newer set the tasks that an ended run or step leaves behind
+`cancelled` or `skipped`, and those are others' doing."""
 
 
 def receipt_of_answer(result: TaskResult, outcome: Outcome, answer: Answer) -> Receipt:
@@ -22,10 +24,9 @@ def receipt_of_answer(result: TaskResult, outcome: Outcome, answer: Answer) -> R
     """
     match outcome:
         case Completed():
-            verdict = {COMPLETED: Verdict.COMPLETED, "failed": Verdict.FAILED}.get(answer.status or "")
+            verdict = {COMPLETED: Verdict.COMPLETED, FAILED: Verdict.FAILED}.get(answer.status or "")
         case Failed():
-            verdict = Verdict.RETRYING if answer.status == QUEUED else None
-            verdict = Verdict.FAILED if answer.status in NO_FURTHER_ATTEMPT else verdict
+            verdict = {QUEUED: Verdict.RETRYING, FAILED: Verdict.FAILED}.get(answer.status or "")
         case Released():
             verdict = Verdict.RELEASED
         case _:
@@ -69,10 +70,10 @@ def _earlier_verdict(result: TaskResult, outcome: Outcome, row: TaskNow, worker_
         case Completed():
             if same_attempt and row.status == COMPLETED:
                 return Verdict.COMPLETED
-            return Verdict.FAILED if same_attempt and row.status == "failed" else Verdict.SUPERSEDED
+            return Verdict.FAILED if same_attempt and row.status == FAILED else Verdict.SUPERSEDED
         case Failed(final=final):
             ended = ours and row.started_at == task.started_at and row.attempt >= task.attempt
-            if row.status in NO_FURTHER_ATTEMPT and ended and (final or same_attempt):
+            if row.status == FAILED and ended and (final or same_attempt):
                 return Verdict.FAILED
             waiting = ours and row.status == QUEUED and row.attempt == task.attempt
             return Verdict.RETRYING if waiting else Verdict.SUPERSEDED

@@ -1,9 +1,8 @@
 """What the pulse needs of the database: a port, so that its timing can be tested without one."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol, TypeVar
-from uuid import UUID
 
 from flowworker.database import flow_tasks, heartbeat, queue_jobs
 from flowworker.database.capabilities import Capabilities, detect
@@ -33,7 +32,7 @@ class Heart(Leases, Protocol):
         """Mark a worker lost whose heartbeat is still this one."""
         ...
 
-    async def mark_stopped(self, worker_ids: Collection[UUID]) -> None: ...
+    async def mark_stopped(self, last: Sequence[Report]) -> None: ...
 
     async def prune(self) -> None:
         """Forget workers and drains that ended long ago."""
@@ -88,8 +87,8 @@ class DatabaseHeart:
     async def mark_lost(self, slug: str, peer: Peer) -> None:
         await self._other(lambda connection: mark_lost(connection, slug, [peer]))
 
-    async def mark_stopped(self, worker_ids: Collection[UUID]) -> None:
-        await self._other(lambda connection: _mark_stopped(connection, worker_ids))
+    async def mark_stopped(self, last: Sequence[Report]) -> None:
+        await self._other(lambda connection: _mark_stopped(connection, last))
 
     async def prune(self) -> None:
         await self._link.run(heartbeat.prune)
@@ -152,8 +151,8 @@ class DatabaseHeart:
             self._on_lost()
 
 
-async def _mark_stopped(connection: Connection, worker_ids: Collection[UUID]) -> None:
-    await heartbeat.mark_stopped(connection, worker_ids, await detect(connection))
+async def _mark_stopped(connection: Connection, last: Sequence[Report]) -> None:
+    await heartbeat.mark_stopped(connection, last, await detect(connection))
 
 
 def _nothing() -> None:

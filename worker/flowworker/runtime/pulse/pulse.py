@@ -386,11 +386,12 @@ class Pulse:
             await asyncio.sleep(CONTEST_INTERVAL)
 
     async def _detach(self, worker_id: UUID, mark_stopped: bool) -> None:
-        if self._members.pop(worker_id, None) is None or not mark_stopped:
+        member = self._members.pop(worker_id, None)
+        if member is None or not mark_stopped:
             return
         try:
             async with asyncio.timeout(FAREWELL_TIMEOUT):
-                await self._heart.mark_stopped([worker_id])
+                await self._heart.mark_stopped([member.report()])
         except Exception as error:  # noqa: BLE001 - a lock or a right taken away: a stop is finished all the same
             logger.warning("could not mark worker %s as stopped, its peers will: %s", worker_id, describe(error))
 
