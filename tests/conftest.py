@@ -20,6 +20,7 @@ from flowworker.database.connection import Connection, connect
 from flowworker.database.grants import grant
 from flowworker.database.install import install
 from flowworker.database.local_server import DEVELOPMENT_SETTINGS, LocalServer, embedded_binaries
+from flowworker.database.packaged import packaged_files
 
 BINARIES_VARIABLE = "FLOWWORKER_TEST_POSTGRES_BIN"
 """Directory with another PostgreSQL's initdb, pg_ctl and postgres; unset: the embedded PostgreSQL."""
@@ -28,6 +29,10 @@ TEST_SETTINGS = {"synchronous_commit": "on", "deadlock_timeout": "100ms", "max_c
 """Commits survive a killed server, although not a killed machine."""
 
 CATALOGUES = Path(__file__).parent / "catalogues"
+
+REAL_CORE = Path(os.environ["FLOWWORKER_TEST_CORE"]) if "FLOWWORKER_TEST_CORE" in os.environ else None
+"""The folder `0.14.1` with the migrations of that core: every database gets it, and no catalogue is used. Set by
+`tools/real_cores.py`."""
 
 OWNER_ROLE = "flowworker_owner"
 WORKER_ROLE = "flowworker_worker"
@@ -44,6 +49,8 @@ ROLES = f"""
 
 CORES = ("0.8", "0.10", "0.12", "0.13", "0.14", "0.15", "0.16", "0.17")
 """The catalogues of tests/catalogues; 0.8 is what we install."""
+
+TESTED_CORES = CORES if REAL_CORE is None else (REAL_CORE.name.rpartition(".")[0],)
 
 _numbers = count(1)
 
@@ -150,6 +157,33 @@ async def install_everything(database: Database) -> None:
         await owner.close()
 
 
+def _migrations(core: Path) -> list[str]:
+    """What a real core has beyond the installed one, in order, without what its extensions' stand-ins make needless."""
+    installed = {file.name for file in packaged_files()}
+    return [
+        "\n".join(line for line in file.read_text().splitlines() if not line.upper().startswith("CREATE EXTENSION"))
+        for file in sorted(core.glob("*.sql"))
+        if file.name not in installed
+    ]
+
+
+async def upgrade(database: Database, core: str) -> None:
+    """Bring an installed database to a later core: the real one under test, else what looks like the one named."""
+    if REAL_CORE is None:
+        await apply_catalogues(database, core)
+        return
+    owner = await database.connect()
+    try:
+        await owner.execute((CATALOGUES / "extensions.sql").read_text())
+        for migration in _migrations(REAL_CORE):
+            async with owner.transaction():
+                await owner.execute(migration)
+        await owner.execute("RESET lock_timeout")
+        await grant(owner, WORKER_ROLE)
+    finally:
+        await owner.close()
+
+
 async def apply_catalogues(database: Database, core: str) -> None:
     """Make an installed database look like a later core."""
     owner = await database.connect()
@@ -182,21 +216,41 @@ def own_server() -> Iterator[LocalServer]:
 
 
 @pytest.fixture(scope="session")
-def template(postgres: LocalServer) -> str:
-    """Name of a database with everything installed, to be copied."""
+def installed_template(postgres: LocalServer) -> str:
+    """Name of a database with everything that we install, to be copied."""
 
     async def build() -> Database:
-        database = await create_database(postgres, "flowworker_template")
+        database = await create_database(postgres, "flowworker_installed")
         await install_everything(database)
         return database
 
     return asyncio.run(build()).name
 
 
+@pytest.fixture(scope="session")
+def template(postgres: LocalServer, installed_template: str) -> str:
+    """Name of a database to be copied: what we install, or that with the real core under test."""
+
+    async def build(core: str) -> Database:
+        database = await create_database(postgres, "flowworker_template", installed_template)
+        await upgrade(database, core)
+        return database
+
+    return installed_template if REAL_CORE is None else asyncio.run(build(TESTED_CORES[0])).name
+
+
 @pytest.fixture
 async def database(postgres: LocalServer, template: str) -> AsyncIterator[Database]:
     """A fresh database with pgmq, pgflow and our schema, dropped after the test."""
     made = await create_database(postgres, f"test_{next(_numbers)}", template)
+    yield made
+    await drop_database(made)
+
+
+@pytest.fixture
+async def installed_database(postgres: LocalServer, installed_template: str) -> AsyncIterator[Database]:
+    """A fresh database with the core that we install, whichever is under test, for `upgrade`."""
+    made = await create_database(postgres, f"test_{next(_numbers)}", installed_template)
     yield made
     await drop_database(made)
 
@@ -212,7 +266,7 @@ async def empty_database(postgres: LocalServer) -> AsyncIterator[Database]:
 @pytest.fixture(scope="session")
 def core_templates(postgres: LocalServer, template: str) -> Callable[[str], Awaitable[str]]:
     """Makes the template of a core's catalogue when it is first asked for."""
-    made = {CORES[0]: template}
+    made = {TESTED_CORES[0]: template}
 
     async def make(core: str) -> str:
         if core not in made:
@@ -224,12 +278,14 @@ def core_templates(postgres: LocalServer, template: str) -> Callable[[str], Awai
     return make
 
 
-@pytest.fixture(params=CORES)
+@pytest.fixture(params=TESTED_CORES)
 async def catalogue(
     request: pytest.FixtureRequest, postgres: LocalServer, core_templates: Callable[[str], Awaitable[str]]
 ) -> AsyncIterator[Database]:
     """A fresh database that looks like one pgflow core after another, or like those given with `indirect`."""
     core: str = request.param
+    if REAL_CORE is not None and core not in TESTED_CORES:
+        pytest.skip(f"core {REAL_CORE.name} is under test")
     template = await core_templates(core)
     made = replace(await create_database(postgres, f"test_{next(_numbers)}", template), core=core)
     yield made

@@ -11,7 +11,8 @@ $$;
 
 CREATE FUNCTION pgflow.output_of_tasks(run_id uuid, step_slug text) RETURNS jsonb LANGUAGE sql AS $$
     SELECT CASE
-        WHEN step.step_type = 'map' THEN coalesce(jsonb_agg(task.output ORDER BY task.task_index), '[]')
+        WHEN step.step_type = 'map' THEN coalesce(
+            jsonb_agg(task.output ORDER BY task.task_index) FILTER (WHERE task.task_index IS NOT NULL), '[]')
         ELSE (array_agg(task.output))[1]
     END
     FROM pgflow.step_states AS state

@@ -5,6 +5,9 @@ ALTER TABLE pgflow.step_tasks
     ADD COLUMN last_requeued_at timestamptz,
     ADD COLUMN permanently_stalled_at timestamptz;
 
+UPDATE pgflow.step_states AS state SET output = pgflow.output_of_tasks(state.run_id, state.step_slug)
+WHERE state.status = 'completed';
+
 CREATE FUNCTION pgflow.keep_step_output() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE pgflow.step_states AS state SET output = pgflow.output_of_tasks(state.run_id, state.step_slug)

@@ -66,7 +66,7 @@ async def test_a_run_goes_from_its_root_through_a_map_to_its_end(backend: Backen
         ("each", {"a": 2}),
         ("join", {"each": [0, 0, 0], "spread": [1, None, {"a": 2}]}),
     ]
-    assert [orjson.loads(task.flow_input or b"0") for task in seen] == [{"q": 1}, 0, 0, 0, {"q": 1}]
+    assert orjson.loads(seen[0].flow_input or b"0") == {"q": 1}
     assert orjson.loads(await made.flow_input(run_id)) == {"q": 1}
     assert await backend.run(run_id) == ("completed", {"join": "done"})
 
@@ -154,7 +154,7 @@ async def test_a_handler_chooses_the_delay_or_the_end(backend: Backend) -> None:
     assert await backend.tasks(run_id) == [("only", 0, "failed", 3, "for good")]
 
 
-async def test_one_failure_ends_the_run_for_all_its_tasks(backend: Backend) -> None:
+async def test_one_failure_ends_the_run_for_all_its_tasks(backend: Backend, core: str) -> None:
     await backend.add(wide)
     made = await backend.source(wide)
     run_id = await backend.start("wide")
@@ -163,8 +163,9 @@ async def test_one_failure_ends_the_run_for_all_its_tasks(backend: Backend) -> N
     assert set(await made.extend([middle, right])) == {middle.msg_id, right.msg_id}
     assert (await finish_one(made, middle, completed())).verdict is Verdict.SUPERSEDED
     assert (await finish_one(made, right, failed())).verdict is Verdict.SUPERSEDED
+    left_behind = "cancelled" if core in {"0.15", "0.16", "0.17"} else "started"
     assert await backend.tasks(run_id) == [
-        ("left", 0, "failed", 1, "left"), ("middle", 0, "started", 1, None), ("right", 0, "started", 1, None),
+        ("left", 0, "failed", 1, "left"), ("middle", 0, left_behind, 1, None), ("right", 0, left_behind, 1, None),
     ]  # fmt: skip
     await backend.pass_time("wide", 1000)
     assert await claim_all(made) == []

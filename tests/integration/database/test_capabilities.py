@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import Database
 
 from flowworker.database.announcements import RunEventScope
-from flowworker.database.capabilities import Capabilities, InputRouting, detect
+from flowworker.database.capabilities import Capabilities, detect
 from flowworker.database.connection import Connection, connect
 
 DISTINGUISHING = {
@@ -55,12 +55,6 @@ async def test_every_feature_is_seen_from_the_core_on_that_has_it(catalogue: Dat
     assert found.pgmq
     assert found.task_index
     assert found.deprecated_at
-
-
-@pytest.mark.parametrize("catalogue", ["0.10", "0.12"], indirect=True)
-async def test_the_runs_input_moves_out_of_the_input_with_core_0_12(catalogue: Database) -> None:
-    found = await capabilities_of(catalogue.worker_dsn)
-    assert found.input_routing is (InputRouting.SEPARATE if catalogue.core == "0.12" else InputRouting.WRAPPED)
 
 
 async def test_a_worker_may_work_and_report_but_not_compile(database: Database) -> None:

@@ -12,7 +12,6 @@ from tests.integration.sources.flows import one_step
 from tests.integration.sources.world import World
 
 from flowworker.database import flow_tasks
-from flowworker.database.capabilities import InputRouting
 from flowworker.database.connection import Connection
 from flowworker.database.identifiers import archive_table, queue_table
 from flowworker.database.queue_jobs import claim_statement, extend_statement
@@ -167,7 +166,7 @@ async def test_claims_find_the_head_of_the_queue_by_an_index(big: World) -> None
     for thorough in (True, False):
         jobs = claim_statement("one_step", last_read_at=True, begun_at=True, thorough=thorough)
         assert await scans_of(big.owner, jobs, [uuid4(), 15.0, 10, now, 6.0, []]) == set()
-    tasks = flow_tasks.claim_statement("one_step", False, InputRouting.WRAPPED)
+    tasks = flow_tasks.claim_statement("one_step", routed=False)
     arguments = ["one_step", 5, 10, uuid4(), ["only"], [70], [False], now]
     assert await scans_of(big.owner, tasks, arguments) == set()
 

@@ -21,7 +21,6 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from flowworker.bench.workloads import jobs, noop
-from flowworker.database.capabilities import InputRouting
 from flowworker.database.connection import Connection, connect
 from flowworker.database.flow_tasks import READ_VISIBILITY, claim_statement
 from flowworker.database.queue_jobs import LEASE
@@ -44,7 +43,7 @@ Finish: TypeAlias = Callable[[Connection, Batch], Awaitable[int]]
 
 def flow_floor(worker_id: UUID) -> tuple[Claim, Finish]:
     """Claim and finish of a flow's tasks."""
-    claim_sql = claim_statement(noop.slug, False, InputRouting.WRAPPED)
+    claim_sql = claim_statement(noop.slug, routed=False)
     owned_sql, complete_sql = load("flow/owned"), fill("flow/complete", unless_locked="")
 
     async def claim(connection: Connection, limit: int) -> Batch:

@@ -1,27 +1,18 @@
 """What the database at the other end can do: one look at its catalogue, no version numbers.
 
-pgflow 0.8 to 0.17 differ in their calls, pgmq may be an extension or plain SQL, and rights differ per role. Callers
-keep the answer and ask again after a reconnect.
+pgflow 0.8 to 0.17 differ in their calls, pgmq may be an extension or plain SQL, and rights differ per role. A core
+may be migrated beneath a worker: those that keep the answer use `Known`.
 """
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
+from weakref import WeakSet
 
 from flowworker.database.announcements import RunEventScope, scope_of
 from flowworker.database.connection import Connection
 from flowworker.database.statements import load
-
-
-class InputRouting(StrEnum):
-    """How a claimed single step carries the run's input."""
-
-    WRAPPED = "wrapped"
-    """core below 0.12: under the key `run` of the input."""
-    SEPARATE = "separate"
-    """In the record's field `flow_input`, for root steps only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +46,7 @@ class Capabilities:
     task_index: bool
     """Claims tell the task's index: core 0.8 or newer; nothing older works."""
     claim_flow_input: bool
+    """The run's input comes beside a step's (core 0.12 or newer), not within."""
     start_tasks_arity: int
     """Arguments of pgflow.start_tasks: 3 up to core 0.16, then 4 or 5."""
     step_output: bool
@@ -118,11 +110,6 @@ class Capabilities:
         return next((name for name, present in features.items() if present), "older than 0.8")
 
     @property
-    def input_routing(self) -> InputRouting:
-        """Where a claim carries the run's input."""
-        return InputRouting.SEPARATE if self.claim_flow_input else InputRouting.WRAPPED
-
-    @property
     def own_schema(self) -> bool:
         """Whether our own tables exist."""
         return {"workers.worker_id", "drains.target", "ledger.name"} <= self.own_columns
@@ -151,3 +138,24 @@ async def detect(connection: Connection) -> Capabilities:
     own_columns = frozenset[str](values.pop("own_columns"))
     run_events = scope_of(values.pop("realtime_source"))
     return Capabilities(own_columns=own_columns, run_events=run_events, **values)
+
+
+class Known:
+    """What was found, for one who asks again and again: a core may be migrated at any time."""
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self._found: Capabilities | None = None
+        self._seen: WeakSet[Connection] = WeakSet()
+
+    async def of(self, connection: Connection) -> Capabilities:
+        """What was found last; looked at anew on a connection that has not asked before."""
+        if self._found is None or connection not in self._seen:
+            return await self.renew(connection)
+        return self._found
+
+    async def renew(self, connection: Connection) -> Capabilities:
+        """Look now."""
+        self._found = await detect(connection)
+        self._seen.add(connection)
+        return self._found

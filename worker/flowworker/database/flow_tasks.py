@@ -11,7 +11,7 @@ from uuid import UUID
 
 import asyncpg
 
-from flowworker.database.capabilities import Capabilities, InputRouting
+from flowworker.database.capabilities import Capabilities
 from flowworker.database.claims import Ticket, counter, deadline_of, ours_in, ticket_of
 from flowworker.database.connection import Connection
 from flowworker.database.flow_results import Fence
@@ -99,7 +99,7 @@ async def read_and_start(
     """
     deadline = await deadline_of(connection, clock)
     rows = await connection.fetch(
-        claim_statement(flow_slug, features.start_tasks_arity >= ROUTED_ARITY, features.input_routing),
+        claim_statement(flow_slug, routed=features.start_tasks_arity >= ROUTED_ARITY),
         flow_slug,
         READ_VISIBILITY,
         limit,
@@ -211,13 +211,12 @@ async def effective_timeouts(connection: Connection, flow_slug: str) -> dict[str
 
 
 @cache
-def claim_statement(flow_slug: str, routed: bool, routing: InputRouting) -> str:
-    """The text of a claim, for a core that names queues or not, and carries the run's input beside or within."""
+def claim_statement(flow_slug: str, *, routed: bool) -> str:
+    """The text of a claim, for a core that names queues or not."""
     return fill(
         "flow/claim",
         queue_table=queue_table(flow_slug),
         start_tasks=load("flow/start_tasks_routed" if routed else "flow/start_tasks_plain"),
-        inputs=load(f"flow/inputs_{routing.value}"),
         losses=counter("losses", ours=ours_in("message.headers")),
     )
 

@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from flowworker.database import flow_results, flow_tasks, leases
-from flowworker.database.capabilities import Capabilities, detect
+from flowworker.database.capabilities import Capabilities, Known
 from flowworker.database.claims import deadline_of
 from flowworker.database.connection import Connection
 from flowworker.database.faults import CONFLICTS, is_unavailable
@@ -19,7 +19,7 @@ from flowworker.database.flow_tasks import FlowClaim, OwnedTask, ReadMessage, Se
 from flowworker.database.leftovers import treat
 from flowworker.database.link import Limits, Links
 from flowworker.database.records import ClaimedTask, Peer, SourceKind, TaskResult, Verdict
-from flowworker.database.refusals import translated
+from flowworker.database.refusals import MISSING_OBJECT, translated
 from flowworker.database.server_clock import ServerClock
 from flowworker.definition.flow import Flow
 from flowworker.definition.step import StepKind
@@ -67,7 +67,7 @@ class FlowSource:
         self._links = links
         self._lane = ClaimLane(links)
         self._clock = ServerClock()
-        self._features: Capabilities | None = None
+        self._known = Known()
         self._timeouts: dict[str, int] = {}
         # What was handed out and not yet finished; until when (in the database's time) a claim that was not answered
         # may still take effect. Only then is it worth asking the database what it believes this worker holds.
@@ -102,7 +102,7 @@ class FlowSource:
         await self._links.claim.run(self._prepare)
 
     async def _prepare(self, connection: Connection) -> None:
-        self._features = await detect(connection)
+        features = await self._known.renew(connection)
         with translated(f"serve flow {self.slug!r}"):
             timeouts = await flow_tasks.effective_timeouts(connection, self.slug)
         if not timeouts:
@@ -110,7 +110,7 @@ class FlowSource:
                 f"the database has no flow {self.slug!r}; create it with `flowworker flows compile MODULE:OBJECT`"
             )
         self._timeouts = {step: timeout for step, timeout in timeouts.items() if step is not None}
-        await leases.prepare_begun(connection, self._features)
+        await leases.prepare_begun(connection, features)
 
     async def claim(self, limit: int, held: Collection[int]) -> Claim:
         """Take at most `limit` tasks. See `Source.claim`."""
@@ -123,15 +123,14 @@ class FlowSource:
 
     async def begun(self, claimed_at: datetime) -> None:
         """Record that handlers have begun. See `Source.begun`."""
-        features = self._features
-        if features is not None:
-            await self._links.claim.run(
-                lambda connection: leases.begun(connection, features, self._worker_id, claimed_at)
-            )
+        await self._links.claim.run(lambda connection: self._begun(connection, claimed_at))
+
+    async def _begun(self, connection: Connection, claimed_at: datetime) -> None:
+        await leases.begun(connection, await self._known.of(connection), self._worker_id, claimed_at)
 
     async def _claim(self, connection: Connection, limit: int, held: frozenset[int]) -> Claim:
         before = self._doubt
-        features = await self._known_features(connection)
+        features = await self._known.of(connection)
         # Whatever happens from here on, the claim may have been committed, and it may run until this moment.
         self._doubt = await deadline_of(connection, self._clock) + timedelta(seconds=self._lane.patience)
         try:
@@ -182,6 +181,12 @@ class FlowSource:
             except (asyncpg.CheckViolationError, *CONFLICTS) as error:
                 if isinstance(error, asyncpg.CheckViolationError) and not flow_tasks.is_early_start(error):
                     raise
+            except MISSING_OBJECT:
+                # A migration took away what this core had: it read nothing. What is missing still is not there at all.
+                renewed = await self._known.renew(connection)
+                if renewed.start_tasks_arity == features.start_tasks_arity:
+                    raise
+                features = renewed
             except asyncpg.ForeignKeyViolationError as error:
                 raise DatabaseUnavailableError(
                     f"worker {self._worker_id} is not registered now; its next heartbeat does it"
@@ -204,11 +209,6 @@ class FlowSource:
 
     async def _park(self, connection: Connection) -> None:
         await leases.park(connection, self.queue_name, order="q.msg_id", reason=self._lane.unstick())
-
-    async def _known_features(self, connection: Connection) -> Capabilities:
-        if self._features is None:
-            self._features = await detect(connection)
-        return self._features
 
     async def _owned(self, connection: Connection) -> dict[int, OwnedTask]:
         found = await flow_tasks.owned_tasks(connection, flow_slug=self.slug, worker_id=self._worker_id)
@@ -332,11 +332,11 @@ class FlowSource:
 
     async def recover(self, dead: Collection[Peer], held: Callable[[], Collection[int]] | None = None) -> Recovery:
         """Give back what the dead and no worker hold; with `held`, tidy up as well. See `Source.recover`."""
-        recovery = await beside_claims(self._links, lambda connection: self._recovery(connection).give_back(dead))
+        recovery = await beside_claims(self._links, lambda connection: self._give_back_of(connection, dead))
         if held is None:
             return recovery
         returned = await self._return_unheld(held)
-        tidied = await with_more_time(self._links, lambda connection: self._recovery(connection).tidy(held()))
+        tidied = await with_more_time(self._links, lambda connection: self._tidy(connection, held))
         return replace(
             recovery,
             released=recovery.released + returned,
@@ -344,9 +344,15 @@ class FlowSource:
             archived=tidied.archived,
         )
 
-    def _recovery(self, connection: Connection) -> FlowRecovery:
-        assert self._features is not None
-        return FlowRecovery(connection=connection, features=self._features, flow_slug=self.slug, own_id=self._worker_id)
+    async def _give_back_of(self, connection: Connection, dead: Collection[Peer]) -> Recovery:
+        return await self._recovery(connection, await self._known.of(connection)).give_back(dead)
+
+    async def _tidy(self, connection: Connection, held: Callable[[], Collection[int]]) -> Recovery:
+        # Rare enough to notice here what a migration has changed that stops nothing: a column by which it is quicker.
+        return await self._recovery(connection, await self._known.renew(connection)).tidy(held())
+
+    def _recovery(self, connection: Connection, features: Capabilities) -> FlowRecovery:
+        return FlowRecovery(connection=connection, features=features, flow_slug=self.slug, own_id=self._worker_id)
 
     async def _return_unheld(self, held: Callable[[], Collection[int]]) -> int:
         """No claim may be under way meanwhile: what it brings is ours before it is held here."""

@@ -3,6 +3,9 @@
 -- The locks on the messages last until the end, so that no other worker can hold the same message meanwhile.
 -- Reads nothing when it arrives too late ($8), nor for a worker that was marked lost or has ended (the fence is its own
 -- row), nor where nothing is visible: pgmq would look at every delayed message first.
+-- The core may be migrated between two claims, so the shape of what start_tasks returns is no parameter: `flow_input` is
+-- the record's field where the record has one (core 0.12 and newer), else the NULL of `wanted`, and a single step that
+-- finds the run's input under the reserved key `run` (0.8 to 0.11) gets it beside the rest.
 -- The time and the worker's state come with every answer: there is a row even where there is no message.
 WITH clock AS MATERIALIZED (
     SELECT clock_timestamp() AS now
@@ -26,8 +29,12 @@ mine AS MATERIALIZED (
         ON step.slug = message.message ->> 'step_slug'
 ),
 started AS MATERIALIZED (
-    SELECT task.*
-    FROM (SELECT array_agg(msg_id ORDER BY msg_id) AS msg_ids FROM mine HAVING count(*) > 0) AS wanted
+    SELECT
+        task.run_id, task.step_slug, task.task_index, task.msg_id, task.input,
+        (SELECT flow_input FROM (SELECT task.*) AS record) AS flow_input
+    FROM (
+        SELECT array_agg(msg_id ORDER BY msg_id) AS msg_ids, NULL::jsonb AS flow_input FROM mine HAVING count(*) > 0
+    ) AS wanted
     CROSS JOIN LATERAL {start_tasks} AS task
 ),
 visible AS MATERIALIZED (
@@ -51,7 +58,8 @@ SELECT
     started.run_id,
     started.step_slug,
     started.task_index,
-    {inputs}
+    CASE WHEN mine.is_map OR NOT started.input ? 'run' THEN started.input ELSE started.input - 'run' END AS input,
+    CASE WHEN mine.is_map THEN started.flow_input ELSE coalesce(started.flow_input, started.input -> 'run') END AS flow_input
 FROM clock
 LEFT JOIN me ON true
 LEFT JOIN message ON true
