@@ -65,8 +65,11 @@ FAILED = Run(
 )
 
 
-def step(slug: str, status: StepStatus, *, done: int = 0, of: int | None = None, error: str | None = None) -> StepState:
-    ended = after(2) if status in {StepStatus.COMPLETED, StepStatus.FAILED} else None
+def step(
+    slug: str, status: StepStatus, *, done: int = 0, of: int | None = None, error: str | None = None,
+    skipped: int = 0, cancelled: int = 0,
+) -> StepState:  # fmt: skip
+    ended = after(2) if status in {StepStatus.COMPLETED, StepStatus.FAILED, StepStatus.SKIPPED} else None
     return StepState(
         step_slug=slug,
         kind="map" if slug == "fetch" else "single",
@@ -77,12 +80,15 @@ def step(slug: str, status: StepStatus, *, done: int = 0, of: int | None = None,
         started=0,
         completed=done,
         failed=0,
+        skipped=skipped,
+        cancelled=cancelled,
         attempts=done,
         error=error,
-        skip_reason=None,
+        skip_reason="handler_failed" if status is StepStatus.SKIPPED else None,
         started_at=None if status is StepStatus.CREATED else after(1),
         completed_at=ended if status is StepStatus.COMPLETED else None,
         failed_at=ended if status is StepStatus.FAILED else None,
+        skipped_at=ended if status is StepStatus.SKIPPED else None,
     )
 
 
@@ -127,8 +133,31 @@ BROKEN = RunDetails(
     tasks=[FAILED_TASK],
 )
 
+SKIPPING = RunDetails(
+    run=COMPLETED,
+    steps=[
+        step("urls", StepStatus.COMPLETED, done=1, of=1),
+        step("fetch", StepStatus.SKIPPED, done=1, of=4, skipped=2, error="no route"),
+        step("total", StepStatus.COMPLETED, done=1, of=1),
+    ],
+    tasks=[],
+)
+CANCELLED = RunDetails(
+    run=FAILED,
+    steps=[
+        step("urls", StepStatus.FAILED, of=1, error="no route"),
+        step("fetch", StepStatus.STARTED, done=1, of=4, cancelled=3),
+        step("total", StepStatus.CREATED),
+    ],
+    tasks=[],
+)
 
-@pytest.mark.parametrize("details", [AT_WORK, ENDED, BROKEN], ids=["at work", "completed", "failed"])
+
+@pytest.mark.parametrize(
+    "details",
+    [AT_WORK, ENDED, BROKEN, SKIPPING, CANCELLED],
+    ids=["at work", "completed", "failed", "skipping", "cancelled"],
+)
 def test_runs_show(details: RunDetails, snapshot: SnapshotAssertion) -> None:
     assert run_text(details, NOW) == snapshot
 

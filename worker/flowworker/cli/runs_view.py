@@ -23,15 +23,16 @@ def run_columns(now: datetime) -> Sequence[Column[RunSummary]]:
     )
 
 
-def step_columns(now: datetime) -> Sequence[Column[StepState]]:
-    """Columns of the steps of one run; a step that is not done shows how long it has been at it."""
+def step_columns(run: Run, now: datetime) -> Sequence[Column[StepState]]:
+    """Columns of the steps of one run; a step that is not done shows how long it has been at it, or was."""
+    last = run.ended_at or now
     return (
         Column(title="STEP", cell=lambda step: step.step_slug),
         Column(title="KIND", cell=lambda step: step.kind),
         Column(title="STATUS", cell=lambda step: step.status),
         Column(title="TASKS", cell=progress, right=True),
         Column(title="ATTEMPTS", cell=lambda step: step.attempts, right=True),
-        Column(title="TOOK", cell=lambda step: took(step.started_at, ended_at(step) or now), right=True),
+        Column(title="TOOK", cell=lambda step: took(step.started_at, step.ended_at or last), right=True),
         Column(title="ERROR", cell=lambda step: step.error or step.skip_reason),
     )
 
@@ -47,7 +48,10 @@ TASK_COLUMNS: Sequence[Column[TaskState]] = (
 
 def run_text(details: RunDetails, now: datetime) -> str:
     """One run: what it is, its steps, the tasks that failed or are at work, its output."""
-    blocks = ["\n".join((*headline(details.run), *links(details))), as_table(step_columns(now), details.steps)]
+    blocks = [
+        "\n".join((*headline(details.run), *links(details))),
+        as_table(step_columns(details.run, now), details.steps),
+    ]
     worth = [task for task in details.tasks if _deserves_a_line(task)]
     if worth:
         blocks.append(as_table(TASK_COLUMNS, worth))
@@ -63,7 +67,7 @@ def headline(run: Run) -> Iterator[str]:
     yield f"status:  {run.status}"
     yield f"started: {stamp(run.started_at)}"
     if run.has_ended:
-        yield f"took:    {took(run.started_at, run.completed_at or run.failed_at)}"
+        yield f"took:    {took(run.started_at, run.ended_at)}"
     if run.error:
         yield f"error:   {one_line(run.error, OUTPUT_LIMIT)}"
 
@@ -96,24 +100,22 @@ def step_line(step: StepState) -> str:
 
 def run_line(run: Run) -> str:
     """One run in one line."""
-    duration = f" in {took(run.started_at, run.completed_at or run.failed_at)}" if run.has_ended else ""
+    duration = f" in {took(run.started_at, run.ended_at)}" if run.has_ended else ""
     return f"run {run.run_id} {run.status}{duration}{f': {one_line(run.error)}' if run.error else ''}"
 
 
 def progress(step: StepState) -> str:
-    """Tasks done, of how many."""
-    total = step.initial_tasks
-    return NONE if total is None else f"{done(step)}/{total}"
+    """Tasks done, of how many, and how many of the others an ended run or a skipped step has taken along."""
+    if step.initial_tasks is None:
+        return NONE
+    left = {"skipped": step.skipped, "cancelled": step.cancelled}
+    words = ", ".join(f"{count} {status}" for status, count in left.items() if count)
+    return f"{done(step)}/{step.initial_tasks}{f' ({words})' if words else ''}"
 
 
 def done(step: StepState) -> int:
     """Tasks done; all of them once the step is completed."""
     return (step.initial_tasks or 0) if step.status is StepStatus.COMPLETED else step.completed
-
-
-def ended_at(step: StepState) -> datetime | None:
-    """When the step was done with, well or badly."""
-    return step.completed_at or step.failed_at
 
 
 def took(start: datetime | None, end: datetime | None) -> str:

@@ -80,7 +80,7 @@ def _picture(details: RunDetails) -> "RenderableType":
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    columns = step_columns(datetime.now(UTC))
+    columns = step_columns(details.run, datetime.now(UTC))
     for title in (*(column.title for column in columns), ""):
         table.add_column(title)
     for step in details.steps:

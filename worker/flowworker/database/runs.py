@@ -69,6 +69,11 @@ class Run:
         """Whether nothing will happen to this run any more."""
         return self.status is not RunStatus.STARTED
 
+    @property
+    def ended_at(self) -> datetime | None:
+        """When it was completed or failed."""
+        return self.completed_at or self.failed_at
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSummary:
@@ -101,6 +106,10 @@ class StepState:
     started: int
     completed: int
     failed: int
+    skipped: int
+    """Left behind when the step was skipped (core 0.15.1 and newer)."""
+    cancelled: int
+    """Left behind when the run failed (core 0.15.1 and newer)."""
     attempts: int
     """Attempts of all its tasks together."""
     error: str | None
@@ -108,6 +117,12 @@ class StepState:
     started_at: datetime | None
     completed_at: datetime | None
     failed_at: datetime | None
+    skipped_at: datetime | None
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When the step was done with, well or badly; None also for what a failed run has left unfinished."""
+        return self.completed_at or self.failed_at or self.skipped_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
--- The steps of a run in the flow's order, with their tasks counted. Columns that only newer cores have (skip_reason)
+-- The steps of a run in the flow's order, with their tasks counted. Columns that only newer cores have
 -- are read through to_jsonb, so that one statement serves every core.
 SELECT
     s.step_slug,
@@ -10,10 +10,13 @@ SELECT
     s.completed_at,
     s.failed_at,
     to_jsonb(s) ->> 'skip_reason' AS skip_reason,
+    (to_jsonb(s) ->> 'skipped_at')::timestamptz AS skipped_at,
     coalesce(t.queued, 0) AS queued,
     coalesce(t.started, 0) AS started,
     coalesce(t.completed, 0) AS completed,
     coalesce(t.failed, 0) AS failed,
+    coalesce(t.skipped, 0) AS skipped,
+    coalesce(t.cancelled, 0) AS cancelled,
     coalesce(t.attempts, 0) AS attempts,
     (
         SELECT coalesce(array_agg(e.dep_slug ORDER BY e.dep_slug), '{}')
@@ -28,6 +31,8 @@ LEFT JOIN LATERAL (
         count(*) FILTER (WHERE k.status = 'started') AS started,
         count(*) FILTER (WHERE k.status = 'completed') AS completed,
         count(*) FILTER (WHERE k.status = 'failed') AS failed,
+        count(*) FILTER (WHERE k.status = 'skipped') AS skipped,
+        count(*) FILTER (WHERE k.status = 'cancelled') AS cancelled,
         sum(k.attempts_count) AS attempts
     FROM pgflow.step_tasks AS k
     WHERE k.run_id = s.run_id AND k.step_slug = s.step_slug
