@@ -2,13 +2,46 @@
 ALTER TABLE pgflow.flows
     ADD COLUMN queue_mode text NOT NULL DEFAULT 'flow' CHECK (queue_mode IN ('flow', 'step'));
 CREATE UNIQUE INDEX idx_flows_normalized_slug ON pgflow.flows (lower(flow_slug));
+CREATE UNIQUE INDEX idx_steps_normalized_slug ON pgflow.steps (flow_slug, lower(step_slug));
 ALTER TABLE pgflow.steps ADD COLUMN queue_name text;
 ALTER TABLE pgflow.step_tasks ADD COLUMN queue_name text;
 UPDATE pgflow.steps SET queue_name = lower(flow_slug);
 UPDATE pgflow.step_tasks SET queue_name = lower(flow_slug);
 ALTER TABLE pgflow.steps ALTER COLUMN queue_name SET NOT NULL;
 ALTER TABLE pgflow.step_tasks ALTER COLUMN queue_name SET NOT NULL;
-CREATE UNIQUE INDEX idx_step_tasks_queue_message ON pgflow.step_tasks (queue_name, message_id);
+DROP INDEX pgflow.idx_step_tasks_message_id;
+CREATE UNIQUE INDEX idx_step_tasks_queue_message ON pgflow.step_tasks (queue_name, message_id)
+    WHERE message_id IS NOT NULL;
+
+-- Underscores separate the parts of a queue's name. Rows that are there already stay, until they are next written.
+CREATE OR REPLACE FUNCTION pgflow.is_valid_slug(slug text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+    SELECT slug IS NOT NULL AND slug ~ '^[a-zA-Z](_?[a-zA-Z0-9])*$' AND length(slug) <= 128 AND slug <> 'run'
+$$;
+
+-- A queue belongs to one flow, and is created in lower case.
+CREATE OR REPLACE FUNCTION pgflow.create_flow(
+    flow_slug text, max_attempts integer DEFAULT 3, base_delay integer DEFAULT 5, timeout integer DEFAULT 60
+) RETURNS pgflow.flows LANGUAGE plpgsql AS $$
+DECLARE
+    made pgflow.flows;
+    is_new boolean := NOT EXISTS (
+        SELECT FROM pgflow.flows AS flow WHERE lower(flow.flow_slug) = lower(create_flow.flow_slug));
+    is_listed boolean := EXISTS (
+        SELECT FROM pgmq.meta WHERE lower(meta.queue_name) = lower(create_flow.flow_slug));
+BEGIN
+    IF is_new AND is_listed THEN
+        RAISE unique_violation USING MESSAGE = format('queue "%s" is taken', lower(create_flow.flow_slug));
+    END IF;
+    INSERT INTO pgflow.flows AS flow (flow_slug, opt_max_attempts, opt_base_delay, opt_timeout)
+    VALUES (create_flow.flow_slug, max_attempts, base_delay, timeout)
+    ON CONFLICT ON CONSTRAINT flows_pkey DO UPDATE SET flow_slug = flow.flow_slug
+    RETURNING * INTO made;
+    IF NOT is_listed THEN
+        PERFORM pgmq.create(lower(create_flow.flow_slug));
+    END IF;
+    RETURN made;
+END
+$$;
 
 CREATE FUNCTION pgflow.name_queue() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -19,12 +19,17 @@ from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue
 from flowworker.definition.shape import shape_of
 from flowworker.errors import (
+    DataError,
     MissingRightsError,
     ShapeMismatchError,
     UnknownFlowError,
     UnknownQueueError,
     UnsupportedSchemaError,
 )
+
+
+async def noop(value: int) -> int:
+    return value
 
 
 def make_flow(slug: str = "report", *, timeout: int | None = None) -> Flow:
@@ -139,6 +144,27 @@ async def test_a_slug_that_differs_only_in_case_is_refused(owner: Connection) ->
     await compile_flow(owner, make_flow("report"))
     with pytest.raises(ShapeMismatchError, match="differs only in case and would share its queue"):
         await compile_flow(owner, make_flow("Report"))
+
+
+@pytest.mark.parametrize("catalogue", ["0.17"], indirect=True)
+@pytest.mark.parametrize(("flow", "step"), [("a__b", "only"), ("ends_", "only"), ("_begins", "only"), ("fine", "a__b")])
+async def test_a_name_that_core_0_17_refuses_is_named(catalogue: Database, flow: str, step: str) -> None:
+    owner = await catalogue.connect()
+    made = Flow(flow)
+    made.step(slug=step)(noop)
+    with pytest.raises(DataError, match=f"pgflow refuses to create flow '{flow}': .*0.17 refuses a .*underscore"):
+        await compile_flow(owner, made)
+    assert await owner.fetchval("SELECT count(*) FROM pgflow.flows") == 0
+    await owner.close()
+
+
+@pytest.mark.parametrize("catalogue", ["0.17"], indirect=True)
+async def test_a_queue_that_is_taken_is_named(catalogue: Database) -> None:
+    owner = await catalogue.connect()
+    await owner.execute("SELECT pgmq.create('report')")
+    with pytest.raises(DataError, match="the database has a plain queue 'report'"):
+        await compile_flow(owner, make_flow("Report"))
+    await owner.close()
 
 
 @pytest.mark.parametrize("catalogue", ["0.17"], indirect=True)

@@ -28,6 +28,15 @@ async def only(value: int) -> int:
     return value
 
 
+AWKWARD: list[dict[str, list[str]]] = [
+    {"a": [], "A": []},
+    {"a": ["b", "B"]},
+    {"a__b": []},
+    {"a": ["_b"]},
+    {"a": ["b_"]},
+]
+
+
 def now() -> datetime:
     return datetime.now(UTC)
 
@@ -98,6 +107,7 @@ async def test_every_problem_is_found_by_its_check_with_advice(healthy: Examinat
             replace(healthy, flow_problems={"sample": ["it is not in the database"]}),
             replace(healthy, flow_options={"sample": [OptionChange(step=None, option="timeout", code=1, database=2)]}),
         ],
+        "slugs": [replace(healthy, slugs=slugs) for slugs in AWKWARD],
         "workers": [
             replace(healthy, stale_workers=[StaleWorker(worker_name="w", slug="sample", silence=60.0)]),
             replace(healthy, shared_queues=[("w", "sample")]),

@@ -14,7 +14,7 @@ from enum import StrEnum
 import asyncpg
 
 from flowworker.database.capabilities import Capabilities
-from flowworker.database.connection import Connection
+from flowworker.database.connection import Connection, describe
 from flowworker.database.grants import refuse_missing_functions
 from flowworker.database.statements import load
 from flowworker.definition.flow import Flow
@@ -22,8 +22,10 @@ from flowworker.definition.option_changes import option_changes
 from flowworker.definition.options import FlowOptions, StepOptions
 from flowworker.definition.queue import Queue
 from flowworker.definition.shape import FlowShape, StepShape, differences, shape_of
+from flowworker.definition.slugs import slug_advice
 from flowworker.definition.step import StepKind
 from flowworker.errors import (
+    DataError,
     MissingRightsError,
     ShapeMismatchError,
     UnknownFlowError,
@@ -31,6 +33,9 @@ from flowworker.errors import (
     UnsupportedSchemaError,
 )
 from flowworker.option_change import OptionChange
+
+REFUSALS = (asyncpg.IntegrityConstraintViolationError, asyncpg.PLPGSQLError)
+"""What pgflow's constraints and functions raise about a definition."""
 
 
 class CompileMode(StrEnum):
@@ -68,6 +73,7 @@ async def ensure_compiled(
     Raises:
         ShapeMismatchError: it is there with another shape.
         UnknownFlowError: it is not there, and the mode is to verify.
+        DataError: pgflow refuses it, as 0.17 does names that older cores take.
         MissingRightsError: it is not there, and the role may not create it, or may not even look.
         UnsupportedSchemaError: the database has no pgflow.
     """
@@ -91,6 +97,8 @@ async def ensure_compiled(
             await _create(connection, code)
     except asyncpg.InsufficientPrivilegeError as error:
         raise _missing_rights(error) from error
+    except REFUSALS as error:
+        raise _refused("create", code, error) from error
     return Compilation(outcome=Compiled.CREATED)
 
 
@@ -101,6 +109,7 @@ async def update_options(connection: Connection, flow: Flow) -> Compilation:
         ShapeMismatchError: it has another shape there.
         UnknownFlowError: it is not there.
         MissingRightsError: the role may not change flows.
+        DataError: pgflow refuses it; see `ensure_compiled`.
     """
     code = shape_of(flow)
     try:
@@ -117,6 +126,8 @@ async def update_options(connection: Connection, flow: Flow) -> Compilation:
             f"this role may not change the options of flow {code.slug!r}: run `flowworker flows compile "
             "--update-options` with the owner's connection"
         ) from error
+    except REFUSALS as error:
+        raise _refused("change", code, error) from error
     return replace(verified, outcome=Compiled.UPDATED) if verified.changes else verified
 
 
@@ -257,6 +268,13 @@ def _may_not_create(what: str, command: str) -> MissingRightsError:
     return MissingRightsError(
         f"the database has no {what}, and this role may not create it: run {command} with the owner's connection"
     )
+
+
+def _refused(what: str, code: FlowShape, error: Exception) -> DataError:
+    """Pgflow's own words, after those that say which name it means: a constraint tells no more than its own."""
+    slugs = (code.slug, *(step.slug for step in code.steps))
+    names = [f"{slug!r}: {advice}" for slug in slugs if (advice := slug_advice(slug))]
+    return DataError(f"pgflow refuses to {what} flow {code.slug!r}: {'; '.join([*names, describe(error)])}")
 
 
 def _missing_rights(error: Exception) -> MissingRightsError:

@@ -10,6 +10,7 @@ from flowworker.database.grants import required_functions
 from flowworker.database.heartbeat import HEALTH_COLUMNS
 from flowworker.database.notify_setup import NotifyState, NotifyStatus
 from flowworker.database.owner_rights import Definer, OpenSchema
+from flowworker.definition.slugs import slug_advice
 from flowworker.option_change import REMEDY, OptionChange
 
 STALE_AFTER = 30.0
@@ -96,6 +97,8 @@ class Examination:
     """Per flow given: how its shape differs; empty: it agrees."""
     flow_options: Mapping[str, Sequence[OptionChange]] = field(default_factory=dict[str, Sequence[OptionChange]])
     """Per flow given: options that differ."""
+    slugs: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    """Per flow in the database: its steps."""
     definers: Sequence[Definer] = ()
     """Functions that run with their owner's rights on their caller's path."""
     open_schemas: Sequence[OpenSchema] = ()
@@ -250,6 +253,23 @@ def check_flows(examination: Examination) -> Iterable[Finding]:
             yield _warning("flows", f"flow {slug!r}: {change}", f"the database's is in force; {REMEDY}")
 
 
+def check_slugs(examination: Examination) -> Iterable[Finding]:
+    """Whether core 0.17 takes the names that are in the database."""
+    for names in _alike(examination.slugs):
+        yield _warning("slugs", f"flows {names} differ only in case, and core 0.17's migration stops there",
+                       "delete all but one of them before that migration")  # fmt: skip
+    for flow, steps in examination.slugs.items():
+        for names in _alike(steps):
+            yield _warning("slugs", f"steps {names} of flow {flow!r} differ only in case, and core 0.17's migration "
+                           "stops there", "give the flow a new slug and its steps others, and delete this one before "
+                           "that migration")  # fmt: skip
+        for slug in (flow, *steps):
+            if advice := slug_advice(slug):
+                yield _warning("slugs", f"slug {slug!r} of flow {flow!r}: {advice}",
+                               "runs go on there, but nothing of the flow can be changed: give it a new slug before "
+                               "that migration")  # fmt: skip
+
+
 def check_workers(examination: Examination) -> Iterable[Finding]:
     """Whether workers vanished without anybody noticing, or take the messages of a flow for jobs."""
     for name, slug in examination.shared_queues:
@@ -282,9 +302,18 @@ CHECKS: Mapping[str, Check] = {
     "bloat": check_bloat,
     "notify": check_notify,
     "flows": check_flows,
+    "slugs": check_slugs,
     "workers": check_workers,
     "leftovers": check_leftovers,
 }
+
+
+def _alike(slugs: Iterable[str]) -> list[str]:
+    """Slugs that differ only in case, as a list in words."""
+    groups: dict[str, list[str]] = {}
+    for slug in slugs:
+        groups.setdefault(slug.lower(), []).append(slug)
+    return [" and ".join(map(repr, group)) for group in groups.values() if len(group) > 1]
 
 
 def _listed(functions: Sequence[str]) -> str:

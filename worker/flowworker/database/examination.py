@@ -69,6 +69,7 @@ async def examine(
         notify=await _visible(_notify(connection), {}) if capabilities.pgmq else {},
         flow_problems={slug: problems for slug, (problems, _) in compared.items()},
         flow_options={slug: changes for slug, (_, changes) in compared.items()},
+        slugs=await _visible(_slugs(connection), {}) if capabilities.pgflow else {},
         definers=await read_definers(connection),
         open_schemas=await read_open_schemas(connection),
         stale_workers=await _visible(_stale_workers(connection), []) if capabilities.own_schema else [],
@@ -124,6 +125,10 @@ async def _compared(
     except asyncpg.InsufficientPrivilegeError:
         return ["this role may not see it"], ()
     return (missing, ()) if found is None else (differences(code, found), option_changes(code, found))
+
+
+async def _slugs(connection: Connection) -> Mapping[str, Sequence[str]]:
+    return {row["flow_slug"]: row["steps"] for row in await connection.fetch(load("doctor/slugs"))}
 
 
 async def _stale_workers(connection: Connection) -> Sequence[StaleWorker]:
