@@ -111,7 +111,7 @@ async def fail(
 ) -> dict[int, Answer]:
     """Fail attempts; answers by position, without those whose fence was lost and, if so wanted, what is locked."""
     rows = await connection.fetch(
-        fill("flow/fail", unless_locked=_unless_locked(skip_locked)),
+        fill("flow/fail", queue_table=queue_table(queue_name), unless_locked=_unless_locked(skip_locked)),
         queue_name,
         [fence.worker_id for fence in fences],
         *_columns(fences),
