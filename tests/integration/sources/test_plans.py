@@ -12,6 +12,7 @@ from tests.integration.sources.flows import one_step
 from tests.integration.sources.world import World
 
 from flowworker.database import flow_tasks
+from flowworker.database.capabilities import detect
 from flowworker.database.connection import Connection
 from flowworker.database.identifiers import archive_table, queue_table
 from flowworker.database.queue_jobs import claim_statement, extend_statement
@@ -47,6 +48,10 @@ Q, A = queue_table("one_step"), archive_table("one_step")
 @pytest.fixture
 async def big(world: World) -> World:
     """A flow with many messages, tasks and archived messages."""
+    return await filled(world)
+
+
+async def filled(world: World) -> World:
     await world.create(one_step)
     worker_id = uuid4()
     await world.register(worker_id, slug="one_step")
@@ -123,6 +128,7 @@ NAMES = {
     "losses": "0",
     "parks": "0",
     "begun": "true",
+    "by_queue": "",
     "plain_columns": "msg_id, read_ct, enqueued_at, vt, message",
 }
 
@@ -193,6 +199,26 @@ async def test_a_plan_kept_from_when_the_queue_was_empty_is_renewed(world: World
 async def test_leases_of_several_queues_are_extended_by_their_keys(big: World) -> None:
     statement = extend_statement(("one_step", "One_Step"))
     assert await scans_of(big.owner, statement, [[0, 1], [1, 2], [1, 1], 15.0, [EARLIER] * 2]) == set()
+
+
+BY_MESSAGE: dict[str, Arguments] = {
+    "flow/leftovers": given("one_step", [1, 2, 3]),
+    "recovery/ghosts": given("one_step", 200),
+}
+BY_INDEX = {
+    "0.8": "Index Cond: (message_id = ",
+    "0.17": "Index Cond: ((queue_name = 'one_step'::text) AND (message_id = ",
+}
+
+
+@pytest.mark.parametrize("catalogue", list(BY_INDEX), indirect=True)
+async def test_tasks_are_found_by_their_message_on_each_core(core_world: World) -> None:
+    big = await filled(core_world)
+    names = {**NAMES, "by_queue": flow_tasks.by_queue(await detect(big.owner))}
+    for name, arguments in BY_MESSAGE.items():
+        statement = f"EXPLAIN {fill(name, **names)}"
+        plan = "\n".join(row[0] for row in await big.owner.fetch(statement, *await arguments(big.owner)))
+        assert BY_INDEX[big.database.core] in plan, f"{name}: {plan}"
 
 
 async def test_the_check_itself_sees_a_scan(big: World) -> None:

@@ -12,6 +12,7 @@ from flowworker.database.capabilities import Capabilities, detect
 from flowworker.database.compile import database_shape
 from flowworker.database.connection import Connection
 from flowworker.database.doctor import STALE_AFTER, Examination, QueueTable, StaleWorker
+from flowworker.database.flow_tasks import by_queue
 from flowworker.database.identifiers import queue_table
 from flowworker.database.notify_setup import NotifyState, notify_state
 from flowworker.database.owner_rights import read_definers, read_open_schemas
@@ -75,7 +76,7 @@ async def examine(
         stale_workers=await _visible(_stale_workers(connection), []) if capabilities.own_schema else [],
         ownerless=await _visible(_ownerless(connection), {}) if both else {},
         shared_queues=await _visible(_shared_queues(connection), []) if both else [],
-        foreign_messages=await _visible(_foreign_messages(connection), {}) if capabilities.pgflow else {},
+        foreign_messages=await _visible(_foreign_messages(connection, capabilities), {}) if capabilities.pgflow else {},
     )
 
 
@@ -144,11 +145,11 @@ async def _ownerless(connection: Connection) -> Mapping[str, int]:
     return {row["flow_slug"]: row["tasks"] for row in await connection.fetch(load("doctor/ownerless"))}
 
 
-async def _foreign_messages(connection: Connection) -> Mapping[str, int]:
+async def _foreign_messages(connection: Connection, capabilities: Capabilities) -> Mapping[str, int]:
     counts: dict[str, int] = {}
     for row in await connection.fetch(load("catalogue/flows")):
         slug = row["flow_slug"]
-        statement = fill("doctor/foreign_messages", queue=queue_table(slug))
+        statement = fill("doctor/foreign_messages", queue=queue_table(slug), by_queue=by_queue(capabilities))
         try:
             counts[slug] = await connection.fetchval(statement, slug)
         except asyncpg.UndefinedTableError:

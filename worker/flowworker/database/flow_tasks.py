@@ -127,11 +127,19 @@ async def owned_tasks(connection: Connection, *, flow_slug: str, worker_id: UUID
     return [OwnedTask(**dict(row)) for row in rows]
 
 
-async def leftovers(connection: Connection, flow_slug: str, messages: Sequence[ReadMessage]) -> list[Leftover]:
+async def leftovers(
+    connection: Connection, features: Capabilities, flow_slug: str, messages: Sequence[ReadMessage]
+) -> list[Leftover]:
     """What stands behind messages that could not be started."""
     read_counts = {message.msg_id: message.read_count for message in messages}
-    rows = await connection.fetch(load("flow/leftovers"), flow_slug, list(read_counts))
+    statement = fill("flow/leftovers", by_queue=by_queue(features))
+    rows = await connection.fetch(statement, flow_slug, list(read_counts))
     return [Leftover(read_count=read_counts[row["msg_id"]], **row) for row in rows]
+
+
+def by_queue(features: Capabilities) -> str:
+    """What narrows a look-up of the tasks `t` of flow $1 by their messages down to an index."""
+    return load("flow/by_queue") if features.queue_columns else ""
 
 
 async def archive(connection: Connection, queue_name: str, msg_ids: Sequence[int]) -> int:

@@ -14,6 +14,7 @@ from flowworker.database.capabilities import Capabilities
 from flowworker.database.claims import counter, ours_in
 from flowworker.database.connection import Connection
 from flowworker.database.flow_results import Fence
+from flowworker.database.flow_tasks import by_queue
 from flowworker.database.identifiers import queue_table
 from flowworker.database.records import Peer
 from flowworker.database.statements import fill, load
@@ -169,7 +170,7 @@ async def settle(connection: Connection, tasks: Sequence[EndedTask]) -> None:
     )
 
 
-async def find_ghosts(connection: Connection, flow_slug: str) -> list[int]:
+async def find_ghosts(connection: Connection, features: Capabilities, flow_slug: str) -> list[int]:
     """Visible messages at the head of a flow's queue whose task can never start again."""
-    statement = fill("recovery/ghosts", queue_table=queue_table(flow_slug))
+    statement = fill("recovery/ghosts", queue_table=queue_table(flow_slug), by_queue=by_queue(features))
     return [row["msg_id"] for row in await connection.fetch(statement, flow_slug, HEAD_OF_QUEUE)]

@@ -51,7 +51,7 @@ class FlowRecovery:
         free = [task for task in ended if not task.is_own or task.msg_id not in held]
         if free:
             await stranded.settle(self.connection, free)
-        ghosts = await stranded.find_ghosts(self.connection, self.flow_slug)
+        ghosts = await stranded.find_ghosts(self.connection, self.features, self.flow_slug)
         archived = await flow_tasks.archive(self.connection, self.flow_slug, ghosts) if ghosts else 0
         return Recovery(settled=len(free), archived=archived)
 

@@ -268,7 +268,8 @@ class FlowSource:
     async def _treat_leftovers(self, connection: Connection, messages: Sequence[ReadMessage]) -> None:
         if not messages:
             return
-        found = await flow_tasks.leftovers(connection, self.slug, messages)
+        features = await self._known.of(connection)
+        found = await flow_tasks.leftovers(connection, features, self.slug, messages)
         treatments = {leftover.msg_id: treat(leftover, grace=GRACE) for leftover in found}
         archived = [msg_id for msg_id, treatment in treatments.items() if treatment.archive]
         if archived:

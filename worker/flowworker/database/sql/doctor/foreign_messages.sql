@@ -2,6 +2,6 @@
 SELECT count(*)
 FROM (SELECT msg_id FROM {queue} ORDER BY msg_id LIMIT 1000) AS message
 WHERE NOT EXISTS (
-    SELECT FROM pgflow.step_tasks AS task
-    WHERE task.flow_slug = $1 AND task.message_id = message.msg_id
+    SELECT FROM pgflow.step_tasks AS t
+    WHERE t.flow_slug = $1 AND t.message_id = message.msg_id {by_queue}
 )

@@ -7,7 +7,7 @@ FROM (
 CROSS JOIN LATERAL (
     SELECT t.status, r.status AS run_status
     FROM pgflow.step_tasks AS t JOIN pgflow.runs AS r ON r.run_id = t.run_id
-    WHERE t.flow_slug = $1::text AND t.message_id = head.msg_id
+    WHERE t.flow_slug = $1::text AND t.message_id = head.msg_id {by_queue}
     LIMIT 1
 ) AS task
 WHERE task.status IN ('completed', 'failed', 'skipped', 'cancelled') OR task.run_status <> 'started'
