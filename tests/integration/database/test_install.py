@@ -9,8 +9,8 @@ from tests.conftest import OWNER_ROLE, Database
 
 from flowworker.database.capabilities import detect
 from flowworker.database.connection import Connection, connect
-from flowworker.database.install import Action, InstallReport, install
-from flowworker.database.packaged import Component, packaged_files
+from flowworker.database.install import Action, InstallReport, install, next_file, read_inventory
+from flowworker.database.packaged import Component, PackagedFile, packaged_files
 from flowworker.errors import DatabaseUnavailableError, MissingRightsError, UnsupportedSchemaError
 
 OWN, PGMQ, REALTIME, PGFLOW = Component
@@ -239,3 +239,29 @@ async def test_no_superuser_and_no_extension_is_needed(owner: Connection) -> Non
 def test_the_packaged_sql_is_applied_without_extensions() -> None:
     assert (files("flowworker.database") / "upstream" / "pgmq" / "LICENSE").is_file()
     assert not any("CREATE EXTENSION" in file.sql for file in packaged_files())
+
+
+LATER = PackagedFile(
+    component=PGFLOW,
+    name="29990101000000_later.sql",
+    sql='CREATE FUNCTION "pgflow"."later" () RETURNS integer LANGUAGE sql AS $$ SELECT 1 $$;',
+    checksum="0",
+)
+
+
+async def test_a_later_migration_beside_ours_is_applied_after_ours(empty: Connection) -> None:
+    await install(empty)
+    assert next_file(await read_inventory(empty), packaged_files()) is None
+    assert next_file(await read_inventory(empty), [*packaged_files(), LATER]) is LATER
+
+
+async def test_a_later_migration_that_others_have_applied_is_not_applied_again(empty: Connection) -> None:
+    await install(empty)
+    await empty.execute(LATER.sql)
+    assert next_file(await read_inventory(empty), [*packaged_files(), LATER]) is None
+
+
+async def test_a_core_that_others_installed_gets_no_later_migration(empty: Connection) -> None:
+    await apply_upstream(empty, PGMQ, REALTIME, PGFLOW)
+    await install(empty)
+    assert next_file(await read_inventory(empty), [*packaged_files(), LATER]) is None

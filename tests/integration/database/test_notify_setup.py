@@ -7,6 +7,7 @@ import pytest
 from tests.conftest import Database, create_database, install_everything
 
 from flowworker.database.connection import Connection
+from flowworker.database.identifiers import insert_channel
 from flowworker.database.local_server import LocalServer
 from flowworker.database.notify_setup import NotifyFacts, NotifyStatus, decide, ensure_notify, notify_state
 
@@ -63,6 +64,24 @@ async def test_the_owner_sets_up_and_a_worker_is_woken(owner: Connection, worker
     await owner.execute("SELECT pgmq.send('mail', '{}')")
     await asyncio.wait_for(woken.wait(), 5)
     await worker.reset()
+
+
+@pytest.mark.parametrize(("catalogue", "ready"), [("0.16", False), ("0.17", True)], indirect=["catalogue"])
+async def test_a_flow_with_capitals_is_announced_from_core_0_17_on(catalogue: Database, ready: bool) -> None:
+    owner, worker = await catalogue.connect(), await catalogue.connect_as_worker()
+    await owner.execute("SELECT pgflow.create_flow('Mail'); SELECT pgflow.add_step('Mail', 'send')")
+    assert (await ensure_notify(owner, "Mail")).ready is ready
+    woken = asyncio.Event()
+
+    def wake(*_: object) -> None:
+        woken.set()
+
+    await worker.add_listener(insert_channel("Mail"), wake)
+    await owner.execute("SELECT pgflow.start_flow('Mail', '1')")
+    if ready:
+        await asyncio.wait_for(woken.wait(), 5)
+    await worker.close()
+    await owner.close()
 
 
 async def test_what_is_there_is_not_made_anew(owner: Connection, queue: str) -> None:

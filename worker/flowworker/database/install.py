@@ -5,6 +5,7 @@ and notes it in flowworker.ledger. So a crash loses at most the file it hit, two
 installation that somebody else made is recognised by what it contains, never by a version table.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,6 +24,8 @@ from flowworker.errors import DatabaseUnavailableError, MissingRightsError, Usag
 
 ADVISORY_LOCK = 0x666C6F77
 """Key of the advisory lock that installers hold while they apply a file."""
+
+CREATION = re.compile(r'^\s*CREATE\s+(?:FUNCTION|TABLE|TYPE)\s+"?pgflow"?\."?(\w+)"?', re.IGNORECASE | re.MULTILINE)
 
 
 class Action(StrEnum):
@@ -58,7 +61,7 @@ class InstallReport:
 
 def next_file(inventory: Inventory, packaged: Sequence[PackagedFile]) -> PackagedFile | None:
     """The first packaged file that the database lacks; None when nothing is missing."""
-    return next((file for file in packaged if _is_missing(file, inventory)), None)
+    return next((file for file in packaged if _is_missing(file, inventory, packaged)), None)
 
 
 async def install(
@@ -143,7 +146,7 @@ async def read_inventory(connection: Connection) -> Inventory:
     )
 
 
-def _is_missing(file: PackagedFile, inventory: Inventory) -> bool:
+def _is_missing(file: PackagedFile, inventory: Inventory, packaged: Sequence[PackagedFile]) -> bool:
     noted = inventory.ledger.get((file.component, file.name))
     match file.component:
         case Component.FLOWWORKER:
@@ -156,7 +159,24 @@ def _is_missing(file: PackagedFile, inventory: Inventory) -> bool:
             other = inventory.run_events is not chosen_scope(file.sql) or noted not in (None, file.checksum)
             return inventory.run_events is not None and other
         case Component.PGFLOW:
-            return noted is None and not inventory.has_pgflow
+            return noted is None and (not inventory.has_pgflow or _may_go_on(inventory, packaged))
+
+
+def _may_go_on(inventory: Inventory, packaged: Sequence[PackagedFile]) -> bool:
+    """Whether a core that we installed lacks only later files, and none of these was applied by other means."""
+    noted, missing = list[PackagedFile](), list[PackagedFile]()
+    for file in packaged:
+        if file.component is Component.PGFLOW:
+            (noted if (file.component, file.name) in inventory.ledger else missing).append(file)
+    if not noted or any(file.name < noted[-1].name for file in missing):
+        return False
+    new = _created_by(missing) - _created_by(noted)
+    return not any(inventory.holds("pgflow", name) for name in new)
+
+
+def _created_by(files: Sequence[PackagedFile]) -> set[str]:
+    """Names of pgflow's functions, tables and types that these files create."""
+    return {name for file in files for name in CREATION.findall(file.sql)}
 
 
 def _report(

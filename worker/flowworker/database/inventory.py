@@ -63,6 +63,12 @@ class Inventory:
         """Whether pgflow's core is there in 0.8 or newer, complete. Core 0.8's last file drops read_with_poll."""
         return "pgflow.step_task_record.task_index" in self.columns and not self.arities("pgflow.read_with_poll")
 
+    def holds(self, schema: str, name: str) -> bool:
+        """Whether a schema has a table, type or function of this name."""
+        return any(one.startswith(f"{schema}.{name}.") for one in self.columns) or bool(
+            self.arities(f"{schema}.{name}")
+        )
+
     def has(self, component: Component) -> bool:
         """Whether a component is there."""
         match component:

@@ -133,5 +133,8 @@ async def _repair(connection: Connection, facts: NotifyFacts, status: NotifyStat
 async def _facts(connection: Connection, queue: str) -> NotifyFacts:
     row = await connection.fetchrow(load("notify/state"), queue)
     assert row is not None
-    has_row = bool(row["may_read"]) and bool(await connection.fetchval(load("notify/has_row"), queue))
-    return NotifyFacts(queue=queue, has_row=has_row, **row)
+    facts = dict(row)
+    if facts.pop("may_list"):
+        queue = await connection.fetchval(load("notify/listed"), queue) or queue
+    has_row = facts["may_read"] and bool(await connection.fetchval(load("notify/has_row"), queue))
+    return NotifyFacts(queue=queue, has_row=has_row, **facts)

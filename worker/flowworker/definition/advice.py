@@ -14,7 +14,10 @@ def advice_for(flow_slug: str, steps: Iterable[AnyStep]) -> list[str]:
         f"slug {slug!r}: {hint}" for slug in (flow_slug, *(step.slug for step in given)) if (hint := slug_advice(slug))
     ]
     if not can_notify(flow_slug):
-        found.append(f"slug {flow_slug!r}: pgmq never notifies for a queue with capitals; workers will poll")
+        found.append(
+            f"slug {flow_slug!r}: pgmq never notifies for a queue with capitals, which pgflow before 0.17 gives it; "
+            "workers will poll"
+        )
     return [*found, *_alike(given), *_misspelt(given)]
 
 

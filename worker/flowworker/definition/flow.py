@@ -106,7 +106,7 @@ class Flow:
 
     @property
     def notify_capable(self) -> bool:
-        """Whether pgmq can announce new tasks: it never does for a slug with capitals."""
+        """Whether pgmq can announce new tasks on every core: before 0.17 it does not for a slug with capitals."""
         return can_notify(self._slug)
 
     @overload

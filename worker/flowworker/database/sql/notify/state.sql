@@ -10,6 +10,7 @@ SELECT
         SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
         WHERE t.tgrelid = queue.oid AND p.proname = 'notify_queue_listeners' AND t.tgenabled <> 'D'
     ) AS has_trigger,
+    coalesce(has_table_privilege(list.oid, 'SELECT'), false) AS may_list,
     throttle.oid IS NOT NULL AS has_throttle,
     coalesce(has_table_privilege(throttle.oid, 'SELECT'), false) AS may_read,
     coalesce(has_table_privilege(throttle.oid, 'INSERT'), false)
@@ -18,3 +19,4 @@ FROM (SELECT 'q_' || lower($1) AS name) AS wanted
 LEFT JOIN pg_namespace schema ON schema.nspname = 'pgmq'
 LEFT JOIN pg_class queue ON queue.relnamespace = schema.oid AND queue.relname = wanted.name AND queue.relkind IN ('p', 'r')
 LEFT JOIN pg_class throttle ON throttle.relnamespace = schema.oid AND throttle.relname = 'notify_insert_throttle'
+LEFT JOIN pg_class list ON list.relnamespace = schema.oid AND list.relname = 'meta'
