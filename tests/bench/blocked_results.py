@@ -35,7 +35,9 @@ CREATE TRIGGER obstacle BEFORE INSERT ON pgmq.a_blocked FOR EACH ROW EXECUTE FUN
 """
 SEND = "SELECT pgmq.send_batch('blocked', array_agg('{}'::jsonb)) FROM generate_series(1, $1::integer)"
 SEND_BAD = "SELECT pgmq.send('blocked', jsonb_build_object('bad', $1::text))"
-LEFT = "SELECT count(*) FROM pgmq.q_blocked WHERE NOT message ? 'bad'"
+LEFT = "SELECT count(*) FROM pgmq.q_blocked"
+DONE = "SELECT count(*) FROM pgmq.a_blocked"
+SUPPLY = 5000
 
 
 @jobs.job
@@ -59,19 +61,22 @@ async def in_trouble(owner: Connection, other: Connection, trouble: Trouble) -> 
             await other.execute("SELECT FROM pgmq.q_blocked WHERE message ? 'bad' FOR UPDATE")
         go_on.set()
         yield
-    await owner.execute("DELETE FROM pgmq.q_blocked")
+    await owner.execute("DELETE FROM pgmq.q_blocked WHERE message ? 'bad'")
 
 
-async def rate(owner: Connection, count: int) -> float:
-    """Good jobs per second, from the moment they are there until all are archived."""
-    await owner.execute(SEND, count)
+async def rate(owner: Connection, seconds: float) -> float:
+    """Good jobs per second that are archived within so many seconds, while there are always more."""
+    before = await owner.fetchval(DONE)
     began = time.monotonic()
-    while await owner.fetchval(LEFT):  # noqa: ASYNC110 - the database says when
-        await asyncio.sleep(0.02)
-    return count / (time.monotonic() - began)
+    while (passed := time.monotonic() - began) < seconds:
+        missing = SUPPLY - await owner.fetchval(LEFT)
+        if missing > 0:
+            await owner.execute(SEND, missing)
+        await asyncio.sleep(0.05)
+    return (await owner.fetchval(DONE) - before) / passed
 
 
-async def measure(dsn: str, trouble: Trouble, *, rounds: int, count: int) -> list[float]:
+async def measure(dsn: str, trouble: Trouble, *, rounds: int, seconds: float) -> list[float]:
     """The rate beside a bad result over the rate without one, for each round."""
     async with own_database(dsn) as site, AsyncExitStack() as stack:
         owner, other = [await connect(site.dsn, application_name="bench") for _ in range(2)]
@@ -81,19 +86,19 @@ async def measure(dsn: str, trouble: Trouble, *, rounds: int, count: int) -> lis
         await owner.execute(OBSTACLE)
         ratios: list[float] = []
         async with WorkerPool([jobs], dsn=site.dsn):
-            await rate(owner, count)
+            await rate(owner, seconds)
             for _ in range(rounds):
-                alone = await rate(owner, count)
+                alone = await rate(owner, seconds)
                 async with in_trouble(owner, other, trouble):
-                    ratios.append(await rate(owner, count) / alone)
+                    ratios.append(await rate(owner, seconds) / alone)
         return ratios
 
 
-async def measure_all(*, rounds: int, count: int) -> None:
+async def measure_all(*, rounds: int, seconds: float) -> None:
     """Measure and print, one trouble after the other."""
     with own_server() as dsn:
         for trouble in get_args(Trouble):
-            ratios = await measure(dsn, trouble, rounds=rounds, count=count)
+            ratios = await measure(dsn, trouble, rounds=rounds, seconds=seconds)
             median, least, most = statistics.median(ratios), min(ratios), max(ratios)
             print(f"{trouble}: {median:.2f} of the rate without ({least:.2f} to {most:.2f})")
 
@@ -101,10 +106,10 @@ async def measure_all(*, rounds: int, count: int) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--jobs", type=int, default=30_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=30.0)
     chosen = parser.parse_args()
-    asyncio.run(measure_all(rounds=chosen.rounds, count=chosen.jobs))
+    asyncio.run(measure_all(rounds=chosen.rounds, seconds=chosen.seconds))
 
 
 if __name__ == "__main__":

@@ -574,7 +574,18 @@ async def install_flowworker(connection: Connection, worker_id: UUID) -> None:
     await register(connection, [report(worker_id, kind=SourceKind.QUEUE, slug="mail")])
 
 
-async def test_an_old_pgmq_without_pgflow_and_without_last_read_at_is_enough(queues_only: Database) -> None:
+UPGRADE = """
+    ALTER TYPE pgmq.message_record ADD ATTRIBUTE last_read_at timestamptz;
+    ALTER TABLE pgmq.q_mail ADD COLUMN last_read_at timestamptz;
+    ALTER TABLE pgmq.a_mail ADD COLUMN last_read_at timestamptz;
+    INSERT INTO pgmq.q_mail (message) VALUES ('2');
+"""
+LAST_READ = "SELECT array_agg(last_read_at <= clock_timestamp() ORDER BY msg_id) FROM pgmq.a_mail"
+
+
+async def test_an_old_pgmq_without_pgflow_and_without_last_read_at_is_enough_and_may_be_upgraded(
+    queues_only: Database,
+) -> None:
     link = Link(queues_only.dsn, application_name="queues_only")
     worker_id = uuid4()
     await link.run(lambda connection: install_flowworker(connection, worker_id))
@@ -588,4 +599,9 @@ async def test_an_old_pgmq_without_pgflow_and_without_last_read_at_is_enough(que
     (job,) = await claim_all(source)
     assert await source.extend([job]) == []
     assert (await finish_one(source, job, completed())).verdict is Verdict.COMPLETED
+    await link.run(lambda connection: connection.execute(UPGRADE))
+    await link.close()  # what follows begins on a new connection, as after a restart of the database
+    (job,) = await claim_all(source)
+    assert (await finish_one(source, job, completed())).verdict is Verdict.COMPLETED
+    assert await link.run(lambda connection: connection.fetchval(LAST_READ)) == [None, True]
     await link.close()

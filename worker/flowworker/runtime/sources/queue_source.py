@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from flowworker.database import flow_tasks, leases, queue_jobs
-from flowworker.database.capabilities import Capabilities, detect
+from flowworker.database.capabilities import Known
 from flowworker.database.connection import Connection
 from flowworker.database.faults import REFUSED_VALUES
 from flowworker.database.leases import PARKED_FOR, JobFence
@@ -48,7 +48,7 @@ class QueueSource:
         self._worker_id = worker_id
         self._links = links
         self._has_watched = has_watched
-        self._features: Capabilities | None = None
+        self._known = Known()
         self._clock = ServerClock()
         self._lane = ClaimLane(links)
         self._refusing: dict[int, float] = {}
@@ -88,8 +88,7 @@ class QueueSource:
                 f"the database has no queue {self.slug!r}; create it with SELECT pgmq.create('{self.slug}') "
                 "or `flowworker flows compile MODULE:OBJECT`"
             )
-        self._features = await detect(connection)
-        await leases.prepare_begun(connection, self._features)
+        await leases.prepare_begun(connection, await self._known.renew(connection))
 
     async def claim(self, limit: int, held: Collection[int]) -> Claim:
         """Lease at most `limit` jobs. See `Source.claim`.
@@ -104,14 +103,13 @@ class QueueSource:
 
     async def begun(self, claimed_at: datetime) -> None:
         """Record that handlers have begun. See `Source.begun`."""
-        features = self._features
-        if features is not None:
-            await self._links.claim.run(
-                lambda connection: leases.begun(connection, features, self._worker_id, claimed_at)
-            )
+        await self._links.claim.run(lambda connection: self._begun(connection, claimed_at))
+
+    async def _begun(self, connection: Connection, claimed_at: datetime) -> None:
+        await leases.begun(connection, await self._known.of(connection), self._worker_id, claimed_at)
 
     async def _claim(self, connection: Connection, limit: int, held: Collection[int]) -> Claim:
-        features = await self._known_features(connection)
+        features = await self._known.of(connection)
         thorough = await self._turns_thorough(connection)
         found = await queue_jobs.claim(
             connection, features, self.slug, self._worker_id, limit,
@@ -172,11 +170,6 @@ class QueueSource:
         self._refusing = {msg_id: until for msg_id, until in self._refusing.items() if until > now}
         return self._refusing.keys()
 
-    async def _known_features(self, connection: Connection) -> Capabilities:
-        if self._features is None:
-            self._features = await detect(connection)
-        return self._features
-
     async def finish(self, results: Sequence[TaskResult], *, patience: Limits | None = None) -> Finish:
         """Write results behind the fence. See `Source.finish`."""
         link = self._links.finish if patience is None else self._links.aside
@@ -187,7 +180,7 @@ class QueueSource:
         return await write_all(results, try_once, patient=patience is not None)
 
     async def _write(self, connection: Connection, batch: Batch) -> Written:
-        features = await self._known_features(connection)
+        features = await self._known.of(connection)
         writer = QueueWriter(
             connection=connection,
             queue_name=self.slug,
