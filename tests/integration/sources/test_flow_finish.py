@@ -320,7 +320,7 @@ async def test_missing_rights_are_not_mistaken_for_a_bad_output(world: World) ->
     finish = await source.finish([TaskResult(task=task, outcome=completed(1))])
     assert finish.receipts == []
     (unsettled,) = finish.unsettled
-    assert (unsettled.trouble, unsettled.alone) == (Trouble.UNKNOWN, True)
+    assert (unsettled.trouble, unsettled.alone) == (Trouble.FORBIDDEN, True)
     assert "permission denied for table runs" in unsettled.error
     assert (await world.task(run_id, "only"))["status"] == "started"
 

@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import OWNER_ROLE, Database, drop_database, install_everything
 from tests.integration.sources.flows import one_step, root_map
 from tests.integration.sources.world import World, a_world, claim_all, completed, failed
-from tests.integration.sources.writing import claim_everything, writing
+from tests.integration.sources.writing import PATIENCE, claim_everything, writing
 from tests.support.proxy import Proxy
 
 from flowworker.database.connection import Connection, connect
@@ -17,6 +17,7 @@ from flowworker.database.link import Limits
 from flowworker.database.local_server import LocalServer
 from flowworker.database.records import ClaimedTask, Completed, Outcome, SourceKind, TaskResult, Verdict
 from flowworker.definition.queue import Queue
+from flowworker.runtime.loops.quarantine import MOST_TRIES
 from flowworker.runtime.source import Trouble
 
 mail = Queue("mail", max_attempts=3, base_delay=0, timeout=20)
@@ -197,18 +198,43 @@ async def test_an_unknown_error_is_retried_and_then_fails_that_attempt_alone(wor
     assert "an audit trigger says no" in (await world.task(run_id, "element", 11))["error_message"]
 
 
-async def test_what_the_database_takes_in_no_form_is_left_and_runs_again(world: World) -> None:
+async def test_results_wait_for_a_right_that_was_withdrawn_and_cost_no_attempt(world: World) -> None:
     await world.create(one_step)
     run_id = await world.start("one_step")
     async with writing(world, one_step) as made:
         (task,) = await claim_all(made.source)
         await world.owner.execute("REVOKE UPDATE ON pgflow.runs FROM flowworker_worker")
         made.submit([task], one)
+        async with asyncio.timeout(PATIENCE):
+            while len(made.errors) <= MOST_TRIES:  # noqa: ASYNC110 - a condition with a deadline
+                await asyncio.sleep(0.01)
+        assert all("permission denied" in error for error in made.errors)
+        assert made.receipts == []
+        await world.owner.execute("GRANT UPDATE ON pgflow.runs TO flowworker_worker")
+        await made.settled(1)
+        assert made.receipts[0].verdict is Verdict.COMPLETED
+    assert (await world.run(run_id))[0] == "completed"
+
+
+NOTHING = """
+    CREATE FUNCTION public.nothing() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE EXCEPTION 'an audit trigger says no' USING ERRCODE = 'Q1234'; END $$;
+    CREATE TRIGGER nothing BEFORE UPDATE ON pgflow.step_tasks FOR EACH ROW EXECUTE FUNCTION public.nothing();
+"""
+
+
+async def test_what_the_database_takes_in_no_form_is_left_and_runs_again(world: World) -> None:
+    await world.create(one_step)
+    run_id = await world.start("one_step")
+    async with writing(world, one_step) as made:
+        (task,) = await claim_all(made.source)
+        await world.owner.execute(NOTHING)
+        made.submit([task], one)
         await made.settled(1)
         assert made.receipts[0].verdict is Verdict.UNWRITTEN
-        assert "permission denied" in (made.receipts[0].error or "")
+        assert "an audit trigger says no" in (made.receipts[0].error or "")
         assert (await world.task(run_id, "only"))["status"] == "started"
-        await world.owner.execute("GRANT UPDATE ON pgflow.runs TO flowworker_worker")
+        await world.owner.execute("DROP TRIGGER nothing ON pgflow.step_tasks")
         await made.source.claim(1, held=())
         (again,) = await claim_all(made.source)
         assert (again.run_id, again.attempt) == (run_id, 1)

@@ -190,6 +190,14 @@ async def test_an_outcome_that_never_works_becomes_a_failed_attempt_after_bounde
     await lanes.completer.stop()
 
 
+async def test_people_have_the_best_part_of_an_hour_to_grant_a_right() -> None:
+    lanes = Lanes(lambda _, __, ___: Trouble.FORBIDDEN if now() < 1200 else None)
+    lanes.submit(1)
+    assert await lanes.completer.flush(3600)
+    assert [receipt.verdict for receipt in lanes.receipts] == [Verdict.COMPLETED]
+    await lanes.completer.stop()
+
+
 async def test_nothing_is_tried_for_ever() -> None:
     lanes = Lanes(lambda _, __, ___: Trouble.UNKNOWN)
     lanes.submit(1)

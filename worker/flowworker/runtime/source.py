@@ -56,6 +56,8 @@ class Trouble(StrEnum):
     """Another transaction holds what the write needs."""
     SLOW = "slow"
     """The write took longer than it was allowed."""
+    FORBIDDEN = "forbidden"
+    """The role lacks a right; it is no fault of the value, and people need time to grant it."""
     UNKNOWN = "unknown"
     """An error that says nothing about the value."""
     UNAVAILABLE = "unavailable"

@@ -19,7 +19,15 @@ from flowworker.database.records import Receipt, RunEnd, TaskResult, Verdict
 from flowworker.errors import FlowWorkerError
 from flowworker.runtime.backoff import Randomness, backoff
 from flowworker.runtime.holdings import Holding
-from flowworker.runtime.loops.quarantine import MOST_BYTES, MOST_TRIES, Attempt, Item, Quarantine, take_batch
+from flowworker.runtime.loops.quarantine import (
+    MOST_BYTES,
+    MOST_TRIES,
+    Attempt,
+    Item,
+    Quarantine,
+    most_tries,
+    take_batch,
+)
 from flowworker.runtime.service import Crash, Service
 from flowworker.runtime.source import Finish, Source, Trouble, Unsettled, weight
 from flowworker.runtime.sources.ladder import one_rung_down, refused
@@ -225,7 +233,7 @@ class Completer(Service):
     def _admit(self, item: Item, unsettled: Unsettled) -> None:
         self._leave(item)
         if unsettled.trouble is not Trouble.LOCKED and unsettled.alone:
-            self._isolate(item, unsettled.error)
+            self._isolate(item, unsettled.error, most=most_tries(unsettled.trouble))
         else:
             self._quarantine.admit([item], unsettled.trouble, now=self._clock())
 
@@ -253,7 +261,7 @@ class Completer(Service):
             elif unsettled.trouble in (Trouble.LOCKED, Trouble.UNAVAILABLE):
                 held_up.append(item)
             elif unsettled.alone:
-                self._isolate(item, unsettled.error)
+                self._isolate(item, unsettled.error, most=most_tries(unsettled.trouble))
             else:
                 failed.append(item)
         self._conclude(attempt, written=len(left) < len(attempt.items), held_up=held_up, failed=failed)
@@ -278,11 +286,11 @@ class Completer(Service):
         else:
             self._quarantine.settle(attempt)
 
-    def _isolate(self, item: Item, error: str) -> None:
+    def _isolate(self, item: Item, error: str, *, most: int = MOST_TRIES) -> None:
         """An outcome failed alone once more: try again later, and in the end write a lesser one."""
         item.tries += 1
         pause = self._quarantine.pause_of(item)
-        if item.tries >= MOST_TRIES:
+        if item.tries >= most:
             lower = one_rung_down(item.result.outcome, error)
             logger.error("%s cannot write an outcome of %s %s after %d tries: %s", self._worker_name,
                          item.result.task.step_slug, item.result.task.msg_id, item.tries, error)  # fmt: skip

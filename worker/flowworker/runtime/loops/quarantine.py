@@ -19,6 +19,9 @@ MOST_TRIES = 8
 """Tries of one outcome alone before a lesser one is written. Waiting for a lock is none: a lock ends with its holder,
 and a lesser outcome would need it, too."""
 
+MOST_FORBIDDEN_TRIES = 66
+"""The same where the role lacks a right: with the longest pause between them, about an hour."""
+
 SHORTEST_STATEMENT = 4.0
 """Seconds that the first try alone may take; each further one twice as long."""
 
@@ -194,9 +197,14 @@ class Quarantine:
             del self._groups[group.key]
 
 
+def most_tries(trouble: Trouble) -> int:
+    """How often an outcome in this trouble is tried alone before a lesser one is written."""
+    return MOST_FORBIDDEN_TRIES if trouble is Trouble.FORBIDDEN else MOST_TRIES
+
+
 def limits_for(group: Group, items: Sequence[Item]) -> Limits:
     """How long a try may take: longer each time, because a huge result may just need it."""
-    tries = max(item.tries for item in items)
+    tries = min(8, max(item.tries for item in items))
     lock = min(LONGEST_LOCK, 1.0 * 2.0 ** min(group.waits, 8))
     return Limits(statement=min(LONGEST_STATEMENT, SHORTEST_STATEMENT * 2.0**tries) + lock, lock=lock)
 

@@ -188,6 +188,8 @@ def decide(batch: Batch, error: Exception, *, patient: bool, fruitless: int) -> 
         return _about_time(batch, patient=patient)
     if isinstance(error, (*REFUSED_VALUES, *UNENCODABLE)):
         return Lower(entry=entries[0]) if len(entries) == 1 else Halve(parts=_halves(entries))
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        return HandBack(trouble=Trouble.FORBIDDEN, entries=entries)
     if len(entries) > 1 and fruitless < MOST_FRUITLESS:
         return Halve(parts=_halves(entries))
     return HandBack(trouble=Trouble.UNKNOWN, entries=entries)
