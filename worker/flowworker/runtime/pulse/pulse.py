@@ -57,6 +57,10 @@ FAREWELL_TIMEOUT = 3.0
 WIDE_SAMPLE = 1000
 """Peers one heartbeat looks at after one in which most were silent: few are left to look."""
 
+LISTEN_INTERVAL = 10.0
+"""Seconds between two looks at whether the connection that listens still answers: a cut one is noticed at once, and one
+that has fallen silent costs fallback polls until then."""
+
 LOCKED_INTERVAL = 0.5
 """Seconds to the next heartbeat after one that found the row of a worker locked: it should be written before peers, who
 have seen no heartbeat of it for so long, find the lock gone."""
@@ -314,7 +318,7 @@ class Pulse:
     async def _listen_once(self) -> float:
         began = self._clock()
         await self._listen()
-        return began + BEAT_INTERVAL
+        return began + LISTEN_INTERVAL
 
     async def _listen(self) -> None:
         channels = {member.channel for member in self._members.values() if member.channel is not None}
