@@ -399,6 +399,29 @@ async def test_a_job_that_cannot_be_claimed_is_put_off_or_passed_over_and_the_ot
     assert await world.owner.fetchval("SELECT read_ct FROM pgmq.q_mail WHERE msg_id = $1", poison) == 0
 
 
+LAPSE = "UPDATE pgmq.q_mail SET vt = clock_timestamp() WHERE headers -> 'flowworker' ? 'holder'"
+"""The leases of jobs that a worker holds; what was put off stays so."""
+
+
+async def test_a_job_that_kills_its_worker_takes_the_one_beside_it_along_no_more_than_twice(world: World) -> None:
+    """They start apart, the culprit first at the latest when they were lost together for the third time."""
+    alive = await world.queue_source(mail)
+    culprit, innocent = [await world.send("mail", name) for name in ("culprit", "innocent")]
+    for _ in range(CRASH_BUDGET + 2):
+        victim_id = uuid4()
+        victim = await world.queue_source(mail, worker_id=victim_id)
+        if culprit not in {job.msg_id for job in await claim_all(victim)}:
+            break
+        await alive.recover([await world.peer(victim_id)])
+        await world.owner.execute(LAPSE)
+    headers = await world.archived("mail", culprit)
+    assert headers["flowworker"]["status"] == "failed"
+    assert await world.archived("mail", innocent) is None
+    await world.make_visible("mail")
+    (job,) = await claim_all(alive)
+    assert (job.msg_id, job.losses) == (innocent, 2)
+
+
 async def test_losses_are_forgotten_after_progress(world: World) -> None:
     victim_id = uuid4()
     victim, other = await world.queue_source(mail, worker_id=victim_id), await world.queue_source(mail)

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -13,12 +13,12 @@ from flowworker.database.connection import Connection
 from flowworker.database.faults import REFUSED_VALUES
 from flowworker.database.leases import PARKED_FOR, JobFence
 from flowworker.database.link import Limits, Links
-from flowworker.database.queue_jobs import ReadJob
+from flowworker.database.queue_jobs import PutBack, ReadJob
 from flowworker.database.records import ClaimedTask, Failed, FailureKind, Peer, SourceKind, TaskResult
 from flowworker.database.refusals import translated
 from flowworker.database.server_clock import ServerClock
 from flowworker.database.statements import load
-from flowworker.database.stranded import CRASH_BUDGET, crash_message, mark_lost
+from flowworker.database.stranded import CRASH_BUDGET, crash_message, mark_lost, waits
 from flowworker.definition.queue import Queue
 from flowworker.errors import UnknownQueueError, UnknownRunError
 from flowworker.runtime.source import Claim, Finish, Recovery
@@ -119,8 +119,12 @@ class QueueSource:
         doomed = [job for job in found.jobs if job.losses > CRASH_BUDGET]
         if doomed:
             await self._end_doomed(connection, doomed)
+        living = [job for job in found.jobs if job.losses <= CRASH_BUDGET]
+        later = waits({job.msg_id: job.losses for job in living})
+        if any(later.values()):
+            await self._put_off(connection, {job: later[job.msg_id] for job in living if later[job.msg_id]})
         return Claim(
-            tasks=[claimed_task(job, self._queue) for job in found.jobs if job.losses <= CRASH_BUDGET],
+            tasks=[claimed_task(job, self._queue) for job in living if not later[job.msg_id]],
             read=len(found.jobs),
             unstartable=len(doomed),
             claimed_at=found.ticket.claimed_at,
@@ -148,6 +152,21 @@ class QueueSource:
         finish = await write_all(burials, lambda batch: self._write(connection, batch), patient=False)
         for left in finish.unsettled:
             logger.warning("queue %r: a job past its crash budget could not be ended now: %s", self.slug, left.error)
+
+    async def _put_off(self, connection: Connection, jobs: Mapping[ReadJob, float]) -> None:
+        """Start jobs that were lost together one by one, so that a culprit is alone when it kills its worker again."""
+        logger.warning(
+            "queue %r: %d jobs were lost together more than once, and start one by one", self.slug, len(jobs)
+        )
+        back = [
+            PutBack(
+                fence=JobFence(msg_id=job.msg_id, read_count=job.read_count, enqueued_at=job.enqueued_at),
+                ours=b"{}",
+                delay=delay,
+            )
+            for job, delay in jobs.items()
+        ]
+        await queue_jobs.put_back(connection, self.slug, back, skip_locked=True)
 
     async def _park(self, connection: Connection) -> None:
         """Put off the job at the head; where its row refuses any change, pass it over here."""
