@@ -27,13 +27,13 @@ _numbers = count(1)
 
 
 def pytest_configure() -> None:
-    """Before a test without a loop, looptime asks for the thread's, which would make one that nobody closes."""
+    """Before a test without a loop, looptime asks for the thread's, which would make one that is never closed."""
     asyncio.set_event_loop(None)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a cluster's own life come first: they need that none is up, and nobody may be using one."""
+    """Tests of a cluster's own life come first: they need that none is up and none is in use."""
     items.sort(key=lambda item: item.path.name != LIFE)
 
 

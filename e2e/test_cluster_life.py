@@ -236,7 +236,7 @@ def _pod() -> Object:
 
 
 def _foreground() -> subprocess.Popen[str]:
-    """A cluster that somebody holds in a terminal, up."""
+    """A cluster that runs in the foreground, as in a terminal, once it is up."""
     process = subprocess.Popen([*COMMAND, "up", "--foreground"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for line in process.stdout:

@@ -50,7 +50,7 @@ def parse() -> argparse.Namespace:
 
 
 def archive(path: str) -> Path:
-    """An archive that is there; to be told now, and not when the cluster is half up."""
+    """The path of an existing archive; a missing one is reported now, not when the cluster is half up."""
     if not Path(path).is_file():
         raise argparse.ArgumentTypeError(f"{path} is no file")
     return Path(path)

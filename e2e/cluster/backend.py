@@ -53,7 +53,7 @@ class Capabilities:
 
     enforces_network_policy: bool
     gives_volumes_to_group: bool
-    """Whether a pod's fsGroup owns its volumes; otherwise everybody may write to them."""
+    """Whether a pod's fsGroup owns its volumes; otherwise any user may write to them."""
     stoppable: frozenset[Component]
     """Components that can be kept from running."""
     restartable: frozenset[Component]

@@ -60,7 +60,7 @@ def _build_once(program: str, go: str, report: Report) -> Path:
     target = cache_folder() / f"{family.name}-{family.version}-{content_key(family, go)}" / program
     if not target.exists():
         with locked(target.parent / ".lock"):
-            # Somebody else may have built it while this process waited.
+            # Another process may have built it while this one waited.
             if not target.exists():
                 _build(program, family, target, report)
     return target

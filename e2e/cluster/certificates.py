@@ -27,14 +27,14 @@ ADMIN = "admin"
 MASTERS = "system:masters"
 API_SERVER = "kube-apiserver"
 API_SERVER_TO_KUBELET = "e2e-apiserver"
-"""User that the API server is at the kubelet; whoever starts a node binds it to `system:kubelet-api-admin`."""
+"""User that the API server is at the kubelet; the node's start binds it to `system:kubelet-api-admin`."""
 
 AuthorityName = Literal["ca", "etcd-ca"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Who somebody is, and to whom."""
+    """The subject of a certificate, and the authority that signs it."""
 
     name: str
     """Of its files."""
@@ -105,7 +105,7 @@ class Authority:
 
 
 def control_plane_identities(layout: Layout) -> tuple[Identity, ...]:
-    """Everybody that etcd, API server, controller manager and scheduler need, and the harness as admin."""
+    """The identities that etcd, API server, controller manager and scheduler need, and the harness as admin."""
     local = ("localhost", LOOPBACK)
     service = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", f"kubernetes.default.svc.{DOMAIN}")
     return (
@@ -120,7 +120,7 @@ def control_plane_identities(layout: Layout) -> tuple[Identity, ...]:
 
 
 def node_identities(layout: Layout) -> tuple[Identity, ...]:
-    """Those of the control plane, and everybody else on a node."""
+    """The identities of the control plane, and those of the other programs on a node."""
     return (
         *control_plane_identities(layout),
         Identity(name="kubelet", user=f"system:node:{layout.node}", group="system:nodes", has_kubeconfig=True),

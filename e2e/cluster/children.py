@@ -64,7 +64,7 @@ class Children:
         self.wait_healthy(name)
 
     def stop(self, name: str) -> None:
-        """Tell a daemon to stop and wait; kill it when it takes too long or is frozen."""
+        """Signal a daemon to stop and wait; kill it when it takes too long or is frozen."""
         self._signal(name, signal.SIGTERM)
         self._wait_ended(name, STOP_PATIENCE)
 

@@ -133,7 +133,7 @@ def _kubelet(layout: Layout, open_files: int) -> Document:
         "nodeStatusUpdateFrequency": "5s",
         # Below zero needs CAP_SYS_RESOURCE.
         "oomScoreAdj": 0,
-        # The machine's own settings stay untouched: whoever starts the node shows kubelet those it expects.
+        # The machine's own settings stay untouched: the node's start shows kubelet those it expects.
         "protectKernelDefaults": True,
         "readOnlyPort": 0,
         "resolvConf": str(layout.configuration / RESOLV_CONF),

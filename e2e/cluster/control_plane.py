@@ -1,7 +1,7 @@
 """A real control plane for tests: etcd, API server and controller manager as plain processes on loopback.
 
 There is no node and no scheduler: pods are created and stay Pending. It needs no root, many can run side by side, and
-one can be shared by several processes: whoever holds a `ControlPlane` uses it, and it ends after the last one.
+one can be shared by several processes: every holder of a `ControlPlane` uses it, and it ends with the last one.
 """
 
 import http
@@ -38,7 +38,7 @@ PATIENCE = 30.0
 
 @dataclass(slots=True)
 class ControlPlane:
-    """A control plane that runs for as long as somebody holds one of these open."""
+    """A control plane that runs for as long as one of these is open."""
 
     layout: Layout
     api: Api
@@ -131,7 +131,7 @@ class ControlPlane:
         self._ask("start", component)
 
     def stop(self, component: str) -> None:
-        """Tell a component to stop; returns once it has."""
+        """Stop a component; returns once it has ended."""
         self._ask("stop", component)
 
     def kill(self, component: str) -> None:
@@ -265,7 +265,7 @@ def _spawn_supervisor(layout: Layout, complaints: IO[bytes]) -> socket.socket:
             pass_fds=[theirs.fileno()],
             start_new_session=True,
         )
-    # Nobody waits for it: it may outlive this process, for others.
+    # It is not waited for: it may outlive this process, for others.
     supervisor.returncode = 0
     return ours
 
@@ -280,7 +280,7 @@ def _wait_ready(connection: socket.socket, complaints: IO[bytes]) -> None:
 
 
 def _receive(connection: socket.socket) -> bytes:
-    """One answer; empty when nobody is there to answer."""
+    """One answer; empty when the supervisor has closed the connection."""
     line = b""
     while not line.endswith(b"\n"):
         part = connection.recv(65536)

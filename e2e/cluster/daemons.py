@@ -78,7 +78,7 @@ def api_server(layout: Layout) -> Daemon:
         command=(
             str(layout.programs["kube-apiserver"]),
             f"--advertise-address={layout.address}",
-            # On loopback alone nobody else can reach it; on a node the service's address leads to the node's.
+            # On loopback alone no other machine can reach it; on a node the service's address leads to the node's.
             f"--bind-address={LOOPBACK if layout.address == LOOPBACK else '0.0.0.0'}",
             f"--secure-port={layout.ports.api}",
             f"--tls-cert-file={layout.certificate('apiserver')}",
@@ -114,7 +114,7 @@ def api_server(layout: Layout) -> Daemon:
 
 
 def controller_manager(layout: Layout) -> Daemon:
-    """All controllers; with a raised rate, since ours is the only client and everybody waits for it."""
+    """All controllers; with a raised rate, since ours is the only client and every test waits for it."""
     return Daemon(
         name="kube-controller-manager",
         health=f"https://{LOOPBACK}:{layout.ports.controller_manager}/healthz",

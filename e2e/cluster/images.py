@@ -31,14 +31,14 @@ class Contents:
     """An image of one layer."""
 
     name: str
-    """Full name with host part and fixed tag, so that nobody looks for it in a registry."""
+    """Full name with host part and fixed tag, so that it is not looked for in a registry."""
     files: Mapping[str, bytes]
     """Path without leading slash to an executable."""
     entrypoint: Sequence[str]
     links: Mapping[str, str] = field(default_factory=dict[str, str])
     """Path to target of a symbolic link."""
     folders: Sequence[str] = ()
-    """Folders that everybody may write to."""
+    """Folders that any user may write to."""
     user: str = "65535:65535"
 
 

@@ -28,7 +28,7 @@ def engage(state: Path, owner: int, backend: BackendName) -> None:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    # Nobody waits for it: it outlives us.
+    # It is not waited for: it outlives us.
     process.returncode = 0
 
 

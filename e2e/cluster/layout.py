@@ -142,7 +142,7 @@ def control_group(state: Path) -> str:
 
 
 def free_ports(rng: random.Random) -> Ports:
-    """Ports for a control plane on loopback that nobody listens on."""
+    """Ports for a control plane on loopback that no process listens on."""
     chosen: set[int] = set()
     while len(chosen) < 6:
         port = rng.randrange(FIRST_PORT, LAST_PORT)

@@ -1,4 +1,4 @@
-"""What /proc tells about the processes of a cluster, so that no file with a pid can be missing or out of date."""
+"""What /proc shows of the processes of a cluster, so that no file with a pid can be missing or out of date."""
 
 import os
 import select
@@ -35,7 +35,7 @@ def is_first(pid: int) -> bool:
 def held_namespaces(pid: int | None) -> Generator[set[str]]:
     """Identities of the namespaces of a process, for a block in which nothing new can get the same ones.
 
-    The numbers of namespaces that are gone are soon given to others, unless somebody holds them.
+    The numbers of namespaces that are gone are soon given to others, unless they are held open.
     """
     with ExitStack() as held:
         yield {identity for kind in NAMESPACES if pid and (identity := _hold(f"/proc/{pid}/ns/{kind}", held))}

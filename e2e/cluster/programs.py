@@ -69,7 +69,7 @@ class Family:
 
 
 def _stamps(package: str, version: str) -> list[str]:
-    """A wrong or missing version breaks feature gates, node status and whoever parses the server's version."""
+    """A wrong or missing version breaks feature gates, node status and clients that parse the server's version."""
     major, minor, _ = version.removeprefix("v").split(".", 2)
     values = {
         "gitVersion": version,

@@ -2,7 +2,7 @@
 
 Who uses the control plane holds a connection to it, on which one JSON object per line asks for something and one
 answers. When the last connection is gone, so are the daemons and the folder. The kernel closes the connections of a
-killed process, so nothing is left behind by a test run that was killed, and nobody has to count.
+killed process, so nothing is left behind by a test run that was killed, and no user has to be counted.
 """
 
 import json
@@ -36,7 +36,7 @@ Answer = dict[str, Any]
 
 @dataclass(slots=True)
 class Supervisor:
-    """Brings a control plane up, does what its users ask for, and ends when nobody uses it any more."""
+    """Brings a control plane up, does what its users ask for, and ends with the last of them."""
 
     layout: Layout
     children: Children
@@ -129,7 +129,7 @@ def main(folder: Path, first: socket.socket) -> None:
     """Run one control plane from its start to its end."""
     # The terminal's interrupt is for the tests, which still want to tidy up.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Told to end, it leaves through `finally`.
+    # When it is terminated, it leaves through `finally`.
     signal.signal(signal.SIGTERM, _leave)
     try:
         supervisor = prepare(Layout.load(folder))

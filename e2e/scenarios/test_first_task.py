@@ -1,4 +1,4 @@
-"""How long work waits where nobody works: from the start of a run to the end of its first task, the image present."""
+"""How long work waits where no worker runs: from the start of a run to the end of its first task, the image present."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -54,7 +54,7 @@ async def waits(stage: Stage, strategy: str) -> Sequence[Mapping[str, float]]:
 
 
 async def wait(ground: Ground, worker: FlowWorker) -> Mapping[str, float]:
-    """Start a run where nobody works, and see it done."""
+    """Start a run where no worker runs, and see it done."""
     await worker.becomes("Ready", "True", "Idle")
     await worker.is_at(0)
     (run,) = await ground.start_runs(single, 1, Plan())

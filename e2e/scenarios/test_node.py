@@ -1,4 +1,4 @@
-"""A node that is drained. One at a time: while it lasts, no pod of anybody finds a place."""
+"""A node that is drained. One at a time: while it lasts, no pod of any test finds a place."""
 
 import asyncio
 from collections.abc import AsyncGenerator

@@ -1,4 +1,4 @@
-"""The operator itself is replaced and removed: workers go on. One at a time: everybody shares the operator."""
+"""The operator itself is replaced and removed: workers go on. One at a time: all tests share the operator."""
 
 from e2e.support.flowworker import uids
 from e2e.support.ground import Ground

@@ -1,4 +1,4 @@
-"""What a failed scenario leaves for whoever has to find out why."""
+"""What a failed scenario leaves for the developer who has to find out why."""
 
 import asyncio
 import os

@@ -1,6 +1,6 @@
 """Texts that are nothing but secret, and the search for them in everything that a run leaves behind.
 
-A canary has several parts, which stand between the characters at which text is cut and parsed: whoever shows only a
+A canary has several parts, which stand between the characters at which text is cut and parsed: output that shows only a
 part of a secret is found as well. Each part is looked for as it is and in Base64.
 """
 

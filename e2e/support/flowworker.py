@@ -256,7 +256,7 @@ def uids(pods: Objects) -> set[str]:
 
 
 def _told(pods: Objects) -> list[str]:
-    """The little that tells what is wrong with pods."""
+    """The little that shows what is wrong with pods."""
     return [
         f"{pod['metadata']['name']} {pod['status'].get('phase')}{' ending' if is_ending(pod) else ''} "
         f"{[one.get('state') for one in pod['status'].get('containerStatuses', ())]}"

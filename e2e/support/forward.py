@@ -12,7 +12,7 @@ START_TIMEOUT = 15.0
 
 @dataclass(slots=True)
 class Forward:
-    """Forwards a free local port to a Service for as long as somebody needs it."""
+    """Forwards a free local port to a Service for as long as it is needed."""
 
     programs: Programs
     namespace: str

@@ -112,7 +112,7 @@ class Ground:
                 await recording.record_queue(connection, workload.name)
 
     async def _remove(self) -> None:
-        """In an order in which nobody misses what is gone; the namespace goes on its own."""
+        """In an order in which nothing misses what is gone; the namespace goes on its own."""
         for resource in await self.kube.list(FLOWWORKERS, self.namespace):
             await self.kube.delete(FLOWWORKERS, self.namespace, resource["metadata"]["name"])
         for pod in await self.kube.list(PODS, self.namespace):

@@ -1,4 +1,4 @@
-"""The Kubernetes API as a test uses it: as somebody who is not the operator, with plain dictionaries."""
+"""The Kubernetes API as a test uses it: as a client other than the operator, with plain dictionaries."""
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""What only the node can do: end a container's processes without asking anybody."""
+"""What only the node can do: end a container's processes without asking the API server."""
 
 import asyncio
 

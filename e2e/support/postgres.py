@@ -221,7 +221,7 @@ class Role:
         return self.database.way.server.dsn(self.database.name, self.name, self.password)
 
     async def lock(self) -> None:
-        """Let nobody in, and throw out who is."""
+        """Refuse new connections of the role, and end those it has."""
         await self._administer(f"ALTER ROLE {self.name} NOLOGIN")
         await self._administer(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{self.name}'")
 

@@ -79,7 +79,7 @@ class Release:
         await until(is_available, "the operator is available", patience=INSTALL_TIMEOUT, every=0.5)
 
     async def incarnations(self, kube: Kube) -> dict[str, int]:
-        """Restarts by uid of the pod: equal before and after, unless somebody ended the operator."""
+        """Restarts by uid of the pod: equal before and after, unless the operator was ended."""
         return {
             pod["metadata"]["uid"]: sum(one["restartCount"] for one in pod["status"].get("containerStatuses", ()))
             for pod in await self.pods(kube)

@@ -23,7 +23,7 @@ class Stage:
     release: Release
     server: Server
     disturbed: bool = False
-    """Somebody ends the operator now and then, on purpose."""
+    """Whether the operator is ended now and then, on purpose."""
 
     def with_disturbance(self) -> Self:
         """The same, for a scenario during which the operator ends on purpose."""

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from flowworker import Flow, Queue, TaskContext
 
 TIMEOUT = 120
-"""Seconds a task may take: also how long a worker that is told to stop may go on."""
+"""Seconds a task may take: also how long a worker that is asked to stop may go on."""
 BRIEF = 3
 """Seconds where it is about what happens then."""
 LOOK_EVERY = 0.2

@@ -25,7 +25,7 @@ def main() -> int:
     except FlowWorkerError as error:
         sys.stderr.write(redact(f"flowworker-operator: {error}\n"))
         return error.exit_code
-    except Exception:  # noqa: BLE001 - the last resort: tell it and end
+    except Exception:  # noqa: BLE001 - last resort: log it and exit
         structlog.stdlib.get_logger(__name__).exception("the operator cannot go on")
         return ExitCode.INTERNAL
 

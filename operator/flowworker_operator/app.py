@@ -73,7 +73,7 @@ class _Parts:
 
 
 async def run(settings: Settings) -> ExitCode:
-    """Operate until told to stop.
+    """Run the operator until SIGTERM or SIGINT.
 
     Raises:
         UsageError: no way to the API server is configured, or the port cannot be used.
@@ -200,7 +200,7 @@ def _assemble(
 
 
 def _deliver(parts: _Parts, resource: Resource, kind: str | None, item: Object) -> None:
-    """Take over what a watch tells."""
+    """Take over the object of a watch event."""
     parts.relister.told(resource)
     key = owner_or_self(resource, item)
     if kind == "DELETED":
@@ -212,7 +212,7 @@ def _deliver(parts: _Parts, resource: Resource, kind: str | None, item: Object) 
 
 
 async def _until_stopped(parts: _Parts, stopped: asyncio.Event) -> None:
-    """Run everything until told to stop; whoever writes ends before the Lease is given back."""
+    """Run everything until it is asked to stop; all parts that write end before the Lease is released."""
     leading = asyncio.create_task(parts.leadership.run(), name="leadership")
     working = [
         asyncio.create_task(part, name=name)

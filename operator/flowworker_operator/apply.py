@@ -1,4 +1,4 @@
-"""A plan carried out: one call after another, in the plan's order, each told in the log with its reason.
+"""A plan carried out: one call after another, in the plan's order, each logged with its reason.
 
 What goes wrong decides how it goes on. A conflict means that we decided on something old: look again, do nothing more.
 A refusal is about one object: the rest of the plan still holds, the refusal goes into the next snapshot, and the same
@@ -84,7 +84,7 @@ class Outcome:
     conflict: bool = False
     """The plan was made from something old, and was left at that point."""
     superseded: bool = False
-    """Somebody else is the leader now; nothing was written since."""
+    """Another process is the leader now; nothing was written since."""
     status_written: bool = False
     done: list[Step] = field(default_factory=list[Step])
     """What was changed, the status aside."""
@@ -133,14 +133,14 @@ class Executor:
         return outcome
 
     async def _all_steps(self, target: Target, plan: Plan, outcome: Outcome) -> bool:
-        """Do one step after the other; tells whether all were dealt with."""
+        """Do one step after the other; returns whether all were dealt with."""
         for step in _steps(plan):
             if not await self._guarded(target, step, outcome):
                 return False
         return True
 
     async def _guarded(self, target: Target, step: Step, outcome: Outcome) -> bool:
-        """Do one step; tells whether to go on."""
+        """Do one step; returns whether to go on."""
         if not self._may_write():
             outcome.superseded = True
             return False
@@ -184,7 +184,7 @@ class Executor:
         return target.uid, target.flowworker["metadata"]["generation"], version, replace(step, reason="")
 
     async def _step(self, target: Target, step: Step, outcome: Outcome) -> bool:
-        """Do one step; tells whether it changed anything."""
+        """Do one step; returns whether it changed anything."""
         match step:
             case steps.Mark() | steps.Compile() | steps.Remove():
                 return await self._pod_step(target, step, outcome)
@@ -282,7 +282,7 @@ class Executor:
         return True
 
     async def _found(self, target: Target, step: steps.Create) -> Fault | None:
-        """A Deployment that exists: ours without its labels, an earlier FlowWorker's on its way out, or somebody's."""
+        """An existing Deployment: ours without labels, a deleted FlowWorker's on its way out, or another owner's."""
         namespace = target.key.namespace
         live = await self._cluster.get(DEPLOYMENTS, namespace, step.name)
         if live is None or _is_a_predecessors(live, target):
@@ -304,13 +304,13 @@ class Executor:
         return changed
 
     async def _restore(self, target: Target, live: Object, grace: int) -> bool:
-        """Apply what is rendered to a Deployment that exists; tells whether that changed anything."""
+        """Apply the rendered manifest to an existing Deployment; returns whether that changed anything."""
         spec, revision, adopted = target.design.spec, target.design.target, annotation(live, ADOPTED_ANNOTATION)
         manifest = deployment(owner_of(target.flowworker), spec, revision=revision, grace=grace, adopted_from=adopted)
         return await self._reapplied(target, DEPLOYMENTS, live, manifest)
 
     async def _reapplied(self, target: Target, resource: Resource, live: Object, manifest: Object) -> bool:
-        """Apply to an object that exists, and only to that: else it would be created anew; tells whether it changed.
+        """Apply to an existing object without ever creating it anew; returns whether it changed.
 
         A webhook may change back what we apply before it is stored. Then every look finds a difference and no apply
         mends it: once is enough for each version of the object and each generation of the FlowWorker.
@@ -373,7 +373,7 @@ class Executor:
         return changed
 
     async def _apply_budget(self, target: Target, known: Object | None, outcome: Outcome) -> bool:
-        """Create or mend the disruption budget; one of somebody else under its name is left alone."""
+        """Create or repair the disruption budget; another owner's budget of the same name is left alone."""
         manifest = disruption_budget(owner_of(target.flowworker))
         name = manifest["metadata"]["name"]
         live = known or await self._cluster.get(BUDGETS, target.key.namespace, name)
@@ -404,7 +404,7 @@ class Executor:
         outcome.status_written = not outcome.conflict
 
     async def write_status(self, flowworker: Object, status: steps.FlowWorkerStatus) -> bool:
-        """Write the status of a FlowWorker that has not changed since; tells whether it was written."""
+        """Write the status of a FlowWorker that has not changed since; returns whether it was written."""
         if not self._may_write():
             return False
         try:
@@ -458,7 +458,7 @@ def _steps(plan: Plan) -> Iterator[Step]:
     yield from plan.remove
     yield from plan.scale
     yield from plan.delete
-    # After the numbers: whoever fights about a field must not keep the work from its workers.
+    # After the replicas: a manager that fights about a field must not keep work from its workers.
     yield from plan.repair
     if plan.budget is not None:
         yield plan.budget

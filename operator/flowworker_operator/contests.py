@@ -160,7 +160,7 @@ def field_of(step: Step) -> Path | None:
 
 
 def contested(resource: Resource, name: str, live: Object | None, path: Path | None) -> str:
-    """What is told about a write that others undo.
+    """The message about a write that others undo.
 
     Args:
         resource: that was written.
@@ -177,7 +177,7 @@ def contested(resource: Resource, name: str, live: Object | None, path: Path | N
 
 
 def changed_by(writer: str, resource: Resource, name: str, path: Path | None) -> str:
-    """What is told about a field that others change."""
+    """The message about a field that others change."""
     field = place(path or ()) or "a field"
     return f"{field} of {resource.kind} {name} is changed by {writer} again and again; it is put right ever more rarely"
 

@@ -184,7 +184,7 @@ def database_state(reading: Reading | None, fault: Fault | None, tick: float, ta
 
 
 def replicas_set(flowworker: Object) -> bool:
-    """Whether somebody has written `spec.replicas`: neither this operator nor the schema's default.
+    """Whether a client other than this operator has written `spec.replicas`; the schema's default does not count.
 
     Who creates or replaces a whole resource is recorded as the writer of defaults too. Such an entry counts only when
     the number is not the default; one that names the number without the rest of the spec always counts.
@@ -194,7 +194,7 @@ def replicas_set(flowworker: Object) -> bool:
 
 
 def owned_by(item: Object, uid: str) -> bool:
-    """Whether an object belongs to the FlowWorker of this uid, also when somebody has cut its owner reference off."""
+    """Whether an object belongs to the FlowWorker of this uid, even when its owner reference was removed."""
     owners = [one["uid"] for one in item["metadata"].get("ownerReferences", ()) if one.get("controller")]
     return owners == [uid] if owners else annotation(item, OWNER_ANNOTATION) == uid
 

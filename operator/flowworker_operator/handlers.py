@@ -1,4 +1,4 @@
-"""The watches: kopf tells of every change, and all that happens here is that it is passed on.
+"""The watches: kopf calls a handler with every change, which passes it on and does nothing else.
 
 kopf runs in a thread with a loop of its own, as its documentation advises for embedding: it takes over the signals of
 the main thread and, when it ends, cancels every task of its loop. It is started again when it ends by itself, which it
@@ -52,13 +52,13 @@ CHUNK = 5
 KEPT_FOR = 0.01
 """Seconds for which kopf keeps an object after it has passed it on."""
 WATCH_SECONDS = 60
-"""For which a watch stays open. One of a CRD that was deleted and created anew may live on, with bookmarks, and tell
-nothing more for ever: only a new request finds the new resources."""
+"""For which a watch stays open. One of a CRD that was deleted and created anew may live on, with bookmarks, and never
+deliver a change again: only a new request finds the new resources."""
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 10.0
 
 Deliver = Callable[[Resource, str | None, Object], None]
-"""Takes what a watch tells: the kind of object, ADDED, MODIFIED, DELETED or None for one that was there, the object."""
+"""Called with every watch event: the resource; ADDED, MODIFIED, DELETED, or None for the first list; the object."""
 
 logger = structlog.stdlib.get_logger(__name__)
 _kopf: Any = kopf
@@ -207,7 +207,7 @@ class Watches:
         return told
 
     async def _login(self, life: "_Life") -> kopf.AiohttpSession:
-        """The same way in as that of our own client; the session tells which watches are open."""
+        """Log in as our own client does; the session's trace records which watches are open."""
         found: Any = await configuration(self._kubeconfig)
         header: str | None = await found.get_api_key_with_prefix("BearerToken")
         session = aiohttp.ClientSession(
@@ -259,7 +259,7 @@ class _Life:
         return self._opened >= self._paths
 
     def trace(self) -> aiohttp.TraceConfig:
-        """Tells us of every request. kopf itself does not say which kinds it has found and which watches are open."""
+        """Records every request: kopf itself does not say which kinds it has found and which watches are open."""
         config = aiohttp.TraceConfig()
 
         async def asked(_: object, __: object, about: aiohttp.TraceRequestStartParams) -> None:
@@ -300,7 +300,7 @@ class _Life:
         error: BaseException | None = None
         try:
             asyncio.run(self._run())
-        except BaseException as failure:  # noqa: BLE001 - told to the owner, who decides
+        except BaseException as failure:  # noqa: BLE001 - passed to the owner, which decides
             error = failure
         self.owner.call_soon_threadsafe(self._end, error)
 

@@ -20,7 +20,7 @@ from flowworker.errors import UsageError
 STUCK_AFTER = 180.0
 """Seconds that a round may wait and run. Each request may take 30 and a round has several."""
 BLIND_AFTER = 300.0
-"""Seconds in which every re-list found changes that no watch had told."""
+"""Seconds in which every re-list found changes that no watch had delivered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class Pulse:
     stuck_for: float
     """Seconds that the round which waits or runs longest has done so."""
     blind_for: float
-    """Seconds since which no watch has told what the re-list had to find."""
+    """Seconds for which re-lists have found changes that no watch delivered."""
     unwatched_for: float
     """Seconds since which a watch of something that can be read has not begun."""
     watching: bool

@@ -19,7 +19,7 @@ _LEVELS = {
 }
 
 _REQUESTS = ("kopf._cogs.clients.", "kopf._core.reactor.observation")
-"""Loggers under which kopf tells of requests that failed."""
+"""Loggers of kopf that report failed requests."""
 
 
 def configure_logging(*, level: LogLevel, log_format: LogFormat, stream: TextIO | None = None) -> None:

@@ -14,7 +14,7 @@ class Mandate:
     """Says whether this process may write.
 
     A leader that was frozen may have led, lost and regained the lease between two looks: the number of times the lease
-    changed hands tells.
+    changed hands shows it.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from flowworker_operator.probe import Key
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
-    """What the last decision was about, to tell a new one."""
+    """The last decision, to recognise a new one."""
 
     desired: int
     reason: str
@@ -57,7 +57,7 @@ class Metrics:
         listed.BUILD_INFO.on(registry).labels(version("flowworker")).set(1)
 
     def watch(self, *, waiting: Callable[[], float], stuck: Callable[[], float], leader: Callable[[], bool]) -> None:
-        """Read these gauges when somebody asks."""
+        """Read these gauges at every scrape."""
         self._waiting.set_function(waiting)
         self._stuck.set_function(stuck)
         self._leader.set_function(lambda: float(leader()))

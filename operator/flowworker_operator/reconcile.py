@@ -49,7 +49,7 @@ TICK = 5.0
 SOON = 0.2
 """Seconds to the next round when this one was left half done."""
 MARKING = 12.0
-"""Seconds for which the database is told that no worker runs in a pod: two rounds at least."""
+"""Seconds for which the workers of a silent pod are marked lost, again and again: two rounds at least."""
 DOUBT = 1.0
 """Seconds to the next round while it is in doubt whether the worker of a deleted pod lives."""
 HANGING = 3.0
@@ -179,7 +179,7 @@ class Reconciler:
         return await self._act(Target(flowworker=flowworker, design=record.design), record, fault)
 
     async def _bar(self, key: Key, flowworker: Object) -> tuple[str, float]:
-        """Do nothing where not all can be seen; tell which right is missing, as far as that is allowed."""
+        """Do nothing where not all can be seen; report which right is missing, as far as that is allowed."""
         self._stand_by(key)
         fault = self._sight.fault(key.namespace)
         if fault is not None and self._sight.sees(FLOWWORKERS, key.namespace):
@@ -312,7 +312,7 @@ class Reconciler:
         return [pod for pod in self._store.belonging(PODS, key) if compiled_revision(pod) is None]
 
     def _restarted(self, key: Key, record: _Record) -> Sequence[Event]:
-        """What to tell about workers that have ended and were started again since the last round."""
+        """The events about workers that have ended and were started again since the last round."""
         pods = self._workers(key)
         before, record.restarts = record.restarts, {pod["metadata"]["uid"]: restarts(pod) for pod in pods}
         again = (pod for pod in pods if restarts(pod) > before.get(pod["metadata"]["uid"], restarts(pod)))
@@ -384,7 +384,7 @@ class Reconciler:
         return record
 
     async def _reject(self, flowworker: Object, fault: Fault) -> tuple[str, float]:
-        """Tell why a FlowWorker is not served, for its spec or for our rights; nothing else is touched."""
+        """Report in the status why a FlowWorker is not served: its spec or our rights; nothing else is touched."""
         before, generation = status_of(flowworker), flowworker["metadata"]["generation"]
         status = rejected(before, fault, generation=generation, at=self._wall())
         if status != before and not await self._executor.write_status(flowworker, status):

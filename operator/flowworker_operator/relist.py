@@ -1,4 +1,4 @@
-"""Reading everything anew, slowly: what no watch tells, such as a deletion while it was down, is found all the same."""
+"""Slow, regular re-lists: they find what no watch delivers, such as a deletion while it was down."""
 
 import asyncio
 from collections import Counter
@@ -46,9 +46,9 @@ class Relister:
         Args:
             cluster: to read from.
             store: to keep complete.
-            sight: what to read; told what can be read.
+            sight: what to read; is notified of what can be read.
             selectors: the label selector of each kind.
-            metrics: told of changes that no watch had told.
+            metrics: counts changes that no watch had delivered.
             every: seconds between two re-lists, give or take JITTER of it.
             clock: monotonic seconds.
             random: numbers from 0 to 1.
@@ -79,7 +79,7 @@ class Relister:
         await self._first.wait()
 
     def told(self, resource: Resource) -> None:
-        """The watch of a kind has told something."""
+        """Record that the watch of a resource has delivered something."""
         self._told_at[resource] = self._clock()
         self._blind_since.pop(resource, None)
 

@@ -87,7 +87,7 @@ class Resolver:
         search = _Search(host, namespace, asyncio.get_running_loop().create_future())
         self._searches[host] = search
         self._queues.setdefault(namespace, deque()).append(search)
-        # Who asked is not waiting yet, and a search without anybody who waits is not begun.
+        # The caller does not wait yet, and a search that no caller waits for is not begun.
         asyncio.get_running_loop().call_soon(self._begin_next)
         return search
 

@@ -1,4 +1,4 @@
-"""Finds out whether this installation serves a FlowWorker, and tells the others (`domain.rivalry` has the rules)."""
+"""Finds out whether this installation serves a FlowWorker, and notifies the others (rules: `domain.rivalry`)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class _Rival:
 
 
 def _names(flowworker: Object) -> Names:
-    """Who serves a FlowWorker and who asks, as its status says; nobody where that cannot be read."""
+    """Who serves a FlowWorker and who challenges it, by its status; no names where that cannot be read."""
     nothing: Object = {}
     status = flowworker.get("status", nothing)
     try:
@@ -65,7 +65,7 @@ class Rivals:
         """The CRD is older than this operator and keeps no name: then there is nothing to go by."""
 
     def seen(self, flowworker: Object) -> str | None:
-        """Who else wants to serve a FlowWorker, in words; None when nobody has asked for some time."""
+        """A message about another installation that wants to serve a FlowWorker; None when none asked recently."""
         rival = self._seen.get(flowworker["metadata"]["uid"])
         if rival is None or self._clock() - rival.seen_at > 2 * ASKED_AGAIN_AFTER:
             return None

@@ -57,7 +57,7 @@ class Secrets:
         Args:
             cluster: where they are.
             clock: monotonic seconds.
-            on_news: told who has asked for a Secret that has changed.
+            on_news: called with the key of each FlowWorker that has asked for a Secret that has changed.
         """
         self._cluster = cluster
         self._clock = clock

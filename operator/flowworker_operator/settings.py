@@ -17,7 +17,7 @@ Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=253)]
 
 
 class Settings(BaseSettings):
-    """What an operator process can be told."""
+    """Settings of an operator process."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True

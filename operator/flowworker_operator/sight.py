@@ -112,7 +112,7 @@ class Sight:
         self.changed.set()
 
     def bar(self, scope: Scope, error: ClusterError) -> bool:
-        """Take in that a scope cannot be read; tells whether that is news."""
+        """Record that a scope cannot be read; returns whether that is news."""
         before = self._barred.get(scope)
         news = before is None or (before.status, before.reason) != (error.status, error.reason)
         self._barred[scope] = error

@@ -60,13 +60,13 @@ class Store:
         return list(self._shelf(resource).entries)
 
     def belonging(self, resource: Resource, flowworker: Key) -> list[Object]:
-        """Objects that carry the name of a FlowWorker in their label, whoever owns them."""
+        """Objects that carry the name of a FlowWorker in their label, whatever their owner."""
         shelf = self._shelf(resource)
         keys = sorted(shelf.groups.get(flowworker, ()), key=lambda key: key.name)
         return [shelf.entries[key].object for key in keys]
 
     def put(self, resource: Resource, item: Object) -> bool:
-        """Keep an object unless a newer version is known; tells whether something changed."""
+        """Keep an object unless a newer version is known; returns whether something changed."""
         shelf, metadata = self._shelf(resource), item["metadata"]
         key = key_of(item)
         known, grave = shelf.entries.get(key), shelf.graves.get(metadata["uid"])

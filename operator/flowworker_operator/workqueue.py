@@ -54,7 +54,7 @@ class WorkQueue(Generic[K]):
             work: one round; answers in how many seconds the next one is due, or None when the key is done with.
             random: numbers from 0 to 1.
             clock: seconds of a monotonic clock.
-            on_error: told of every round that raised.
+            on_error: called with the key and the error of every round that raised.
             least_pause: seconds that an error asks to wait.
             parallel: rounds at once.
         """

@@ -121,7 +121,7 @@ def launch(layout: Layout, wishes: Wishes, pause: Path, listening: socket.socket
         if process.poll() is not None or time.monotonic() > deadline:
             raise StartError(f"the cluster did not come up:\n{log.read_text()}")
         time.sleep(LOOK_EVERY)
-    # It runs on without us; whoever kills PID 1 ends it as well.
+    # It runs on without us; killing PID 1 ends it as well.
     process.returncode = 0
 
 

@@ -46,5 +46,5 @@ def _unreverted(undo: Undo | None) -> Iterator[str]:
     for name, value in undo.settings.items():
         if (now := (SETTINGS / name).read_text().strip()) != value:
             yield f"setting {name} is {now}, was {value}"
-    # One that is not empty belongs to somebody else by now.
+    # One that is not empty belongs to another program by now.
     yield from (f"folder {folder}" for folder in undo.folders if Path(folder).is_dir() and not os.listdir(folder))

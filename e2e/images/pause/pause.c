@@ -1,4 +1,4 @@
-/* Keeps the namespaces of a pod alive, reaps what its containers orphan, leaves when told to. */
+/* Keeps the namespaces of a pod alive, reaps what its containers orphan, exits on SIGTERM. */
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>

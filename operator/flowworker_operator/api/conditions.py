@@ -148,4 +148,4 @@ FATAL = frozenset(
         Reason.SCHEMA_UNSUPPORTED, Reason.OWNED_ELSEWHERE, Reason.INVALID_SPEC, Reason.ACCESS_MISSING,
     }
 )  # fmt: skip
-"""Reasons that will not pass unless somebody changes something."""
+"""Reasons that do not go away until a user changes something."""

@@ -1,4 +1,4 @@
-"""What the operator tells: the status of a FlowWorker."""
+"""What the operator reports: the status of a FlowWorker."""
 
 from datetime import datetime
 from typing import Annotated, Literal

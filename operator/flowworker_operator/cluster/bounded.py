@@ -53,7 +53,7 @@ class Purse:
 
 
 def spent(purse: Purse | None, allowance: Allowance, now: float) -> Purse | None:
-    """The purse after one more, or None if there is nothing left."""
+    """What is left of an allowance after spending one, or None if there was nothing left to spend."""
     left = allowance.burst
     if purse is not None:
         left = min(allowance.burst, purse.left + (now - purse.at) * allowance.per_second)

@@ -33,7 +33,7 @@ class Cluster:
     """One API server.
 
     Every method raises `ClusterError` in one of its kinds; a request takes 30 seconds at most. Nothing is retried here:
-    whoever asks knows whether the answer still matters.
+    the caller knows whether the answer still matters.
 
     Example:
         async with Cluster.connect(None) as cluster:

@@ -2,7 +2,7 @@
 
 ClusterError
 ├── Conflict        the object is not the one that was looked at: look again
-├── AlreadyExists   somebody was faster
+├── AlreadyExists   another client created it first
 ├── NotFound        no such object, namespace or kind
 ├── Refused         the request is wrong or not allowed: asking again changes nothing
 └── Unavailable     no answer, or not now: ask again later
@@ -29,7 +29,7 @@ class ClusterError(FlowWorkerError):
     """A request to the API server failed."""
 
     def __init__(self, status: int, reason: str, message: str, *, where: str = "") -> None:
-        """Tell what happened.
+        """Describe the failure.
 
         Args:
             status: of HTTP; 0 where no server answered.
@@ -46,7 +46,7 @@ class ClusterError(FlowWorkerError):
 
 
 class Conflict(ClusterError):  # noqa: N818 - an outcome to deal with, named as the API names it
-    """A precondition does not hold, or somebody else wrote at the same time."""
+    """A precondition does not hold, or another client wrote at the same time."""
 
 
 class AlreadyExists(ClusterError):  # noqa: N818 - as above
@@ -57,7 +57,7 @@ class NotFound(ClusterError):  # noqa: N818 - as above
     """What was asked for does not exist."""
 
     def __init__(self, status: int, reason: str, message: str, *, where: str = "", named: bool = True) -> None:
-        """Tell what is missing; `named` is False when the server does not even know the kind."""
+        """Describe what is missing; `named` is False when the server does not even know the kind."""
         super().__init__(status, reason, message, where=where)
         self.named = named
 
@@ -76,7 +76,7 @@ class Unavailable(ClusterError):  # noqa: N818 - as above
     def __init__(
         self, status: int, reason: str, message: str, *, where: str = "", retry_after: float | None = None
     ) -> None:
-        """Tell what happened; `retry_after` is the wait in seconds that the server asked for."""
+        """Describe the failure; `retry_after` is the wait in seconds that the server asked for."""
         super().__init__(status, reason, message, where=where)
         self.retry_after = retry_after
 
@@ -115,7 +115,7 @@ def _may_pass(status: int, message: str) -> bool:
 
 
 def _another_uid(status: int, told: Mapping[str, Any]) -> bool:
-    """A patch with the uid of an object that is gone is told to be an attempt to change the uid."""
+    """Whether a patch was rejected as a change of the uid, which means that the object with its uid is gone."""
     return status == HTTPStatus.UNPROCESSABLE_ENTITY and any(
         cause.get("field") == "metadata.uid" for cause in _causes(told)
     )

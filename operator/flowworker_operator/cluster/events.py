@@ -1,4 +1,4 @@
-"""Events on FlowWorkers, as `kubectl describe` shows them, told in the background.
+"""Events on FlowWorkers, as `kubectl describe` shows them, written in the background.
 
 An event is worth neither a failed nor a delayed reconcile: `record` only remembers, a task of our own writes, and what
 cannot be written, for whatever reason, is dropped in the end.
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """How much is told and remembered."""
+    """Limits on how many events are written and remembered."""
 
     allowance: Allowance = field(default_factory=lambda: Allowance(burst=25, per_second=1 / 60))
     """Of each FlowWorker, for normal events and for warnings apart: chatter must not hide a fault."""
@@ -44,7 +44,7 @@ def _utc_now() -> datetime:
 
 
 class EventRecorder:
-    """Tells events from the beginning of an `async with` block to its end."""
+    """Writes events from the beginning of an `async with` block to its end."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class EventRecorder:
         self._pause = self._bounds.first_pause
         self._task: asyncio.Task[None] | None = None
         self.dropped = 0
-        """Events that were not told: too many of them, or nobody to take them."""
+        """Events that were not written: there were too many, or the API server did not take them."""
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run(), name="events")
@@ -79,7 +79,7 @@ class EventRecorder:
         await self.close()
 
     def record(self, claim: Claim, event: Event) -> None:
-        """Tell an event about a FlowWorker soon; returns at once and never fails."""
+        """Queue an event about a FlowWorker; returns at once and never fails."""
         if self._closing or not self._affordable(claim, event):
             self.dropped += 1
             return
@@ -155,7 +155,7 @@ class EventRecorder:
         try:
             await self._cluster.create(EVENTS, occurrence.manifest(self._instance))
             self._counts.set(occurrence.key, occurrence.count)
-        except AlreadyExists:  # told before we started, or long ago
+        except AlreadyExists:  # written before we started, or long ago
             found = await self._cluster.patch(EVENTS, *occurrence.key, {})  # reads, with the rights we have
             await self._count_up(occurrence, found.get("count") or 0)
 

@@ -1,14 +1,14 @@
 """Who of several operators acts: the one that holds a Lease.
 
-The client library brings an election of its own; it trusts the wall clock, tells nobody that a thawed leader is none
-any more, and never releases. This one promises:
+The client library brings an election of its own; it trusts the wall clock, does not notice that a frozen process
+lost the lease, and never releases it. This one promises:
 
 * `held` is true for `deadline` seconds after the beginning of the last renewal that succeeded, by a clock that goes on
   while the process or the machine sleeps. A leader that was frozen therefore knows at its first look.
-* Nobody takes the lease before it has been unchanged for its whole duration, which is longer than the deadline, by the
-  taker's own clock; every write carries the version that was read. So no two operators hold it at once.
-* Whoever can do nothing as the leader does not take the lease, and gives it back after UNABLE_FOR.
-* `held` says that nobody else acts now, not that a request under way arrives in time: writes need preconditions too.
+* A candidate takes the lease only when it has been unchanged for its whole duration, which is longer than the deadline,
+  by the candidate's own clock; every write carries the version that was read. So no two operators hold it at once.
+* A process that can do nothing as the leader does not take the lease, and releases it after UNABLE_FOR.
+* `held` says that no other process acts now, not that a pending request arrives in time: writes need preconditions too.
 """
 
 import asyncio
@@ -77,7 +77,7 @@ class Leadership:
             timing: durations; unset: 15, 10 and 2 seconds.
             clock: monotonic seconds.
             wall: the time of day, which is only written, never compared.
-            incarnation: told from any other process of the same identity by this; unset: random.
+            incarnation: distinguishes this process from others of the same identity; unset: random.
             able: whether there is anything that this process could do as the leader.
         """
         self._cluster = cluster
@@ -103,7 +103,7 @@ class Leadership:
 
     @property
     def holder(self) -> str:
-        """Who held the lease when it was last seen; empty: nobody."""
+        """Who held the lease when it was last seen; empty when it was free."""
         return "" if self._sighting is None else self._sighting.record.holder
 
     @property
@@ -177,7 +177,7 @@ class Leadership:
         return 0.0
 
     def _predecessor(self, lease: Object | None) -> Record | None:
-        """The last record we know of; nobody's if the Lease was deleted, for others may have led in between."""
+        """The last record we know of, without its holder if the Lease was deleted: others may have led in between."""
         if self._sighting is None:
             return None
         record = self._sighting.record

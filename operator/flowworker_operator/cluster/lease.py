@@ -1,7 +1,7 @@
 """What a Lease says and when it may be taken: pure, and by the reader's own clock alone.
 
-Clocks of different machines are never compared. Whoever wants the lease measures for how long it has not changed, on a
-clock of its own; the times written in it are for people.
+Clocks of different machines are never compared. A candidate measures for how long the lease has not changed, on a clock
+of its own; the times written in it are for people.
 """
 
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class Record:
     """One state of a Lease."""
 
     holder: str
-    """Empty: nobody's."""
+    """Empty when the lease is free."""
     lasts: int
     transitions: int
     acquired_at: str
@@ -48,7 +48,7 @@ class Record:
 
     @classmethod
     def of(cls, lease: Object, timing: Timing) -> Self:
-        """Read a Lease, whoever has written it."""
+        """Read a Lease, whichever client has written it."""
         spec: Object = lease.get("spec") or {}
         return cls(
             holder=spec.get("holderIdentity") or "",

@@ -38,7 +38,7 @@ class Occurrence:
         return self.claim.namespace, self.name
 
     def manifest(self, instance: str) -> Object:
-        """The object of the first time; `instance` is who tells it."""
+        """The object of the first occurrence; `instance` is the pod that reports it."""
         claim, event = self.claim, self.event
         involved = {"namespace": claim.namespace, "name": claim.name, "uid": claim.uid}
         return {

@@ -7,7 +7,7 @@ from urllib.parse import quote
 from flowworker_operator.api.model import API_VERSION, KIND, PLURAL
 
 Object = dict[str, Any]
-"""One object as the API server tells it."""
+"""One object as the API server returns it."""
 Objects = list[Object]
 
 

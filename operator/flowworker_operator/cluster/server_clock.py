@@ -19,7 +19,7 @@ def _utc_now() -> datetime:
 
 
 class ServerClock:
-    """Tells the time of the API server; before its first answer, our own."""
+    """The clock of the API server; before its first answer, our own."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, wall: Callable[[], datetime] = _utc_now) -> None:
         """Prepare.

@@ -36,7 +36,7 @@ _LEAVING = frozenset({WorkerState.DRAINING, WorkerState.DRAINED, WorkerState.STO
 
 
 def announcements(snapshot: Snapshot, status: FlowWorkerStatus, before: int) -> tuple[Event, ...]:
-    """What to tell about a plan, whatever becomes of it: its decision, and what was seen.
+    """The events about a plan, whether or not it can be applied: its decision, and what was seen.
 
     Args:
         snapshot: what the plan was made from.
@@ -47,14 +47,14 @@ def announcements(snapshot: Snapshot, status: FlowWorkerStatus, before: int) -> 
 
 
 def draining(new: Sequence[Drain]) -> Iterable[Event]:
-    """What to tell once workers were asked to drain that were not before."""
+    """The event about workers that were newly asked to drain."""
     if new:
         pods = ", ".join(sorted(drain.pod for drain in new))
         yield Event(type="Normal", reason="Draining", message=f"{pods}: {new[0].reason}")
 
 
 def deed(step: Step) -> Iterable[Event]:
-    """What to tell about a step that was done: those of a rollout."""
+    """The event about a step that was done; only steps of a rollout have one."""
     match step:
         case Compile():
             yield Event(type="Normal", reason="Compiling", message=f"{step.pod}: {step.reason}")
@@ -73,7 +73,7 @@ def deed(step: Step) -> Iterable[Event]:
 
 
 def budget_in_the_way(name: str) -> Event:
-    """What to tell about a disruption budget of ours that cannot be, because somebody else's has its name."""
+    """The event about a disruption budget that cannot be created because another owner's has its name."""
     message = f"poddisruptionbudget {name} belongs to somebody else: delete or rename it; these workers have none"
     return Event(type="Warning", reason="BudgetInTheWay", message=message)
 
@@ -105,7 +105,7 @@ def _inheritance(tasks: int, *, others: bool) -> str:
 
 
 def shared(kind: str) -> Event:
-    """What to tell when a FlowWorker of another namespace seems to take from the same queue.
+    """The event for when a FlowWorker of another namespace seems to take from the same queue.
 
     It is not named: a database may claim to be another one, and would so learn what there is elsewhere.
     """
@@ -116,7 +116,7 @@ def shared(kind: str) -> Event:
 
 
 def restarted(pod: str, end: str) -> Event:
-    """What to tell about a worker that has ended and whose container was started again."""
+    """The event about a worker that has ended and whose container was started again."""
     return Event(type="Warning", reason="WorkerRestarted", message=f"{pod}: its worker ended ({end}) and starts again")
 
 

@@ -33,7 +33,7 @@ Truth = Literal["True", "False", "Unknown"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What was decided, for the conditions to tell."""
+    """What was decided, from which the conditions are computed."""
 
     snapshot: Snapshot
     decision: Decision
@@ -41,7 +41,7 @@ class Facts:
     revisions: Sequence[RevisionState]
     """As they will be known after this plan: with the proof that was found."""
     replicas_ignored: bool
-    """Nobody follows `spec.replicas`, and nobody is about to put its default back."""
+    """Whether `spec.replicas` has no effect, and this plan does not put its default back."""
 
     @property
     def owned(self) -> bool:
@@ -268,7 +268,7 @@ def _stuck(snapshot: Snapshot, current: RevisionState) -> Fault | None:
     """What keeps pods of a proven revision from starting for longer than its proof might have taken.
 
     A pod whose worker was at work when last heard of may be not ready for a moment, whatever its age. Without a reading
-    nobody knows what the workers said.
+    it is unknown what the workers reported.
     """
     if frozen(snapshot) or fresh(snapshot.database) is None:
         return None

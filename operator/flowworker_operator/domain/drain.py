@@ -82,7 +82,7 @@ def _reluctance(pod: PodState) -> tuple[bool, bool, bool, float, float, str]:
 
 
 def _leaving(revision: RevisionState) -> tuple[PodState, ...]:
-    """Marked pods that the ReplicaSet has been told to remove and still has to."""
+    """Marked pods that the ReplicaSet still has to remove to reach its replicas."""
     surplus = max(0, len(revision.live) - revision.replicas)
     return tuple(pod for pod in sorted(revision.live, key=_reluctance) if pod.marked)[:surplus]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from flowworker_operator.api.spec import FlowWorkerSpec
 
 UNKNOWN_TIMEOUT = 60
-"""Seconds to allow while nobody has read the flow's timeouts."""
+"""Seconds to allow while the flow's timeouts have not been read."""
 MARGIN = 15
 """Seconds a pod gets on top of its worker's drain timeout, to give back what is unfinished."""
 

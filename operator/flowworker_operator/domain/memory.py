@@ -3,7 +3,7 @@
 A window is a promise not to shrink too early. The memory lives in the process; after a restart, or when the operator
 was frozen, it is seeded with the number of workers that are there, as if they had been needed just now. So a gap can
 only make a window longer. Nothing read from the status can do the opposite: the status says nothing about what happened
-while nobody looked.
+while the operator was down or frozen.
 """
 
 from dataclasses import dataclass, replace

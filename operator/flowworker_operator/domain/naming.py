@@ -19,7 +19,7 @@ NAME_LABEL = "flowworker.dev/name"
 REVISION_LABEL = "flowworker.dev/revision"
 PROVEN_ANNOTATION = "flowworker.dev/proven"
 OWNER_ANNOTATION = "flowworker.dev/owner-uid"
-"""Uid of the FlowWorker: tells Deployments and pods from those of an earlier FlowWorker of the same name."""
+"""Uid of the FlowWorker: distinguishes its Deployments and pods from those of a deleted FlowWorker of the same name."""
 ADOPTED_ANNOTATION = "flowworker.dev/adopted-from"
 """Uid of the deleted FlowWorker that a Deployment was left behind by. Its pods keep that uid: to change it would be to
 replace them."""

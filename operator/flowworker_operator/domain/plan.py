@@ -146,7 +146,7 @@ class Plan:
     """What to change.
 
     The memory is to be kept for the next plan whether or not everything could be applied. The status comes last, and
-    only when `set_replicas` was applied: its mode is what tells that the number still has to be written.
+    only when `set_replicas` was applied: its mode is what shows that the number still has to be written.
     """
 
     drain: tuple[Drain, ...] = ()

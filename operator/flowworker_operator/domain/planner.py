@@ -55,7 +55,7 @@ def _changing(facts: Facts) -> Plan:
         return _farewells(facts)
     if not snapshot.deleting:
         return _changes(facts)
-    # Whoever deletes with `--cascade=orphan` wants the workers to go on.
+    # A user who deletes with `--cascade=orphan` wants the workers to go on.
     return Plan() if ORPHANING in snapshot.finalizers else _departure(facts)
 
 
@@ -102,7 +102,7 @@ def _with_proof(snapshot: Snapshot) -> Iterable[RevisionState]:
 
 
 def _farewells(facts: Facts) -> Plan:
-    """All that is done while nothing may be changed: pods that were told to go before are kept from claiming."""
+    """All that is done while nothing may be changed: pods that were asked to drain before are kept from claiming."""
     resized = [_Resized(revision=item, resize=Resize(drain=departing(item))) for item in facts.revisions if item.proven]
     return Plan(drain=tuple(_drains(resized, "it was told to go before")))
 

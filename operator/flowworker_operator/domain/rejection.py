@@ -15,7 +15,7 @@ _VERDICTS = {
 
 
 def rejected(status: FlowWorkerStatus, fault: Fault, *, generation: int, at: datetime) -> FlowWorkerStatus:
-    """The status before with conditions that tell what is wrong; its numbers stay, as the workers do.
+    """The previous status with conditions that say what is wrong; its numbers stay, as the workers do.
 
     Args:
         status: before.

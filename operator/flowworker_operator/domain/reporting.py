@@ -26,7 +26,7 @@ _LEAVING = frozenset({WorkerState.DRAINING, WorkerState.DRAINED, WorkerState.STO
 
 
 def status_of(facts: Facts) -> FlowWorkerStatus:
-    """The status that tells what was seen and decided."""
+    """The status that reports what was seen and decided."""
     snapshot = facts.snapshot
     pods = [pod for revision in facts.revisions for pod in revision.live]
     return FlowWorkerStatus(

@@ -16,7 +16,7 @@ from flowworker_operator.api.status import Installation
 ANSWERED_WITHIN = 60.0
 """Seconds: more than a restart of an operator or a change of its leader takes."""
 ASKED_AGAIN_AFTER = 600.0
-"""Seconds from one challenge to the next; a change of the spec, which somebody waits for, is a reason to ask sooner."""
+"""Seconds from one challenge to the next; a change of the spec, for which a user waits, is a reason to ask sooner."""
 
 
 class Stance(StrEnum):

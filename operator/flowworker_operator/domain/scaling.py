@@ -15,7 +15,7 @@ STALE_AFTER = 15.0
 """Seconds after which a reading is too old to decide on."""
 
 DEFAULT_REPLICAS = 1
-"""`spec.replicas` where nobody has written it."""
+"""`spec.replicas` where no client has written it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ def decide(
         database: the last reading and its age.
         situation: what runs, and what the status says.
         memory: of the last decision; None after a start of the operator.
-        replicas_set: somebody has written `spec.replicas`.
+        replicas_set: whether another client has written `spec.replicas`.
         tick: now, in seconds of a monotonic clock.
     """
     resumed = _resume(spec.scaling.mode, situation, memory, tick)
@@ -78,7 +78,7 @@ def decide(
         case ScalingMode.AUTO | ScalingMode.DRY_RUN:
             decision, after = _automatic(spec, database, resumed, tick)
         case ScalingMode.EXTERNAL:
-            # The default says nothing. As long as nobody has written the number, what runs is what is asked for.
+            # The default says nothing. As long as no client has written the number, what runs is what is asked for.
             untouched = spec.replicas == DEFAULT_REPLICAS and not replicas_set
             asked = clamp(spec, max(1, resumed.held)) if untouched else spec.replicas
             seed = asked if asked != spec.replicas else None
@@ -154,7 +154,7 @@ def _reset(spec: FlowWorkerSpec, situation: Situation, *, replicas_set: bool) ->
     """The default for `spec.replicas` after External, until the status says that External was left.
 
     Who has written a number keeps it until its value changes, and would be taken to ask for it in the next External. A
-    default that somebody else has written is therefore replaced, and comes back in the next round as ours.
+    default that another client has written is therefore replaced, and comes back in the next round as ours.
     """
     left = situation.shown_mode is ScalingMode.EXTERNAL or not replicas_set
     if not left:

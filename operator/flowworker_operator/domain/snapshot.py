@@ -79,7 +79,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerState:
-    """What kubelet tells about one container; empty strings where it tells nothing."""
+    """What kubelet reports about one container; empty strings where it reports nothing."""
 
     name: str
     restarts: int = 0
@@ -237,7 +237,7 @@ class Snapshot:
     generation: int
     spec: FlowWorkerSpec
     replicas_set: bool = False
-    """Somebody other than the operator and the schema's default has written `spec.replicas`."""
+    """Whether a client other than the operator has written `spec.replicas`; the schema's default does not count."""
     deleting: bool = False
     finalizers: tuple[str, ...] = ()
     """What has to be done by others before it can go."""

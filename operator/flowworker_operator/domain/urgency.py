@@ -1,4 +1,4 @@
-"""Whether the database is about to tell something that somebody waits for, so that it is worth asking more often."""
+"""Whether a change is expected in the database, so that it is worth reading it more often."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ _OVER = frozenset({WorkerState.DRAINED, WorkerState.STOPPED, WorkerState.LOST})
 
 
 def urgent(pods: Iterable[PodState]) -> bool:
-    """Whether nobody is there to do the work, or a ready worker is to report or to have drained soon."""
+    """Whether no worker is ready, or a ready worker is about to report or to finish its drain."""
     ready = [pod for pod in pods if pod.ready]
     return not ready or any(_is_awaited(pod) for pod in ready)
 

@@ -23,7 +23,7 @@ def connection_fault(error: BaseException, place: str) -> Fault:
     """Why a database cannot be used, in general.
 
     Args:
-        error: what connecting or a statement raised; its cause tells more.
+        error: what connecting or a statement raised; its cause is reported where it has one.
         place: where the database is, without secrets.
     """
     cause = error.__cause__ or error

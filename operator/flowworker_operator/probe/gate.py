@@ -194,8 +194,8 @@ class GatedProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.inner.connection_lost(exc)
-        # The driver waits for an answer about TLS only once its attempt to connect has returned: of one that has timed
-        # out just then, nobody would ask why.
+        # The driver waits for an answer about TLS only once its attempt to connect has returned: if that attempt has
+        # timed out just then, the answer's exception would never be retrieved.
         answer: asyncio.Future[bool] | None = getattr(self.inner, "on_data", None)
         if answer is not None and answer.done() and not answer.cancelled():
             answer.exception()

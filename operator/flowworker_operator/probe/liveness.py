@@ -3,7 +3,7 @@
 A worker is dead when its beat has not changed for `DEATH_AFTER` seconds of our own monotonic clock, all of which the
 database answered us in regular order. Time counts from the arrival of one answer to the sending of the next question,
 so that an answer that was long on its way proves nothing. A failure, a slow answer and an irregular pause (an outage, a
-frozen operator, a machine that slept) start the count anew for everybody. No wall clock takes part.
+frozen operator, a machine that slept) restart the count for every worker. No wall clock takes part.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -46,7 +46,7 @@ class Watch:
 
     @property
     def suspicious(self) -> bool:
-        """Somebody may have died: it is worth looking more often."""
+        """A worker may have died: it is worth looking more often."""
         return any(sighting.unchanged >= SUSPICIOUS_AFTER for sighting in self.sightings.values())
 
 

@@ -120,7 +120,7 @@ class Prober:
 
     @property
     def idle(self) -> bool:
-        """Nobody wants to know anything of this database any more."""
+        """Whether no FlowWorker uses this database any more."""
         return not self._subjects
 
     def start(self) -> None:
@@ -250,7 +250,7 @@ class Prober:
                 self._wake.set()
 
     async def _judge(self, connection: Connection, outcomes: Mapping[Key, Outcome]) -> set[UUID]:
-        """Who has died without a word; the database is told before anybody here is."""
+        """Workers that died without a word; they are marked lost in the database before this process reports them."""
         dead: dict[UUID, WorkerRow] = {}
         for key, outcome in outcomes.items():
             if not isinstance(outcome, Success):

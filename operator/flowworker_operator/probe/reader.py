@@ -59,7 +59,7 @@ Shape: TypeAlias = tuple[tuple[str, str, bool], ...]
 """What the text of a statement depends on: kind, slug, whether there is a queue."""
 
 LAYOUT_CHANGED = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.InvalidCachedStatementError)
-"""Somebody has installed, upgraded or dropped something since the last look."""
+"""Raised when a schema was installed, upgraded or dropped since the last read."""
 
 
 class StandbyError(Exception):

@@ -51,7 +51,7 @@ def deployment(
         },
         "spec": {
             **own,
-            # The template never changes; should somebody edit it, as little as possible happens until it is repaired.
+            # The template never changes; if a user edits it, as little as possible happens until it is repaired.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "revisionHistoryLimit": 1,
             "selector": {"matchLabels": {NAME_LABEL: owner.name, REVISION_LABEL: revision}},

@@ -35,7 +35,7 @@ def certificates_variables(spec: FlowWorkerSpec) -> list[dict[str, Any]]:
 
 
 def revision_variable(revision: str) -> dict[str, Any]:
-    """The variable that tells a worker which revision it is."""
+    """The variable with the revision of a worker."""
     return {"name": variable("revision"), "value": revision}
 
 
