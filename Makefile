@@ -80,11 +80,12 @@ fmt: setup  ## Format and sort imports
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-lint: setup  ## Lint, formatting, layers, dependencies
+lint: setup  ## Lint, formatting, layers, dependencies, words
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
+	$(BIN)/python -m tools.words
 
 types: setup  ## Type check (pyright, strict)
 	$(BIN)/pyright
