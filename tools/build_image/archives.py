@@ -8,7 +8,7 @@ from pathlib import Path
 
 MANIFEST = "manifest.json"
 OLD_LISTING = "repositories"
-"""Of the format before `manifest.json`, with one tag per image; nobody reads it any more."""
+"""Of the format before `manifest.json`, with one tag per image; no tool reads it any more."""
 
 
 def rename(archive: Path, tags: Sequence[str]) -> None:

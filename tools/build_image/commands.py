@@ -50,7 +50,7 @@ def absent(programs: Sequence[str]) -> list[str]:
 
 
 def missing(programs: Sequence[str]) -> str:
-    """What to tell somebody whose machine lacks the programs."""
+    """The error message for a machine that lacks the programs."""
     packages = " ".join(PACKAGES.get(program, program) for program in programs)
     return (
         f"{' and '.join(programs)} not found. Run 'make setup-image' as root, "

@@ -84,7 +84,7 @@ def cache_folder() -> Path:
 
 
 def default_base(dockerfile: Path) -> str:
-    """The base that a Dockerfile builds on when nobody says otherwise."""
+    """The base that a Dockerfile builds on by default."""
     (base,) = re.findall(r"^ARG BASE=(\S+)$", dockerfile.read_text(), re.MULTILINE)
     return base
 

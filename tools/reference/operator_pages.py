@@ -13,12 +13,12 @@ from flowworker_operator.settings import Settings, variable
 ASPECTS: Mapping[ConditionType, tuple[str, str]] = {
     ConditionType.READY: ("True", "The revision asked for is proven, and its workers do the work or there is none."),
     ConditionType.PROGRESSING: ("True", "A rollout is on its way or complete; False: it cannot go on by itself."),
-    ConditionType.STALLED: ("absent", "Nothing will happen before somebody changes something; there only while True."),
+    ConditionType.STALLED: ("absent", "Nothing will happen until something is changed; there only while True."),
     ConditionType.DATABASE_REACHABLE: ("True", "The database answers the operator."),
     ConditionType.SCHEMA_READY: ("True", "The database holds what is needed, in a version that is supported."),
     ConditionType.SCALING_ACTIVE: ("True", "The number of workers follows the work, or in mode External the number."),
     ConditionType.SCALING_LIMITED: ("False", "More workers are wanted than maxReplicas allows."),
-    ConditionType.SCALE_IGNORED: ("False", "Somebody set spec.replicas, and the mode is not External."),
+    ConditionType.SCALE_IGNORED: ("False", "spec.replicas was set, and the mode is not External."),
     ConditionType.DRAINS_IN_TIME: ("True", "A pod that is stopped has time to finish its tasks."),
     ConditionType.OPTIONS_IN_EFFECT: ("True", "The flow's options are those of the code; False is no failure."),
     ConditionType.CONTESTED: (
@@ -51,8 +51,8 @@ def conditions() -> str:
         "it from [a script](../../examples/kubernetes/argocd-health.lua).\n",
         *table(("Condition", "When all is well", "Meaning when True"), aspects),
         "\n## Reasons\n",
-        "The message of a condition adds what is known: names, numbers, and the words of whoever complained. With a",
-        "reason that is final nothing will change before somebody changes something.\n",
+        "The message of a condition adds what is known: names, numbers, and the original error text. With a",
+        "reason that is final, nothing will happen until something is changed.\n",
         *table(("Reason", "Final", "Meaning"), reasons),
     )
 

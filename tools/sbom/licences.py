@@ -7,7 +7,7 @@ from email.message import Message
 SHIPPABLE = frozenset(
     {
         *("0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MIT-0", "PostgreSQL", "PSF-2.0"),
-        "MPL-2.0",  # of files, not of what uses them: their source is public, and nobody changes them here
+        "MPL-2.0",  # of files, not of what uses them: their source is public, and they are not modified here
     }
 )
 """Licences that what is shipped may have: they ask for a notice at most."""

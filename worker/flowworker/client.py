@@ -68,7 +68,7 @@ class Client:
             dsn: several hosts and `target_session_attrs` work.
             max_connections: upper bound of the client's pool.
             statement_cache: False for a transaction pooler.
-            events: told about every run that this client starts.
+            events: receives an event for every run that this client starts.
         """
         self._dsn = dsn
         self._max_connections = max_connections

@@ -38,7 +38,7 @@ STOP_INTERVAL = 0.25
 TEXT = "text/plain; charset=utf-8"
 
 PRIVATE = frozenset({"/state"})
-"""What other machines do not get unless asked: it names runs and steps and tells the last error."""
+"""What other machines do not get unless asked: it names runs and steps and contains the last error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

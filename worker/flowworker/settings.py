@@ -37,7 +37,7 @@ Name: TypeAlias = Annotated[str, Field(min_length=1)]
 
 
 class Settings(BaseSettings):
-    """What a worker process can be told. Durations are seconds."""
+    """The settings of a worker process. Durations are seconds."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True

@@ -1,12 +1,12 @@
 """The least that can be done: the worker's own statements in a bare loop, with no worker around them.
 
-Nothing is decoded, run or encoded, nothing is held, extended, retried, reported or told. A flow is claimed in two
+Nothing is decoded, run or encoded, nothing is held, extended, retried or reported. A flow is claimed in two
 statements and finished behind the fence, on two connections as a worker has them: one claims while the other finishes
 what was claimed before. A queue is read and archived by pgmq's own functions, in turn on one connection: what a loop
 of four lines does.
 
 Runs as a process of its own, so that it competes for the machine as the worker does:
-`python -m flowworker.bench.floor flow|queue BATCH TASKS`. It says `ready`, begins when it is told `go`, says `done`
+`python -m flowworker.bench.floor flow|queue BATCH TASKS`. It says `ready`, begins when it reads `go`, says `done`
 and keeps its connections until its standard input ends, so that they can be examined.
 """
 

@@ -1,6 +1,6 @@
 """How long an idle worker takes to notice: from a run's start to the handler, and from step to step.
 
-Handlers return the machine's monotonic clock, which all its processes share; so nothing has to be told at the moment
+Handlers return the machine's monotonic clock, which all its processes share; so nothing has to be sent at the moment
 that is measured.
 """
 

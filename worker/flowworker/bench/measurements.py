@@ -8,7 +8,7 @@ from flowworker.bench.latency import Latencies, measure_latencies
 from flowworker.bench.throughput import Kind, Round, Side, Site, measure
 
 Progress = Callable[[str], None]
-"""Told in a line what has just been measured."""
+"""Called with one line about what has just been measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ SERVER_SETTINGS: Mapping[str, str] = {
     "max_wal_size": "4GB",
     "checkpoint_timeout": "30min",
 }
-"""Nothing waits for the disk: a slow one would make everybody look alike. No checkpoint falls into a round."""
+"""Nothing waits for the disk: a slow one would hide all differences. No checkpoint falls into a round."""
 
 
 @contextmanager

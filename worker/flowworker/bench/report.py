@@ -14,7 +14,7 @@ from flowworker.bench.throughput import Kind, Round, Side
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThroughputRow:
-    """Medians over the rounds of one side; None where the machine or the server does not tell."""
+    """Medians over the rounds of one side; None where the machine or the server provides no figure."""
 
     kind: Kind
     concurrency: int

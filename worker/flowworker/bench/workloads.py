@@ -1,4 +1,4 @@
-"""What the benchmark runs: handlers that do nothing, or tell when they were reached."""
+"""What the benchmark runs: handlers that do nothing, or return the time at which they were called."""
 
 import time
 
@@ -18,7 +18,7 @@ async def nothing() -> None:
 
 @stamp.step
 async def arrival() -> int:
-    """Tell when the first line was reached: nanoseconds of the machine's monotonic clock."""
+    """When the first line was reached: nanoseconds of the machine's monotonic clock."""
     return time.monotonic_ns()
 
 

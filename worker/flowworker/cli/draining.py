@@ -19,7 +19,7 @@ def chosen(workers: Sequence[WorkerReport], targets: Sequence[str], slug: str | 
 
     Raises:
         UsageError: neither targets nor a flow or queue are given.
-        DataError: nobody is meant by one of the targets, or the flow or queue has no worker.
+        DataError: no worker matches one of the targets, or the flow or queue has no worker.
     """
     if not targets and slug is None:
         raise UsageError("name workers (id, name, pod or pod uid), or give --slug for all of a flow or queue")

@@ -67,7 +67,7 @@ def _tasks_ended(loop: asyncio.AbstractEventLoop) -> bool:
     _, stubborn = loop.run_until_complete(asyncio.wait(left, timeout=PATIENCE))
     if stubborn:
         _report("handlers", [task.get_name() for task in stubborn])
-        loop.set_exception_handler(lambda _loop, _context: None)  # their destruction would be told as an error
+        loop.set_exception_handler(lambda _loop, _context: None)  # their destruction would be logged as an error
     return not stubborn
 
 

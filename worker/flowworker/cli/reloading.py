@@ -97,7 +97,7 @@ class Reloader:
         self._changed: asyncio.Queue[list[str]] = asyncio.Queue()
 
     async def run(self) -> None:
-        """Serve until told to stop."""
+        """Serve until stopped by a signal."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._asked_to_stop)

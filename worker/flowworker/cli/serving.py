@@ -111,7 +111,7 @@ def make_pool(workloads: Sequence[Workload], settings: Settings, events: EventSt
     def direct_dsn() -> str:
         return settings.direct_dsn() or settings.dsn()
 
-    # What is wrong with them is told now; later they are read before each connection, to follow a rotated secret.
+    # Errors in them are raised now; later they are read before each connection, to follow a rotated secret.
     for read in (settings.dsn, direct_dsn):
         read()
     return WorkerPool(

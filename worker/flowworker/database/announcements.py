@@ -1,4 +1,4 @@
-"""Which changes of runs our stand-in for Supabase's `realtime.send` announces, and how to tell it from the real one.
+"""Which changes of runs our stand-in for Supabase's `realtime.send` announces, and how to detect the stand-in.
 
 PostgreSQL lets only one transaction with a NOTIFY commit at a time. So what is announced bounds how many runs a second
 can start, and less is announced by default.

@@ -44,7 +44,7 @@ class Capabilities:
 
     pgflow: bool
     task_index: bool
-    """Claims tell the task's index: core 0.8 or newer; nothing older works."""
+    """Claims return the task's index: core 0.8 or newer; nothing older works."""
     claim_flow_input: bool
     """The run's input comes beside a step's (core 0.12 or newer), not within."""
     start_tasks_arity: int

@@ -271,7 +271,7 @@ def _may_not_create(what: str, command: str) -> MissingRightsError:
 
 
 def _refused(what: str, code: FlowShape, error: Exception) -> DataError:
-    """Pgflow's own words, after those that say which name it means: a constraint tells no more than its own."""
+    """Pgflow's message, after advice that says which name it means: a violated constraint names only itself."""
     slugs = (code.slug, *(step.slug for step in code.steps))
     names = [f"{slug!r}: {advice}" for slug in slugs if (advice := slug_advice(slug))]
     return DataError(f"pgflow refuses to {what} flow {code.slug!r}: {'; '.join([*names, describe(error)])}")

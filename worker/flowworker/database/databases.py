@@ -20,5 +20,5 @@ async def database_exists(connection: Connection, name: str) -> bool:
 
 
 async def drop_database(connection: Connection, name: str) -> None:
-    """Remove a database where it exists, and whoever is connected to it."""
+    """Drop a database if it exists, and end all connections to it."""
     await connection.execute(fill("databases/drop", database=quote(name)))

@@ -271,7 +271,7 @@ def check_slugs(examination: Examination) -> Iterable[Finding]:
 
 
 def check_workers(examination: Examination) -> Iterable[Finding]:
-    """Whether workers vanished without anybody noticing, or take the messages of a flow for jobs."""
+    """Whether workers vanished unnoticed, or take the messages of a flow for jobs."""
     for name, slug in examination.shared_queues:
         yield _error("workers", f"worker {name!r} serves {slug!r} as a queue of jobs, but it is the queue of a flow, "
                      "whose messages it archives", "stop that worker and give its queue another name")  # fmt: skip
@@ -281,7 +281,7 @@ def check_workers(examination: Examination) -> Iterable[Finding]:
 
 
 def check_leftovers(examination: Examination) -> Iterable[Finding]:
-    """Whether work lies around that nobody will do."""
+    """Whether there is work left that no worker will do."""
     for slug, count in examination.ownerless.items():
         yield _warning("leftovers", f"flow {slug!r} has {count} started tasks whose worker is gone",
                        f"start a worker for {slug!r}: it gives them back")  # fmt: skip

@@ -79,7 +79,7 @@ def fence_of(task: ClaimedTask, worker_id: UUID | None) -> Fence:
 
 
 def failure_of(outcome: Failed) -> Failure:
-    """What pgflow is told about a failed attempt."""
+    """What is written to pgflow about a failed attempt."""
     return Failure(error=storable_text(outcome.message), final=outcome.final, retry_after=outcome.retry_after)
 
 

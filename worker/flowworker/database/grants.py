@@ -102,8 +102,8 @@ class Grantable:
 def grant_statements(found: Grantable, profile: Profile = Profile.WORKER) -> list[str]:
     """The statements that give a role its rights, on what exists and on the queues its owner creates later.
 
-    Default privileges cannot tell a queue from its archive: an archive created later comes with the rights on a queue;
-    the next grant takes back what is too much.
+    Default privileges do not distinguish a queue from its archive: an archive created later comes with the rights on a
+    queue; the next grant takes back what is too much.
     """
     role, rights = quote(found.role), profile.value
     later = {"pgmq": rights.queue, "pgflow": READ}

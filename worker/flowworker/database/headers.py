@@ -1,7 +1,7 @@
 """Our corner of a message's headers: the object under `flowworker`. Whatever else is there belongs to others.
 
 A flow's message counts `losses`. A job's message counts `failures` and `releases`, and keeps the last `error`; an
-archived job tells how it ended (`flowworker.database.queue_jobs`).
+archived job records how it ended (`flowworker.database.queue_jobs`).
 """
 
 from collections.abc import Mapping

@@ -65,7 +65,7 @@ class Report:
     failed: int = 0
     last_error: str | None = None
     longest_timeout: int | None = None
-    """Seconds that a task may take; None where pgflow's tables tell it."""
+    """Seconds that a task may take; None where pgflow's tables contain it."""
     namespace: str | None = None
     flowworker: str | None = None
     pod_name: str | None = None
@@ -130,7 +130,7 @@ class Look:
     """Which of the other workers a beat looks at."""
 
     since: datetime | None = None
-    """The database's time since which a living worker has surely reported; None judges nobody."""
+    """The database's time since which a living worker has surely reported; with None, no worker is judged."""
     after: UUID = FIRST_ID
     """Random: the sample is who follows this id."""
     sample: int = SAMPLE
@@ -144,7 +144,7 @@ class Crew:
     looked_at: int = 0
     """Workers in the sample, ours included."""
     last_end: datetime | None = None
-    """When one last stopped or was marked lost; None when nobody has, or the database does not know."""
+    """When one last stopped or was marked lost; None when no worker has, or the database does not know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 One file at a time: each transaction takes the advisory lock, looks at the database anew, applies the next missing file
 and notes it in flowworker.ledger. So a crash loses at most the file it hit, two installers at once take turns, and an
-installation that somebody else made is recognised by what it contains, never by a version table.
+installation made by other means is recognised by what it contains, never by a version table.
 """
 
 import re

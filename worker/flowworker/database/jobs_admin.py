@@ -28,7 +28,7 @@ class JobState(StrEnum):
     FAILED = "failed"
     """It failed its last attempt."""
     ARCHIVED = "archived"
-    """Somebody else archived it."""
+    """Another program archived it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ ENDED_TASK = frozenset({"completed", "failed", "skipped", "cancelled"})
 STARTED = "started"
 
 FOREIGN_BACKOFF = 5.0
-"""Seconds before a message that is nobody's task is read a second time; doubled with every read."""
+"""Seconds before a message that belongs to no task is read a second time; doubled with every read."""
 FOREIGN_BACKOFF_LIMIT = 3600.0
 FOREIGN_READS_BEFORE_WARNING = 3
 RUNNING_ELSEWHERE_LIMIT = 60.0

@@ -34,7 +34,7 @@ CLOSED = "host all all 127.0.0.1/32 scram-sha-256\n"
 START_TIMEOUT = 60
 """Seconds to wait for the server to accept connections."""
 PORT_ATTEMPTS = 5
-"""How often to try another port when somebody takes the free one before the server does."""
+"""How often to try another port when another process takes the free one before the server does."""
 PORT_LINE = 3
 """Index of the line of postmaster.pid that holds the port."""
 
@@ -58,7 +58,7 @@ def embedded_binaries() -> Path:
 class LocalServer:
     """One PostgreSQL server listening on loopback only.
 
-    Its superuser has a random password, in a file that only we may read: whoever is superuser can run programs as the
+    Its superuser has a random password, in a file that only we may read: a superuser can run programs as the
     server's user, and other users of the machine reach the port.
     """
 
@@ -73,7 +73,7 @@ class LocalServer:
     """Let every user of this machine in as any role: for tests that make roles of their own."""
 
     _started: bool = field(default=False, init=False)
-    """We started it; False when it was running already, for somebody else."""
+    """We started it; False when it was running already, for another process."""
 
     def __enter__(self) -> Self:
         """Create the cluster where it is missing, and start the server unless it runs."""
@@ -174,7 +174,7 @@ class LocalServer:
         draft.rename(self.data)
 
     def _close_to_others(self) -> None:
-        """Give the superuser a password and let nobody in without one; also a cluster from before, which let all in."""
+        """Give the superuser a password and require it; also in an older cluster, which let all in."""
         rules = self.data / "pg_hba.conf"
         if self.trust or (self.password_file.exists() and rules.read_text() == CLOSED):
             return
@@ -294,7 +294,7 @@ def _others_may_enter(directory: Path) -> bool:
 
 
 def _copied(installation: Path) -> Path:
-    """A copy of an installation that everybody can reach, made once; with the libraries that a wheel puts beside it."""
+    """A copy of an installation that all users can reach, made once; with the libraries that a wheel puts beside it."""
     package = installation.parent
     mark = hashlib.sha256(f"{installation} {installation.stat().st_mtime_ns}".encode()).hexdigest()[:16]
     copy = Path(tempfile.gettempdir()) / f"flowworker-postgresql-{mark}"
@@ -309,6 +309,6 @@ def _copied(installation: Path) -> Path:
         try:
             draft.rename(copy)
         except OSError:
-            # Somebody made it at the same moment, or the name is taken by another user whom we do not trust.
+            # Another process made it at the same moment, or the name is taken by another user whom we do not trust.
             copy = draft
     return copy / package.name / installation.name

@@ -2,7 +2,7 @@
 
 pgmq notifies from a trigger that first updates a row of an UNLOGGED table. The trigger is DDL on the queue and takes
 its owner; the row is lost when PostgreSQL crashes and needs only a write. Neither is ever made anew when it is there:
-`enable_notify_insert` starts by dropping both, and waits for everybody who writes to the queue.
+`enable_notify_insert` starts by dropping both, and waits for all transactions that write to the queue.
 """
 
 from dataclasses import dataclass
@@ -115,7 +115,7 @@ async def ensure_notify(
             facts = await _facts(connection, queue)
             await _repair(connection, facts, decide(facts).status, throttle_milliseconds)
     except (asyncpg.LockNotAvailableError, asyncpg.InsufficientPrivilegeError):
-        # Somebody writes to the queue for long, or a right we cannot look up is missing: the state tells the rest.
+        # A long transaction writes to the queue, or a right we cannot look up is missing: the state shows the rest.
         return await notify_state(connection, queue)
     return await notify_state(connection, queue)
 

@@ -13,7 +13,7 @@ BACKEND = "SELECT pg_backend_pid()"
 REMEDY = "behind a pooler in transaction mode set FLOWWORKER_STATEMENT_CACHE=false"
 
 LOST_STATEMENT = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
-"""A prepared statement is gone, or its name is taken, in a session that nobody else should be using."""
+"""A prepared statement is gone, or its name is taken, in a session that no other client should be using."""
 
 
 async def shares_sessions(one: Connection, other: Connection) -> bool:

@@ -148,7 +148,7 @@ class Sample:
     queue_readable: bool | None
     """Whether the role may read the queue's table; None while there is none."""
     workers: Sequence[WorkerRow] = ()
-    """All that are alive, whoever started them, and those of this FlowWorker that ended last."""
+    """All that are alive, however they were started, and those of this FlowWorker that ended last."""
     option_changes: Mapping[str, Sequence[OptionChange]] = field(default_factory=dict[str, Sequence[OptionChange]])
     """What still differs of the options that the newest worker of each revision found; a revision without a report, and
     a queue, has no entry."""

@@ -1,7 +1,7 @@
 """Jobs of a plain pgmq queue: one statement each to claim, end, put back, prolong and look at them.
 
-Ownership is a lease on the message's visibility. `read_ct` only rises, so it fences every write: once anybody has read
-the message again, what we know about it is out of date.
+Ownership is a lease on the message's visibility. `read_ct` only rises, so it fences every write: once the message has
+been read again, what we know about it is out of date.
 """
 
 from collections.abc import Collection, Sequence
@@ -100,7 +100,7 @@ async def claim(
         clock: the database's; set anew by every claim.
         watched: whether the database has been there long enough for every living holder to prolong its leases. After
             an outage all have lapsed at once, and one who claims before that takes jobs that still run.
-        thorough: whether to look at jobs that somebody held; without it the claim costs about half.
+        thorough: whether to look at jobs that a worker has held; without it the claim costs about half.
 
     Raises:
         DatabaseUnavailableError: the claim came late, or the worker is not registered; it read nothing.

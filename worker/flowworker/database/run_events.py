@@ -21,7 +21,7 @@ CHANNEL = "pgflow"
 
 
 class RunEvents:
-    """One listening connection for all runs that somebody waits for; opened for the first of them."""
+    """One listening connection for all runs that callers wait for; opened for the first of them."""
 
     def __init__(self, dsn: str, *, application_name: str) -> None:
         self._dsn = dsn

@@ -132,7 +132,7 @@ class Writer:
         return text
 
     def may_write_array(self) -> bool:
-        """Whether every value of the type is a JSON array, as far as the type tells."""
+        """Whether every value of the type is a JSON array, as far as the type shows."""
         try:
             schema = self.adapter.json_schema(mode="serialization")
         except PydanticInvalidForJsonSchema:

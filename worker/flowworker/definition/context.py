@@ -9,7 +9,7 @@ from uuid import UUID
 
 
 class Cancellation(Protocol):
-    """Tells a handler that its work is no longer wanted (timeout, shutdown, lost lease, run ended)."""
+    """Signals to a handler that its work is no longer wanted (timeout, shutdown, lost lease, run ended)."""
 
     def is_set(self) -> bool:
         """Whether the handler should stop; safe to ask from any thread."""

@@ -1,7 +1,7 @@
 """What `@flow.step(...)`, `@flow.map(...)` and `@queue.job(...)` return: objects that only carry types.
 
-Each takes the user's function, hands it to the flow or queue that made the decorator, and tells type checkers what
-comes back. `async def` and `def` need an overload each: what dependants see is the awaited result.
+Each takes the user's function, hands it to the flow or queue that made the decorator, and shows type checkers what
+it returns. `async def` and `def` need an overload each: what dependants see is the awaited result.
 """
 
 from collections.abc import Callable, Coroutine

@@ -63,7 +63,7 @@ class ExactReader:
         """The value, and whether a number is beyond the largest float, so that the value may hold an infinity.
 
         Raises:
-            ValidationError: the JSON does not fit the type, or the digits of a number cannot be told from another's.
+            ValidationError: the JSON does not fit the type, or two numbers differ only in digits that a float drops.
         """
         tokens = [found[0] for found in _TOKEN.finditer(text) if not found[0].startswith(b'"')]
         restored = _EXACT.set(_by_float(token for token in tokens if not token.lstrip(b"-").isdigit()))

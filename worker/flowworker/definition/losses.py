@@ -55,7 +55,7 @@ def is_iterator(value: object) -> bool:
 
 
 def iterators(value: object, path: Path = ()) -> Iterator[Finding]:
-    """Iterators inside of a value: whoever looks at one takes its items away."""
+    """Iterators inside a value: reading one consumes its items."""
     if is_iterator(value):
         yield path, f"is {_a(value)}, which can be read only once; make it a list"
         return

@@ -1,4 +1,4 @@
-"""The name of a handler: enough to find it again in another process, and to tell a reader which one it is."""
+"""The name of a handler: enough to find it again in another process, and to identify it to a reader."""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,7 @@
 """What pydantic's schema of a type says about the ways in which its values could lose something. Pure.
 
 pydantic describes every type as a tree of plain dictionaries, its core schema. Reading it once, when a handler is
-defined, tells which checks each value needs; most types need none.
+defined, shows which checks each value needs; most types need none.
 """
 
 from collections.abc import Callable, Iterator, Mapping

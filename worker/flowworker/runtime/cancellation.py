@@ -24,7 +24,7 @@ class CancelSignal:
         return self._reason is not None
 
     def set(self, reason: str) -> None:
-        """Tell the handler to stop; the first reason stays."""
+        """Ask the handler to stop; the first reason stays."""
         with self._lock:
             if self._reason is not None:
                 return
@@ -58,5 +58,5 @@ def _wake(loop: asyncio.AbstractEventLoop, waiter: "asyncio.Future[None]") -> No
 
     try:
         loop.call_soon_threadsafe(settle)
-    except RuntimeError:  # that loop is closed: nobody waits on it any more
+    except RuntimeError:  # that loop is closed: no coroutine waits on it any more
         return

@@ -19,7 +19,7 @@ class Duty(Enum):
     END = auto()
     """Stop: it was asked to drain, and nothing is in flight."""
     REBORN = auto()
-    """Drop everything and go on under a new id: somebody has declared this one dead."""
+    """Drop everything and go on under a new id: a peer or the operator has declared this one dead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ class Exit:
 
 
 def asked_for(reason: str) -> Exit:
-    """An end that somebody wanted."""
+    """An exit that was requested."""
     return Exit(code=ExitCode.DRAINED, reason=reason)
 
 

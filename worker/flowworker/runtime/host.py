@@ -54,7 +54,7 @@ class Host:
             direct_dsn: for the pulse, where `dsn` goes through a transaction pooler.
             statement_cache: False behind a transaction pooler.
             identity: where the process runs.
-            events: told about everything; a new stream by default.
+            events: receives every event; a new stream by default.
         """
         self.identity = identity or Identity()
         self.events = events or EventStream()
@@ -114,7 +114,7 @@ class Host:
             await self.events.drain()
 
     def watch_connections(self, watcher: ConnectionWatcher) -> Callable[[], None]:
-        """Be told when a connection goes down or comes back; the returned function ends that."""
+        """Call `watcher` when a connection goes down or comes back, until the returned function is called."""
         place = object()
         self._watchers[place] = watcher
         return lambda: self._watchers.pop(place, None) and None

@@ -9,7 +9,7 @@ def claim_name(name: str) -> None:
     """Take a name.
 
     Raises:
-        UsageError: somebody in this process has it.
+        UsageError: the name is in use in this process.
     """
     if name in _in_use:
         raise UsageError(f"the name {name!r} is in use in this process; give the pool or worker another one")

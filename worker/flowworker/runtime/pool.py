@@ -59,7 +59,7 @@ class Restart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """One worker's place in a pool, whoever fills it."""
+    """One worker's place in a pool, kept across its successive workers."""
 
     number: int
     """1 to the pool's size."""
@@ -96,7 +96,7 @@ class WorkerPool:
             direct_dsn: for the pulse, where `dsn` goes through a transaction pooler.
             statement_cache: False behind a transaction pooler.
             identity: where the process runs, for the reports.
-            events: told about everything.
+            events: receives every event.
             worker_id: of the worker, in a pool of one.
             worker_name: of the worker, in a pool of one, instead of the numbered name.
             log_payloads: let messages quote values of inputs and outputs, for development; once the pool has started
@@ -142,7 +142,7 @@ class WorkerPool:
 
     @property
     def events(self) -> EventStream:
-        """The stream on which all workers tell everything."""
+        """The stream on which all workers emit their events."""
         return self._host.events
 
     @property
@@ -256,7 +256,7 @@ class WorkerPool:
             self._workers[place.number] = worker = self._make(place)
         try:
             await worker.start()
-        except Exception as error:  # noqa: BLE001 - `wait` tells the keeper, which decides
+        except Exception as error:  # noqa: BLE001 - `wait` reports it to the keeper, which decides
             logger.warning("worker %s could not be started again: %s", place.name, error)
         return None
 

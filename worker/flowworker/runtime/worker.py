@@ -1,4 +1,4 @@
-"""A worker: serves one flow or one queue until it is told to stop."""
+"""A worker: serves one flow or one queue until it is stopped."""
 
 from types import TracebackType
 from typing import Any, Self
@@ -61,7 +61,7 @@ class Worker:
             direct_dsn: for the pulse, where `dsn` goes through a transaction pooler.
             statement_cache: False behind a transaction pooler.
             identity: where the process runs, for the report.
-            events: told about everything; with `host`, its stream is used.
+            events: receives every event; with `host`, its stream is used.
 
         Raises:
             UsageError: an option makes no sense.
@@ -105,7 +105,7 @@ class Worker:
 
     @property
     def events(self) -> EventStream:
-        """The stream on which it tells everything."""
+        """The stream on which the worker emits its events."""
         return self._host.events
 
     @property

@@ -1,4 +1,4 @@
-"""Structured logs: a subscriber that tells the events, and the set-up that gives every log line one form.
+"""Structured logs: a subscriber that logs the events, and the set-up that gives every log line one form.
 
 The subscriber writes to the standard library's logger `flowworker.events` with the ids as `extra`, so an embedded
 worker follows whatever logging its program has configured. `configure_logging` is for processes that are ours: it
@@ -75,7 +75,7 @@ class LineHandler(logging.Handler):
         if self._writer is not None:
             self._writer.write(line)
             return
-        with suppress(OSError, ValueError):  # the stream is closed: whoever logs has work to do
+        with suppress(OSError, ValueError):  # the stream is closed: logging must not stop the caller
             self._out.write(line + "\n")
 
     def emit_event(self, message: str, level: int, fields: Mapping[str, Any]) -> None:
@@ -115,7 +115,7 @@ def _only_ours(logger: logging.Logger) -> LineHandler | None:
 def configure_logging(
     *, level: str = "info", log_format: Literal["auto", "json", "console"] = "auto", stream: TextIO | None = None
 ) -> None:
-    """Send all log lines of this process, whoever writes them, to one stream in one form.
+    """Send all log lines of this process, from every logger, to one stream in one form.
 
     Replaces the handlers of the root logger, and the configuration of structlog, now or when it is imported. From here
     on our own lines survive whatever a module does to the configuration of logging. May be called again.

@@ -140,7 +140,7 @@ class _Libraries:
         return self._propagator.extract(trace_headers(headers), context=self._context.Context())
 
     def enter(self, span: "Span") -> None:
-        """Make the span the current one of the handler's context, which ends with the handler: nobody detaches it."""
+        """Make the span the current one of the handler's context, which ends with the handler: no code detaches it."""
         self._context.attach(self._trace.set_span_in_context(span))
 
 

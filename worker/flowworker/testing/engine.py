@@ -26,7 +26,7 @@ from flowworker.testing.results import Attempt, attempt_of
 
 
 class VirtualClock:
-    """Seconds that pass only when they are told to."""
+    """Seconds that pass only when `advance` is called."""
 
     def __init__(self) -> None:
         self._now = 0.0

@@ -61,7 +61,7 @@ class StepRun:
     definition: AnyStep
     remaining_deps: int
     initial_tasks: int | None
-    """None until a map's dependency tells how many."""
+    """None until a map's dependency determines how many."""
     status: State = State.CREATED
     remaining_tasks: int | None = None
     error: str | None = None

@@ -156,7 +156,7 @@ class MemoryStore:
         return row is not None and row.state != "running"
 
     def is_lost(self, worker_id: UUID | None) -> bool:
-        """Whether what this worker holds may be taken; nobody counts as dead."""
+        """Whether what this worker holds may be taken; no worker (None) counts as lost."""
         row = None if worker_id is None else self.workers.get(worker_id)
         return worker_id is None or (row is not None and row.state != "running")
 

@@ -3,7 +3,7 @@
     running ──ended──▶ outcome, slot free
        │ deadline or revoked
        ▼
-    ending (the handler is told to stop) ──ended──▶ outcome, slot free
+    ending (the handler is asked to stop) ──ended──▶ outcome, slot free
        │ grace is over
        ▼
     outcome, slot still taken (lingering) ──ended, result ignored──▶ slot free
@@ -22,7 +22,7 @@ from flowworker.runtime.execution.stacks import format_frames
 from flowworker.runtime.holdings import Holding
 
 CLEANUP_GRACE = 1.0
-"""Seconds a handler may take to clean up after it was told to stop."""
+"""Seconds a handler may take to clean up after it was asked to stop."""
 
 
 class Superseded:
@@ -51,7 +51,7 @@ class Attempt:
             decided: called once with the outcome, the duration in seconds, and whether the handler still runs.
             ended: called once when the handler has really ended, after `decided`.
             clock: monotonic seconds.
-            grace: seconds for cleaning up after being told to stop.
+            grace: seconds for cleaning up after being asked to stop.
         """
         self.holding = holding
         self._execution = execution
@@ -72,7 +72,7 @@ class Attempt:
             execution.ready.add_done_callback(self._begin)
 
     def revoke(self, verdict: Released | Superseded, reason: str, *, patience: float | None = None) -> None:
-        """Tell the handler to stop for another reason than its deadline; `patience` replaces the grace."""
+        """Ask the handler to stop for another reason than its deadline; `patience` replaces the grace."""
         if self._verdict is None:
             self._finish_early(verdict, reason, self._grace if patience is None else patience)
 
@@ -97,7 +97,7 @@ class Attempt:
         self._finish_early(verdict, "timeout", self._grace)
 
     def _where(self) -> str | None:
-        """Where the handler is now; None where its frames tell nothing, or cannot be shown."""
+        """Where the handler is now; None where its frames are empty, or cannot be shown."""
         try:
             return clean(format_frames(self._execution.where()), STACKTRACE_LIMIT, keep_end=True) or None
         except Exception:  # noqa: BLE001 - source lines come from the user's files and loaders

@@ -242,7 +242,7 @@ class ChildExecution:
                 answer = await child.ask(await self._request())
         except ChildDiedError as death:
             return Broken(failure=_died(death, self._clock() - began), at=self._clock())
-        except BaseException as error:  # noqa: BLE001 - no process could be started, or we were told to stop
+        except BaseException as error:  # noqa: BLE001 - no process could be started, or we were cancelled
             if self._child is not None:
                 self._child.kill()
             return Raised(error=error, at=self._clock())

@@ -134,7 +134,7 @@ class ThreadExecution:
             ending = Raised(error=error, at=self._clock())
         try:
             self._loop.call_soon_threadsafe(self._deliver, ending)
-        except RuntimeError:  # the loop is closed: nobody waits for this any more
+        except RuntimeError:  # the loop is closed: no coroutine waits for this any more
             return
 
     def _deliver(self, ending: Ending) -> None:

@@ -36,7 +36,7 @@ class Executor:
 
         Args:
             router: finds the handler of a task.
-            holdings: told when a slot is freed, or stays taken past the end of its attempt.
+            holdings: notified when a slot is freed, or stays taken past the end of its attempt.
             children: processes for handlers that want one.
             worker_name: for the handlers' logger.
             inputs: inputs of runs, for handlers that want one which the claim did not carry.
@@ -45,7 +45,7 @@ class Executor:
             on_superseded: called instead for attempts that no longer matter, with their duration.
             on_vacated: called when a slot was freed or is lost to a handler past its end.
             clock: monotonic seconds.
-            grace: seconds for a handler to clean up after it was told to stop.
+            grace: seconds for a handler to clean up after it was asked to stop.
         """
         self._router = router
         self._holdings = holdings

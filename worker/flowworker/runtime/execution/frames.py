@@ -1,6 +1,6 @@
 """The wire between a worker and its child processes: pickled values, each after its length in eight bytes.
 
-Both ends are the same code in the same trust: the parent started the child and nobody else holds the pipe.
+Both ends are the same code in the same trust: the parent started the child and no other process holds the pipe.
 """
 
 import pickle

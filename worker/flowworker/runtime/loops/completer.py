@@ -83,7 +83,7 @@ class Completer(Service):
             on_receipt: takes the database's answer to each result.
             on_run_end: takes each run that a result ended.
             on_error: takes the text of each failed write.
-            on_crash: told when a loop ends by an error.
+            on_crash: called when a loop ends with an error.
             on_aside: called when a result leaves for the lane aside (True) and when it comes back (False).
             randomness: jitter of the backoff while the database is away.
             clock: monotonic seconds.

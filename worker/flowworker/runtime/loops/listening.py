@@ -23,7 +23,7 @@ TRIAL_TIMEOUT = 2.0
 """Seconds for the trial's note to arrive."""
 
 RECHECK_INTERVAL = 60.0
-"""Seconds between checks while announcements are missing: somebody may run the command."""
+"""Seconds between checks while announcements are missing: a user may run the command."""
 
 
 def channel_of(source: Source, strategy: Strategy) -> str | None:
@@ -43,9 +43,9 @@ class Listening:
 
         Args:
             source: whose inserts are announced.
-            wakeup: told what to rely on.
+            wakeup: is set to rely on notifications or to poll.
             links: the claim connection asks, and sends the trial's note.
-            wanted: what the user asked for; a queue listens anyway, but then nobody is told that it cannot.
+            wanted: what the user asked for; a queue listens anyway, but then does not report that it cannot.
             trial_channel: where the trial's note is sent; None means not to listen at all.
             name: the worker's, for the log.
         """
@@ -63,7 +63,7 @@ class Listening:
         self._heard.set()
 
     async def check(self) -> None:
-        """Tell the wake-up what to rely on, again and again until announcements arrive."""
+        """Set what the wake-up relies on, again and again until announcements arrive."""
         while self._trial_channel is not None:
             try:
                 degraded = await self._obstacle(self._trial_channel)

@@ -59,10 +59,10 @@ class Poller(Service):
             on_fenced: called when the database lets this worker claim nothing because it was marked lost.
             on_refused: called when claiming cannot work any more: rights are missing, or nothing has worked for
                 minutes. Handlers that run are not concerned.
-            events: told about each poll.
+            events: receives an event for each poll.
             info: which worker this is.
             clock: monotonic seconds.
-            on_crash: told when the loop ends by an error.
+            on_crash: called when the loop ends with an error.
             randomness: jitter of the backoff while the database is away.
         """
         super().__init__(f"poller of {info.worker_name}", on_crash)

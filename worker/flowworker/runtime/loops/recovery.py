@@ -47,7 +47,7 @@ class Rescuer(Service):
         Args:
             source: what is recovered.
             holdings: what this worker holds.
-            events: told about each peer that is marked lost.
+            events: receives an event for each peer that is marked lost.
             info: which worker this is.
             on_returned: called when tasks became startable again.
             on_crash: called when the loop ends by itself.
@@ -74,7 +74,7 @@ class Rescuer(Service):
             self._asked.set()
 
     def sweep_soon(self) -> None:
-        """Do a pass without waiting for its time: somebody has left."""
+        """Do a pass without waiting for its time: a worker has left."""
         self._asked.set()
 
     async def _run(self) -> None:

@@ -69,7 +69,7 @@ class Consequences:
     emit: Callable[[Event], None]
 
     def of_receipt(self, holding: Holding, receipt: Receipt) -> None:
-        """Tell what became of one result."""
+        """Emit the event for one written result."""
         task, outcome = receipt.result.task, receipt.result.outcome
         match receipt.verdict:
             case Verdict.COMPLETED if isinstance(outcome, Completed):
@@ -97,11 +97,11 @@ class Consequences:
                 assert_never(receipt.verdict)
 
     def superseded(self, holding: Holding, duration: float) -> None:
-        """Tell that a task was no longer ours."""
+        """Emit the event for a task that was no longer ours."""
         self.emit(TaskSuperseded(worker=self.worker, task=holding.task, duration=duration))
 
     def of_run(self, end: RunEnd) -> None:
-        """Tell that a result ended its run."""
+        """Emit the event for a run that a result ended."""
         slug = self.worker.slug
         match end.status:
             case RunStatus.COMPLETED:

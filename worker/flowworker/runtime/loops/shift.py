@@ -72,7 +72,7 @@ class Shift:
         self._abandoned = False
         self.wakeup = make_wakeup(source.kind, options, clock=given.clock, randomness=given.randomness)
         self.job_timeout = given.workload.options.timeout if isinstance(given.workload, Queue) else None
-        """Seconds a job may take, which no table of the database tells; None for a flow."""
+        """Seconds a job may take, which no table of the database contains; None for a flow."""
         self._children = Children()
         self._inputs = RunInputs(source.flow_input, self._decode_flow_input, randomness=given.randomness.random)
         self._consequences = Consequences(worker=self.info, emit=given.events.emit)

@@ -115,7 +115,7 @@ class Extender:
     """Until when the messages that were prolonged are invisible, by the identity of their holding."""
 
     async def round(self, holders: Iterable[Holder]) -> None:
-        """Prolong what needs it, and tell holders what they have lost."""
+        """Prolong the leases that need it, and notify holders of what they have lost."""
         now = self.clock()
         held = [
             Lease(holder=holder, holding=holding)

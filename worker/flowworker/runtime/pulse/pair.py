@@ -56,9 +56,9 @@ class Pair:
         self._probes.clear()
 
     async def _probe(self, link: Link) -> None:
-        """Try until the link works again; meanwhile nobody waits for it."""
+        """Try until the link works again; no caller waits for it meanwhile."""
         try:
-            while not await _works(link):  # noqa: ASYNC110 - the link is asked, nothing tells
+            while not await _works(link):  # noqa: ASYNC110 - the link must be polled
                 await asyncio.sleep(PROBE_INTERVAL)
         finally:
             self._probes.pop(link, None)

@@ -63,7 +63,7 @@ def is_gone(boot_id: UUID) -> bool:
 
 
 def _new_socket() -> socket.socket:
-    """A datagram socket: connecting needs nobody who accepts, so a frozen process is there as well."""
+    """A datagram socket: connecting needs no accept, so a frozen process counts as present."""
     return socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 
 

@@ -227,7 +227,7 @@ class Pulse:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     def _run(self, ready: "Future[None]") -> None:
-        # From here on nobody can cancel it; who has done so before does not wait for it.
+        # From here on it cannot be cancelled; a caller that cancelled it before does not wait for it.
         ready.set_running_or_notify_cancel()
         try:
             asyncio.run(self._live(ready))

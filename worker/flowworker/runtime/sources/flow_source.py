@@ -249,7 +249,7 @@ class FlowSource:
         return timedelta(seconds=task.timeout - self._timeout(task.step_slug))
 
     async def _give_back(self, connection: Connection, tasks: Sequence[OwnedTask]) -> int:
-        """Release tasks of ours that nobody here knows of: the reply of their claim was lost."""
+        """Release tasks of ours that this worker does not know: the reply of their claim was lost."""
         if not tasks:
             return 0
         fences = [

@@ -56,7 +56,7 @@ class FlowWriter:
             if is_unavailable(error):
                 raise
             logger.warning("which runs of %s have ended is not known: %s", self.queue_name, describe(error))
-            return []  # what was written stays written, whether its run's end can be told or not
+            return []  # what was written stays written, whether its run's end can be reported or not
 
     async def _call(self, entries: Sequence[Entry], fences: Sequence[Fence]) -> dict[int, Answer]:
         outcomes = [entry.outcome for entry in entries]

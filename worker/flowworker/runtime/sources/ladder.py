@@ -25,8 +25,9 @@ def refused(words: str) -> str:
 def one_rung_down(outcome: Outcome, words: str) -> Outcome | None:
     """The next best outcome to write, or None where there is none.
 
-    An output becomes a failed attempt. A failed attempt is told in ASCII, which every encoding of a database holds;
-    then it becomes a failure for good; then it is told without a word of its own; then the task goes back, for later.
+    An output becomes a failed attempt. A failed attempt is written in ASCII, which every encoding of a database
+    holds; then it becomes a final failure; then its message is replaced by a fixed one; then the task goes back, for
+    later.
 
     Args:
         outcome: what the database did not take.

@@ -1,6 +1,6 @@
 -- Jobs of one queue, newest first: waiting and running ones from the queue's table, ended ones from its archive.
 -- A message is running when it was read more often than it failed or was given back, and is invisible for that. The
--- counters come from headers that anybody may write: what is no sensible number counts as none.
+-- counters come from headers that any client may write: what is no sensible number counts as none.
 SELECT *
 FROM (
     (

@@ -1,2 +1,2 @@
--- A new database with the contents of another one, to which nobody may be connected meanwhile.
+-- A new database with the contents of another one, to which no session may be connected meanwhile.
 CREATE DATABASE {database} TEMPLATE {template}

@@ -1,2 +1,2 @@
--- Removes a database, whoever is still connected.
+-- Drops a database and ends all connections to it.
 DROP DATABASE IF EXISTS {database} WITH (FORCE)

@@ -1,4 +1,4 @@
--- Puts off messages that are not startable now, unless somebody has changed their visibility since we read them.
+-- Puts off messages that are not startable now, unless another session has changed their visibility since we read them.
 WITH wanted AS (
     SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::double precision[]) AS w(msg_id, vt, seconds)
 ),

@@ -2,7 +2,8 @@
 -- first, because pgflow has no call for it; a delay chosen by the handler replaces pgflow's backoff, and only where
 -- the task really went back to the queue. A claim locks messages first and then their tasks, but cores from 0.15.1 on end
 -- the other tasks of a run that fails first and then archive their messages: so where an attempt is the last one, those
--- messages are locked before the core is called, in the claim's order, and nobody waits in a circle. The counts are returned only so that no planner may drop their sources.
+-- messages are locked before the core is called, in the claim's order, which excludes deadlocks. The counts are
+-- returned only so that no planner may drop their sources.
 WITH result AS (
     SELECT *
     FROM unnest($2::uuid[], $3::uuid[], $4::text[], $5::integer[], $6::integer[], $7::timestamptz[], $8::text[], $9::boolean[], $10::integer[])

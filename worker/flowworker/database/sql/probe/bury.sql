@@ -1,7 +1,7 @@
--- Workers of pods that are known to be gone are lost at once: nobody need watch their silence. A silent pod may have started
--- anew meanwhile, and its new workers share its uid: only those are lost that have missed a heartbeat. The order of the
--- locks is that of heartbeats and of other observers. With a pod that is gone go the drains that operators asked for,
--- which every probe would read again; one that somebody else holds just now is left to lapse.
+-- Workers of pods that are known to be gone are lost at once, without waiting for missed heartbeats. A silent pod may
+-- have started anew meanwhile, and its new workers share its uid: only those are lost that have missed a heartbeat. The
+-- order of the locks is that of heartbeats and of other observers. With a pod that is gone go the drains that operators
+-- asked for, which every probe would read again; one that another session has locked is left to lapse.
 -- $1 uids of pods that are gone, $2 uids of silent pods, $3 seconds without a heartbeat.
 WITH gone AS (
     SELECT w.worker_id, w.state

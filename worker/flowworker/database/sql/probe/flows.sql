@@ -1,6 +1,7 @@
 -- What runs, for all flows in one scan of the started tasks, newest first: what a failed run left behind started sinks to
 -- the end. A task is stalled when only people can help: it was marked so, its step has ended, or its worker is dead and a
--- worker that could have recovered it has lived long enough since. Orphaned tasks that nobody could recover are in flight.
+-- worker that could have recovered it has lived long enough since. Orphaned tasks that no worker could
+-- recover are in flight.
 started AS MATERIALIZED (
     SELECT n.flow_slug, n.run_id, n.step_slug, n.last_worker_id, n.attempts_count, n.started_at, {marked_stalled} AS marked
     FROM pgflow.step_tasks AS n

@@ -1,5 +1,5 @@
 -- The messages of plain queues. One is running when it is invisible for having been read more often than it failed or was
--- given back; otherwise it is due later. The counters come from headers that anybody may write.
+-- given back; otherwise it is due later. The counters come from headers that any client may write.
 SELECT
     m.position,
     count(*) FILTER (WHERE m.vt <= now()) AS visible,

@@ -7,7 +7,7 @@
 -- Each lease names its holder in the message's headers, and counts a loss where the former holder was marked lost after
 -- its handler had begun. Headers that are no object belong to others and stay as they are.
 -- To plan it takes longer than to run it, and what concerns holders (`holder`, `may_take`, `losses`) makes PostgreSQL plan
--- it each time. Most claims from a long queue do without, and read only jobs that nobody holds.
+-- it each time. Most claims from a long queue do without, and read only jobs that no worker holds.
 -- The time and the worker's state come with every answer: there is a row even where there is no job.
 WITH me AS MATERIALIZED (
     SELECT

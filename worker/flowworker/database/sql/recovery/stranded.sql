@@ -1,4 +1,4 @@
--- Started tasks whose worker will never finish them: it is lost or stopped, or nobody owns them. A worker that is not
+-- Started tasks whose worker will never finish them: it is lost or stopped, or they have no owner. A worker that is not
 -- in flowworker.workers is a foreign one and may beat or not; it is only past its deadline that its tasks are taken.
 -- Cores from 0.13.2 on mark tasks that stalled for good, which are left to people.
 SELECT

@@ -4,7 +4,7 @@
 -- else has locked: `unless_locked` is nothing, or SKIP LOCKED, so that one such row costs no other worker its heartbeat.
 -- The others are a sample of at most $4 for each flow or queue, those that follow the random id $3: whatever the size of
 -- the fleet, a heartbeat costs the same, and every worker is seen by about $4 others. Silent is who has not reported
--- since $2; NULL judges nobody. LIMIT 1 keeps a look-up an index probe, however many reports the planner expects.
+-- since $2; NULL judges no worker. LIMIT 1 keeps a look-up an index probe, however many reports the planner expects.
 WITH report AS MATERIALIZED (
     SELECT *
     FROM jsonb_to_recordset($1::jsonb) AS r(

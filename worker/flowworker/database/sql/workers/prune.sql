@@ -1,5 +1,5 @@
--- Forgets what nobody will ask about: workers a day after their end, or a week after a last beat nobody watched, and
--- drains a day after they lapsed.
+-- Deletes what is no longer needed: workers a day after their end, or a week after a last beat that no worker judged,
+-- and drains a day after they lapsed.
 WITH workers AS (
     DELETE FROM flowworker.workers
     WHERE reported_at < clock_timestamp() - CASE WHEN state IN ('stopped', 'lost') THEN interval '1 day' ELSE interval '7 days' END
