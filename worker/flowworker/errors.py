@@ -15,8 +15,8 @@ FlowWorkerError
 ├── InternalError               70  a worker that cannot go on
 │   └── LifecycleError              a transition the life cycle does not have
 └── AccessError                 77
-├── AuthenticationError         wrong user, password or certificate
-└── MissingRightsError          the role may not do what is needed
+    ├── AuthenticationError         wrong user, password or certificate
+    └── MissingRightsError          the role may not do what is needed
 """
 
 from collections.abc import Sequence

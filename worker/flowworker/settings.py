@@ -97,7 +97,8 @@ class Settings(BaseSettings):
         ),
     ] = None
     worker_name: Annotated[
-        Name | None, Field(description="Name shown in logs, events and `workers list`. Unset: made from slug and id.")
+        Name | None,
+        Field(description="Name shown in logs, events and `workers list`. Unset: the slug, or pool, and a number."),
     ] = None
     namespace: Annotated[Name | None, Field(description="Kubernetes namespace; set by the operator.")] = None
     name: Annotated[Name | None, Field(description="Name of the FlowWorker resource; set by the operator.")] = None

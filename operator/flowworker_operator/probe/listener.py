@@ -1,8 +1,8 @@
 """Hears of new messages on the connection that reads, so that work at an idle queue need not wait for the next tick.
 
-pgmq announces inserts where a client has enabled it, as a worker does whose `wakeup` is `notify`. Only queues are
-listened to that wait for their first message: later ones change no decision before the next tick. Whatever is lost on
-the way (no trigger, a pooler between) costs that tick and nothing else.
+pgmq announces inserts where a client has enabled it, as a worker does whose `signal_strategy` is `notify`. Only queues
+are listened to that wait for their first message: later ones change no decision before the next tick. Whatever is lost
+on the way (no trigger, a pooler between) costs that tick and nothing else.
 """
 
 from collections.abc import Callable, Iterable

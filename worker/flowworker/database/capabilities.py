@@ -4,7 +4,9 @@ pgflow 0.8 to 0.17 differ in their calls, pgmq may be an extension or plain SQL,
 may be migrated beneath a worker: those that keep the answer use `Known`.
 """
 
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +15,9 @@ from weakref import WeakSet
 from flowworker.database.announcements import RunEventScope, scope_of
 from flowworker.database.connection import Connection
 from flowworker.database.statements import load
+
+LATE = 60.0
+"""Seconds after which those who do it rarely look again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,11 +146,20 @@ async def detect(connection: Connection) -> Capabilities:
 
 
 class Known:
-    """What was found, for one who asks again and again: a core may be migrated at any time."""
+    """What was found, for those who ask again and again: a core may be migrated at any time.
 
-    def __init__(self) -> None:
-        """Know nothing yet."""
+    All flows and queues of a process share one, because each look costs them a round trip.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Know nothing yet.
+
+        Args:
+            clock: monotonic seconds.
+        """
+        self._clock = clock
         self._found: Capabilities | None = None
+        self._looked_at = -math.inf
         self._seen: WeakSet[Connection] = WeakSet()
 
     async def of(self, connection: Connection) -> Capabilities:
@@ -154,8 +168,15 @@ class Known:
             return await self.renew(connection)
         return self._found
 
+    async def of_late(self, connection: Connection) -> Capabilities:
+        """What was found within the last minute; looked at anew where that is longer ago."""
+        if self._clock() - self._looked_at >= LATE:
+            return await self.renew(connection)
+        return await self.of(connection)
+
     async def renew(self, connection: Connection) -> Capabilities:
         """Look now."""
         self._found = await detect(connection)
+        self._looked_at = self._clock()
         self._seen.add(connection)
         return self._found

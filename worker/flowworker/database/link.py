@@ -9,10 +9,11 @@ and the next connection ends the old session before it does anything else.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, TypeAlias, TypeVar
 
+from flowworker.database.capabilities import Known
 from flowworker.database.connection import Connection, connect, describe
 from flowworker.database.faults import is_unavailable
 from flowworker.database.pooler import LOST_STATEMENT, REMEDY
@@ -397,6 +398,8 @@ class Links:
     """Heartbeats alone; belongs to the pulse's own event loop, like `pulse`."""
     pulse: Link
     """Extends leases and listens."""
+    known: Known = field(default_factory=Known, init=False)
+    """The database's capabilities, for those who work on the main loop."""
 
     def of_main_loop(self) -> tuple[Link, ...]:
         """Those that the worker's own event loop uses."""

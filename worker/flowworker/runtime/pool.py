@@ -1,4 +1,4 @@
-"""Several workers in one process: they share four connections and the pulse, and a crashed one is started again."""
+"""Several workers in one process: they share at most five connections, and a crashed one is started again."""
 
 import asyncio
 import logging

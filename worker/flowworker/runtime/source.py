@@ -1,9 +1,9 @@
 """The port that hides pgflow and pgmq from the runtime.
 
-A source serves one flow or one queue. `prepare`, `claim`, `next_due`, `recover` and `flow_input` use the claim
-connection, `finish` its own two lanes; all belong to the worker's event loop. `extend` is called from the pulse's own
-thread and event loop and uses the pulse's connection. Implementations: `flow_source`, `queue_source` and
-`flowworker.testing.memory_source`; one contract suite (tests/contract) runs on all three.
+A source serves one flow or one queue. `prepare`, `claim`, `next_due` and `flow_input` use the claim connection,
+`recover` the one aside where it is free, `finish` its own two lanes; all belong to the worker's event loop.
+Implementations: `flow_source`, `queue_source`, and those of `flowworker.testing`; one contract suite (tests/contract)
+runs on all of them.
 """
 
 from collections.abc import Callable, Collection, Sequence

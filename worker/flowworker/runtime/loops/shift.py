@@ -44,7 +44,7 @@ class Circumstances:
     holdings: Holdings
     """Outlives a shift: handlers of an earlier id may still take slots."""
     may_claim: Callable[[], bool]
-    """Seconds until claiming is allowed."""
+    """Whether claiming is allowed now."""
     on_fenced: Callable[[], None]
     """The database lets this worker claim nothing: it was marked lost."""
     on_refused: Callable[[FlowWorkerError], None]

@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from flowworker.database import flow_results, flow_tasks, leases
-from flowworker.database.capabilities import Capabilities, Known
+from flowworker.database.capabilities import Capabilities
 from flowworker.database.claims import deadline_of
 from flowworker.database.connection import Connection
 from flowworker.database.faults import CONFLICTS, is_unavailable
@@ -67,7 +67,6 @@ class FlowSource:
         self._links = links
         self._lane = ClaimLane(links)
         self._clock = ServerClock()
-        self._known = Known()
         self._timeouts: dict[str, int] = {}
         # What was handed out and not yet finished; until when (in the database's time) a claim that was not answered
         # may still take effect. Only then is it worth asking the database what it believes this worker holds.
@@ -102,7 +101,7 @@ class FlowSource:
         await self._links.claim.run(self._prepare)
 
     async def _prepare(self, connection: Connection) -> None:
-        features = await self._known.renew(connection)
+        features = await self._links.known.renew(connection)
         with translated(f"serve flow {self.slug!r}"):
             timeouts = await flow_tasks.effective_timeouts(connection, self.slug)
         if not timeouts:
@@ -126,11 +125,11 @@ class FlowSource:
         await self._links.claim.run(lambda connection: self._begun(connection, claimed_at))
 
     async def _begun(self, connection: Connection, claimed_at: datetime) -> None:
-        await leases.begun(connection, await self._known.of(connection), self._worker_id, claimed_at)
+        await leases.begun(connection, await self._links.known.of(connection), self._worker_id, claimed_at)
 
     async def _claim(self, connection: Connection, limit: int, held: frozenset[int]) -> Claim:
         before = self._doubt
-        features = await self._known.of(connection)
+        features = await self._links.known.of(connection)
         # Whatever happens from here on, the claim may have been committed, and it may run until this moment.
         self._doubt = await deadline_of(connection, self._clock) + timedelta(seconds=self._lane.patience)
         try:
@@ -183,7 +182,7 @@ class FlowSource:
                     raise
             except MISSING_OBJECT:
                 # A migration took away what this core had: it read nothing. What is missing still is not there at all.
-                renewed = await self._known.renew(connection)
+                renewed = await self._links.known.renew(connection)
                 if renewed.start_tasks_arity == features.start_tasks_arity:
                     raise
                 features = renewed
@@ -268,7 +267,7 @@ class FlowSource:
     async def _treat_leftovers(self, connection: Connection, messages: Sequence[ReadMessage]) -> None:
         if not messages:
             return
-        features = await self._known.of(connection)
+        features = await self._links.known.of(connection)
         found = await flow_tasks.leftovers(connection, features, self.slug, messages)
         treatments = {leftover.msg_id: treat(leftover, grace=GRACE) for leftover in found}
         archived = [msg_id for msg_id, treatment in treatments.items() if treatment.archive]
@@ -346,11 +345,11 @@ class FlowSource:
         )
 
     async def _give_back_of(self, connection: Connection, dead: Collection[Peer]) -> Recovery:
-        return await self._recovery(connection, await self._known.of(connection)).give_back(dead)
+        return await self._recovery(connection, await self._links.known.of(connection)).give_back(dead)
 
     async def _tidy(self, connection: Connection, held: Callable[[], Collection[int]]) -> Recovery:
         # Rare enough to notice here what a migration has changed that stops nothing: a column by which it is quicker.
-        return await self._recovery(connection, await self._known.renew(connection)).tidy(held())
+        return await self._recovery(connection, await self._links.known.of_late(connection)).tidy(held())
 
     def _recovery(self, connection: Connection, features: Capabilities) -> FlowRecovery:
         return FlowRecovery(connection=connection, features=features, flow_slug=self.slug, own_id=self._worker_id)

@@ -8,7 +8,6 @@ from datetime import datetime
 from uuid import UUID
 
 from flowworker.database import flow_tasks, leases, queue_jobs
-from flowworker.database.capabilities import Known
 from flowworker.database.connection import Connection
 from flowworker.database.faults import REFUSED_VALUES
 from flowworker.database.leases import PARKED_FOR, JobFence
@@ -48,7 +47,6 @@ class QueueSource:
         self._worker_id = worker_id
         self._links = links
         self._has_watched = has_watched
-        self._known = Known()
         self._clock = ServerClock()
         self._lane = ClaimLane(links)
         self._refusing: dict[int, float] = {}
@@ -88,7 +86,7 @@ class QueueSource:
                 f"the database has no queue {self.slug!r}; create it with SELECT pgmq.create('{self.slug}') "
                 "or `flowworker flows compile MODULE:OBJECT`"
             )
-        await leases.prepare_begun(connection, await self._known.renew(connection))
+        await leases.prepare_begun(connection, await self._links.known.renew(connection))
 
     async def claim(self, limit: int, held: Collection[int]) -> Claim:
         """Lease at most `limit` jobs. See `Source.claim`.
@@ -106,10 +104,10 @@ class QueueSource:
         await self._links.claim.run(lambda connection: self._begun(connection, claimed_at))
 
     async def _begun(self, connection: Connection, claimed_at: datetime) -> None:
-        await leases.begun(connection, await self._known.of(connection), self._worker_id, claimed_at)
+        await leases.begun(connection, await self._links.known.of(connection), self._worker_id, claimed_at)
 
     async def _claim(self, connection: Connection, limit: int, held: Collection[int]) -> Claim:
-        features = await self._known.of(connection)
+        features = await self._links.known.of(connection)
         thorough = await self._turns_thorough(connection)
         found = await queue_jobs.claim(
             connection, features, self.slug, self._worker_id, limit,
@@ -199,7 +197,7 @@ class QueueSource:
         return await write_all(results, try_once, patient=patience is not None)
 
     async def _write(self, connection: Connection, batch: Batch) -> Written:
-        features = await self._known.of(connection)
+        features = await self._links.known.of(connection)
         writer = QueueWriter(
             connection=connection,
             queue_name=self.slug,
