@@ -101,8 +101,11 @@ class Observed:
 
 def design(flowworker: Object) -> Design | Fault:
     """What a FlowWorker asks for, or why that cannot be understood."""
-    if (size := flowworker["spec"].get("template", _NOTHING).get(TOO_LARGE)) is not None:
-        message = f"spec.template: has {size} bytes as JSON, and at most {LARGEST_TEMPLATE} are allowed"
+    template = flowworker["spec"].get("template", _NOTHING)
+    if TOO_LARGE in template:
+        size = template[TOO_LARGE]
+        much = "is nested too deep to be measured" if size is None else f"has {size} bytes as JSON"
+        message = f"spec.template: {much}, and at most {LARGEST_TEMPLATE} bytes are allowed"
         return Fault(reason=Reason.INVALID_SPEC, message=message)
     try:
         spec = FlowWorkerSpec.model_validate(flowworker["spec"])

@@ -138,6 +138,9 @@ class Relister:
             except ClusterError as error:
                 failed.add(scope.resource)
                 self._failed(scope, error, strict=strict)
+            except Exception:  # one object that cannot be understood must not end the reading of all others
+                logger.exception("cannot understand what was read of the cluster", scope=str(scope))
+                failed.add(scope.resource)
             barred = scope in self._sight.barred
             self._metrics.unreadable.labels(scope.namespace or "", scope.resource.plural).set(barred)
         return found, failed

@@ -159,7 +159,8 @@ def owner_or_self(resource: Resource, item: Object) -> Key:
 
 
 TOO_LARGE = "tooLarge"
-"""Stands for a template in the spec of a FlowWorker that is larger than allowed, with the number of its bytes."""
+"""Stands for a template in the spec of a FlowWorker that is larger than allowed, with the number of its bytes; None for
+one that is nested so deep that it cannot be measured."""
 
 
 def slim(resource: Resource, item: Object) -> Object:
@@ -178,7 +179,10 @@ def slim(resource: Resource, item: Object) -> Object:
 
 
 def _bounded(spec: Object) -> Object:
-    size = len(orjson.dumps(spec.get("template")))
+    try:
+        size = len(orjson.dumps(spec.get("template")))
+    except orjson.JSONEncodeError:  # nested deeper than it writes, which the API server does not mind
+        return {**spec, "template": {TOO_LARGE: None}}
     return spec if size <= LARGEST_TEMPLATE else {**spec, "template": {TOO_LARGE: size}}
 
 

@@ -27,7 +27,7 @@ FRAME_BYTES = 1 << 16
 SETTINGS = 100
 """Reports of settings (ParameterStatus) in the life of a connection, each of which the driver remembers."""
 SCRAM_ITERATIONS = 100_000
-"""Rounds of hashing that a server may ask for; PostgreSQL asks for 4096. They are done on the event loop."""
+"""Rounds of hashing that a server may ask for on one connection; PostgreSQL asks for 4096. The event loop does them."""
 
 ROW, SETTING, AUTHENTICATION = b"D", b"S", b"R"
 _ITERATIONS = re.compile(rb",i=(\d+)")
@@ -53,6 +53,7 @@ class Gate:
         self._bytes = STARTUP_BYTES
         self._frames = STARTUP_FRAMES
         self._settings = SETTINGS
+        self._iterations = SCRAM_ITERATIONS
         self._header = b""
         self._body = 0
         self._proof: bytearray | None = None
@@ -123,7 +124,13 @@ class Gate:
     def _judge_proof(self) -> str | None:
         found = _ITERATIONS.search(self._proof or b"")
         self._proof = None
-        return TOO_COSTLY if found is not None and int(found[1][:12]) > SCRAM_ITERATIONS else None
+        if found is None:
+            return None
+        digits = found[1].lstrip(b"0")
+        if len(digits) > len(str(SCRAM_ITERATIONS)):
+            return TOO_COSTLY
+        self._iterations -= int(digits or b"0")
+        return TOO_COSTLY if self._iterations < 0 else None
 
 
 class GatedTransport:

@@ -3,7 +3,10 @@
 import re
 from decimal import Decimal
 
-_QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:([KMGTPE]i|[numkMGTPE])|[eE]([+-]?\d+))?")
+_QUANTITY = re.compile(r"([+-]?(?:\d+(?:\.\d*)?|\.\d+))(?:([KMGTPE]i|[numkMGTPE])|[eE]([+-]?\d{1,3}))?", re.ASCII)
+_LONGEST = 64
+"""Characters of a quantity. Any text of the cluster may be compared as one, and a longer one is none."""
+
 _POWERS = {"n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _DECIMAL = {suffix: Decimal(10) ** power for suffix, power in _POWERS.items()}
 _BINARY = {f"{prefix}i": Decimal(1024) ** power for power, prefix in enumerate("KMGTPE", start=1)}
@@ -16,7 +19,10 @@ def same_quantity(one: object, other: object) -> bool:
 
 
 def _size(value: object) -> Decimal | None:
-    match = None if isinstance(value, bool) else _QUANTITY.fullmatch(str(value))
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    text = str(value)
+    match = _QUANTITY.fullmatch(text) if len(text) <= _LONGEST else None
     if match is None:
         return None
     number, suffix, exponent = match.groups()

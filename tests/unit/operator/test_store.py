@@ -114,6 +114,21 @@ def test_graves_are_not_kept_for_ever(store: Store) -> None:
     assert store.put(PODS, pod("2"))
 
 
+def test_a_template_nested_too_deep_to_be_measured_is_kept_out_like_one_that_is_too_large() -> None:
+    store = Store()
+    deep: dict[str, Any] = {}
+    for _ in range(300):
+        deep = {"in": deep}
+    store.put(FLOWWORKERS, flowworker(template={"spec": deep}))
+    kept = store.get(FLOWWORKERS, KEY)
+    assert kept is not None
+    fault = design(kept)
+    assert isinstance(fault, Fault)
+    assert fault.message == (
+        f"spec.template: is nested too deep to be measured, and at most {LARGEST_TEMPLATE} bytes are allowed"
+    )
+
+
 def test_a_template_that_is_too_large_is_not_kept() -> None:
     store = Store()
     item = flowworker(template={"spec": {"filler": "x" * LARGEST_TEMPLATE}})
