@@ -18,7 +18,8 @@ case "$*" in $FAILS) exit 2 ;; esac
 """Notes its call and fails for some; `id -u` says root."""
 
 EVERYTHING = [
-    "make setup-services setup-image setup-cluster", "make test", "make test-postgresql", "make test-image",
+    "make setup-services setup-image setup-cluster", "make lint types verify", "make test", "make test-postgresql",
+    "make test-image",
     "python -m e2e.cluster.binaries node", "make e2e",
 ]  # fmt: skip
 
@@ -26,7 +27,7 @@ EVERYTHING = [
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """A clone in which every command is a stand-in."""
-    for place in ("bin/make", "bin/id", "bin/apt-get", ".venv/bin/python"):
+    for place in ("bin/make", "bin/id", "bin/apt-get", ".venv/bin/python", ".venv/bin/pytest"):
         path = tmp_path / place
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(COMMAND)
@@ -50,18 +51,28 @@ def test_a_clean_run_calls_every_stage_once_and_ends_well(clone: Path) -> None:
     assert not any("failed" in line for line in lines)
 
 
-@pytest.mark.parametrize("fails", ["setup-services*", "test", "e2e"])
-def test_a_stage_that_fails_stops_no_other_is_not_repeated_and_fails_the_run(clone: Path, fails: str) -> None:
+@pytest.mark.parametrize("fails", ["setup-services*", "lint*", "-m*"])
+def test_a_stage_that_fails_stops_no_other_and_fails_the_run(clone: Path, fails: str) -> None:
     code, calls, lines = run(clone, fails)
     (failed,) = [line for line in lines if "failed" in line]
-    assert failed.startswith(f"=== failed: make {fails.rstrip('*')}")
+    assert failed.startswith("=== failed: ")
     assert (code, calls, lines[-1]) == (1, EVERYTHING, failed)
 
 
-def test_all_stages_that_failed_are_named_at_the_end(clone: Path) -> None:
+@pytest.mark.parametrize(("stage", "folder"), [("test", "tests"), ("test-image", "tests"), ("e2e", "e2e")])
+def test_tests_that_pass_when_they_are_run_alone_are_named_as_flaky(clone: Path, stage: str, folder: str) -> None:
+    again = f"pytest --last-failed --last-failed-no-failures none {folder}"
+    code, calls, lines = run(clone, stage)
+    assert (code, lines[-1]) == (0, f"=== flaky, mend it: make {stage}")
+    assert calls == [one for call in EVERYTHING for one in (call, *[again] * (call == f"make {stage}"))]
+
+
+def test_what_fails_again_fails_the_run_and_is_named_last(clone: Path) -> None:
     code, calls, lines = run(clone, fails="*")
-    assert (code, calls) == (1, EVERYTHING)
-    assert lines[-len(EVERYTHING) :] == [f"=== failed: {call.replace('python', '.venv/bin/python')}" for call in calls]
+    assert code == 1
+    assert [call for call in calls if not call.startswith("pytest")] == EVERYTHING
+    named = [f"=== failed: {call.replace('python', '.venv/bin/python')}" for call in EVERYTHING]
+    assert lines[-len(EVERYTHING) :] == named
 
 
 SET_UP = (
