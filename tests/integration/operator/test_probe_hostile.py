@@ -109,19 +109,33 @@ async def test_an_answer_for_many_that_is_too_large_is_asked_for_in_parts(
     await until(all_read, "everything is read", patience=30)
 
 
-async def test_an_answer_that_would_grow_in_memory_is_not_taken_apart(database: Database) -> None:
+@pytest.mark.parametrize(
+    ("workers", "drains", "words"),
+    [
+        ("'[' || repeat('{},', 200000) || '{}]'", "NULL", "no list of workers"),
+        ("'[' || repeat('1,', 200000) || '1]'", "NULL", "no list of workers"),
+        (
+            "'[]'",
+            "(SELECT json_object_agg(md5(n::text), 1) FROM generate_series(1, 20000) AS n)::text",
+            "more drains than pods",
+        ),
+    ],
+)
+async def test_an_answer_that_would_grow_in_memory_is_not_taken_apart(
+    database: Database, workers: str, drains: str, words: str
+) -> None:
     target = target_of(subject("one_step"))
     types = ("text[]", "text[]", "bigint[]", "text[]", "text[]", "text[]", "text[]", "bigint", "bigint", "float8",
              "float8", "integer", "integer", "float8", "integer", "integer", "integer")  # fmt: skip
     text = f"""
         SELECT 0 AS visible, 0 AS startable, NULL AS oldest_startable_at, 0 AS delayed, NULL AS due_in, 0 AS in_flight,
-            false AS in_flight_cut, 0 AS stalled, NULL AS longest_timeout, true AS queue_readable, NULL AS drains,
-            NULL AS options, false AS read_only, 1 AS layout,
-            ('[' || repeat('{{}},', 200000) || '{{}}]')::jsonb AS workers
+            false AS in_flight_cut, 0 AS stalled, NULL AS longest_timeout, true AS queue_readable,
+            ({drains})::jsonb AS drains, NULL AS options, false AS read_only, 1 AS layout,
+            ({workers})::jsonb AS workers
         WHERE ({", ".join(f"${number}::{kind}" for number, kind in enumerate(types, 1))}) IS NOT NULL
     """
     connection = await session(database)
     question = await probe.prepare(connection, text, timeout=TIMEOUT)
-    with pytest.raises(asyncpg.InterfaceError, match="no list of workers"):
+    with pytest.raises(asyncpg.InterfaceError, match=words):
         await question.ask([target], timeout=TIMEOUT)
     await connection.close()

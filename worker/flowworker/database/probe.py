@@ -56,8 +56,14 @@ DENSITY = 30
 """Least bytes of JSON for each object or array in it: a worker's row has hundreds. What is denser is no answer to our
 statement, and would take many times its size in memory."""
 
+VALUE_DENSITY = 20
+"""The same for each value but the first: a worker's row has 28 for each, a drain more."""
+
 DENSE_AT_MOST = 4000
-"""Objects and arrays in a text that is as dense as it likes."""
+"""Objects and arrays, and values, in a text that is as dense as it likes."""
+
+MOST_DRAINS = 2 * CREW
+"""Of one FlowWorker in an answer: it has fewer pods, and what is kept of more would be kept in memory."""
 
 OPTIONS = frozenset({"base_delay", "max_attempts", "start_delay", "timeout"})
 """Options of flows and steps that a worker compares."""
@@ -349,7 +355,7 @@ def _sample(target: Target, row: asyncpg.Record) -> Sample:
             revision: [change for change in map(_option_change, changes) if change is not None]
             for revision, changes in _parsed(row["options"] or b"{}").items()
         },
-        drains=_parsed(row["drains"] or b"{}"),
+        drains=_drains(row["drains"] or b"{}"),
     )
 
 
@@ -362,9 +368,16 @@ def _option_change(reported: Mapping[str, Any]) -> OptionChange | None:
 
 def _parsed(text: bytes) -> Any:
     containers = text.count(b"{") + text.count(b"[")
-    if containers > max(DENSE_AT_MOST, len(text) // DENSITY):
+    values = text.count(b",")
+    if containers > max(DENSE_AT_MOST, len(text) // DENSITY) or values > max(DENSE_AT_MOST, len(text) // VALUE_DENSITY):
         raise asyncpg.InterfaceError("the answer is no list of workers")
     return orjson.loads(text)
+
+
+def _drains(text: bytes) -> Mapping[str, float]:
+    if text.count(b",") >= MOST_DRAINS:
+        raise asyncpg.InterfaceError("the answer has more drains than pods")
+    return _parsed(text)
 
 
 def _worker(values: Mapping[str, Any]) -> WorkerRow:
