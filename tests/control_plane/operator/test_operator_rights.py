@@ -23,6 +23,9 @@ from tests.support.waiting import until
 from flowworker_operator.domain.naming import compiler_name, deployment_name
 from flowworker_operator.gather import Design, design
 
+ROUNDS = 20
+"""Changes of a FlowWorker in a row."""
+
 PLAIN = Path(__file__).parents[3] / "deploy" / "flowworker.yaml"
 
 
@@ -95,9 +98,11 @@ async def with_others_writing(world: World) -> None:
 
     async def seen() -> bool:
         nonlocal count
-        count += 1
-        change = {"metadata": {"labels": {"round": str(count)}}, "spec": {"scaling": {"minReplicas": count // 20 % 2}}}
-        await world.patch(FLOWWORKERS, "report", change)
+        for _ in range(ROUNDS):  # without a pause, so that a write of the operator meets one of these
+            count += 1
+            scaling = {"minReplicas": count // (10 * ROUNDS) % 2}
+            change = {"metadata": {"labels": {"round": str(count)}}, "spec": {"scaling": scaling}}
+            await world.patch(FLOWWORKERS, "report", change)
         return wanted <= used(world)
 
     await until(seen, "a write has come too late, and an event was told again", patience=90)
