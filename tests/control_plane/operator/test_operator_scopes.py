@@ -166,7 +166,8 @@ async def test_changes_are_seen_at_once_after_the_definition_was_created_anew(
     await world.until_idle("report")
     await created_anew(world, definition)
     await world.apply("report", scaling={"minReplicas": 1})
-    await world.until_replicas("report", 1)
+    # The garbage collector first removes what belonged to the resource before, and learns of kinds every 30 s.
+    await world.until_replicas("report", 1, patience=120)
     await world.patch(FLOWWORKERS, "report", {"spec": {"scaling": {"minReplicas": 2}}})
     await world.until_replicas("report", 2)
 
