@@ -79,7 +79,7 @@ SET_UP = (
     "requirements/uv.txt", "requirements/dev.txt", "requirements/pgmq.txt", "pyproject.toml", "tools/fetch_upstream.py",
     ".venv/.ready", "worker/flowworker/database/upstream/manifest.json",
 )  # fmt: skip
-"""What tells make that nothing is to be set up, the youngest last."""
+"""What shows make that nothing is to be set up, the youngest last."""
 
 
 def test_make_test_goes_on_after_a_check_that_failed(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ COMMAND = Path(sys.executable).with_name("flowworker")
 async def test_options_that_differ_are_a_condition_until_the_owner_writes_them(world: World) -> None:
     await world.ground.owner.execute("UPDATE pgflow.flows SET opt_base_delay = 7 WHERE flow_slug = 'single'")
     await world.apply("report")
-    told = await world.until_condition("report", "OptionsInEffect", "False", "OptionsDiffer")
-    assert "base_delay of the flow is 1 in the code, 7 in the database" in told["message"]
-    assert "flows compile --update-options" in told["message"]
+    shown = await world.until_condition("report", "OptionsInEffect", "False", "OptionsDiffer")
+    assert "base_delay of the flow is 1 in the code, 7 in the database" in shown["message"]
+    assert "flows compile --update-options" in shown["message"]
     await world.until_idle("report")
     assert (await world.condition("report", "OptionsInEffect"))["status"] == "False", "also while no worker runs"
     assert await world.condition("report", "Stalled") == {}

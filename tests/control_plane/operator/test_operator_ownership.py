@@ -97,9 +97,9 @@ async def test_a_queue_with_the_name_of_a_flow_that_runs_is_refused_until_the_fl
     await world.apply("first")
     await world.until_idle("first")
     await world.apply("second", flow=None, queue="Single", handler="tests.chaos.workloads:jobs")
-    told = await world.until_condition("second", "Ready", "False", "OwnedElsewhere")
-    assert "queue 'Single' has the queue of flow 'single'" in told["message"]
-    assert f"{world.namespace}/first" in told["message"]
+    shown = await world.until_condition("second", "Ready", "False", "OwnedElsewhere")
+    assert "queue 'Single' has the queue of flow 'single'" in shown["message"]
+    assert f"{world.namespace}/first" in shown["message"]
     assert await world.deployments("second") == []
     await world.ground.start_run(single, Plan())
     await world.ground.conclude()

@@ -67,7 +67,7 @@ def api(cluster: Cluster) -> Api:
 
 @pytest.fixture
 def news() -> list[Key]:
-    """Who was told of a Secret that has changed."""
+    """The keys that a changed Secret was reported to."""
     return []
 
 
@@ -178,7 +178,7 @@ async def test_what_is_known_is_given_at_once_while_the_api_server_is_slow_and_t
         assert await read(secrets, namespace, name=name) == "postgresql://one"
     await until(lambda: api.reads == 2, "it is read once for both")
     api.open.set()
-    await until(lambda: sorted(key.name for key in news) == ["one", "two"], "both are told")
+    await until(lambda: sorted(key.name for key in news) == ["one", "two"], "both are notified")
     assert await read(secrets, namespace) == "postgresql://two"
 
 

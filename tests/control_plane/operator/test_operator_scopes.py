@@ -175,7 +175,7 @@ async def test_changes_are_seen_at_once_after_the_definition_was_created_anew(
 async def test_a_definition_that_is_created_anew_again_and_again_leaves_no_watches_behind(
     broken: World, definition: Object
 ) -> None:
-    """Neither watches of other kinds that nobody reads, nor the thread they are in."""
+    """Neither watches of other kinds without a reader, nor the thread they are in."""
     world = broken
     await world.operator.start()
     await created_anew(world, definition)

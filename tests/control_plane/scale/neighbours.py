@@ -24,7 +24,7 @@ LATENCY = 1.0
 NOTICED_WITHIN = 120.0
 """Seconds until all who have no answer say so."""
 LOOK_EVERY = 1.0
-"""Seconds between two looks at each; when it was woken, the audit log tells."""
+"""Seconds between two looks at each; when it was woken, the audit log shows."""
 WOKEN_WITHIN = 60.0
 """Seconds; only so that a test ends in which the operator sleeps."""
 AT_ONCE = {"minReplicas": 0, "maxReplicas": 1, "idleSecondsBeforeZero": 0, "scaleDownWindowSeconds": 0}
