@@ -1,10 +1,13 @@
 """What the chart and the plain manifests grant is what the operator uses, by the audit log of the API server."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
+from e2e.cluster.certificates import Authority
 from tests.chaos.workloads import Plan, single
 from tests.control_plane.operator.test_operator_faults import owner, volume
 from tests.control_plane.operator.world import (
@@ -17,14 +20,14 @@ from tests.control_plane.operator.world import (
     World,
 )
 from tests.control_plane.operator_process import rules
+from tests.support.api_calls import Answer, Call
+from tests.support.api_faults import Forward
+from tests.support.api_proxy import ApiProxy
 from tests.support.rights import ONLY_BY_ADMISSION, Right, granted, requested
 from tests.support.waiting import until
 
 from flowworker_operator.domain.naming import compiler_name, deployment_name
 from flowworker_operator.gather import Design, design
-
-ROUNDS = 20
-"""Changes of a FlowWorker in a row."""
 
 PLAIN = Path(__file__).parents[3] / "deploy" / "flowworker.yaml"
 
@@ -91,33 +94,55 @@ def restricted(containers: Sequence[Object]) -> Object:
     }
 
 
-async def with_others_writing(world: World) -> None:
-    """A FlowWorker that is changed while its status is written, again and again with the same news."""
-    wanted = {("flowworker.dev", "flowworkers", "get"), ("", "events", "patch")}
-    count = 0
+@asynccontextmanager
+async def through_a_proxy(world: World) -> AsyncGenerator[ApiProxy]:
+    """The operator again, with the same rights, and a test that takes part in its requests."""
+    operator, control_plane = world.operator, world.control_plane
+    kubeconfig = await asyncio.to_thread(control_plane.user, operator.user, rules(), world.namespace)
+    async with ApiProxy(kubeconfig, Authority.load(control_plane.layout, "ca")) as proxy:
+        await operator.stop()
+        operator.settings["KUBECONFIG"] = str(proxy.kubeconfig)
+        await operator.start()
+        yield proxy
+        await operator.stop()
 
-    async def seen() -> bool:
-        nonlocal count
-        for _ in range(ROUNDS):  # without a pause, so that a write of the operator meets one of these
-            count += 1
-            scaling = {"minReplicas": count // (10 * ROUNDS) % 2}
-            change = {"metadata": {"labels": {"round": str(count)}}, "spec": {"scaling": scaling}}
-            await world.patch(FLOWWORKERS, "report", change)
-        return wanted <= used(world)
 
-    await until(seen, "a write has come too late, and an event was told again", patience=90)
+async def with_another_writing(world: World, proxy: ApiProxy) -> None:
+    """A FlowWorker that is changed while its status is on its way."""
+
+    async def too_late(_call: Call, forward: Forward) -> Answer:
+        await world.patch(FLOWWORKERS, "report", {"metadata": {"labels": {"changed": "yes"}}})
+        return await forward()
+
+    def of_report(call: Call) -> bool:
+        return call.resource == "flowworkers/status" and call.place.name == "report"
+
+    overtaken = proxy.intercept(of_report, too_late, times=1)
+    await world.patch(FLOWWORKERS, "report", {"spec": {"scaling": {"minReplicas": 1}}})
+    await until(lambda: ("flowworker.dev", "flowworkers", "get") in used(world), "it is read again")
+    assert [call.answer.status for call in overtaken.calls if call.answer] == [409]
+
+
+async def with_the_same_again(world: World) -> None:
+    """A number of workers that goes up and down, so that an event repeats itself."""
+    for least in (0, 1, 0, 1):
+        await world.patch(FLOWWORKERS, "report", {"spec": {"scaling": {"minReplicas": least}}})
+        await world.until_replicas("report", least)
+    await until(lambda: ("", "events", "patch") in used(world), "an event is counted up")
 
 
 async def test_the_rights_that_are_granted_are_those_that_are_used(world: World) -> None:
     await with_owner(world)
     await with_budget(world)
     await with_names_taken(world)
-    await with_others_writing(world)
-    await world.ground.start_run(single, Plan())
-    await world.ground.conclude()
-    given = granted(rules())
-    assert used(world, refused=True) == set()
-    assert given - used(world) == ONLY_BY_ADMISSION
+    async with through_a_proxy(world) as proxy:
+        await with_another_writing(world, proxy)
+        await with_the_same_again(world)
+        await world.ground.start_run(single, Plan())
+        await world.ground.conclude()
+        given = granted(rules())
+        assert used(world, refused=True) == set()
+        assert given - used(world) == ONLY_BY_ADMISSION
 
 
 def test_the_plain_manifests_grant_what_the_chart_does() -> None:
