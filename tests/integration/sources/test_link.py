@@ -10,7 +10,7 @@ from tests.support.waiting import until
 
 from flowworker.database.connection import Connection
 from flowworker.database.identifiers import quote
-from flowworker.database.link import RETRY_PAUSE, Limits, Link, StateCallback
+from flowworker.database.link import BESIDE_AFTER, RETRY_PAUSE, Limits, Link, Links, StateCallback
 from flowworker.errors import AuthenticationError, DatabaseUnavailableError, UsageError
 
 
@@ -251,6 +251,103 @@ async def test_work_is_done_one_piece_at_a_time(database: Database) -> None:
 
     await asyncio.gather(*(link.run(work) for _ in range(5)))
     await link.close()
+
+
+def links_of(database: Database, *, aside: str | None = None) -> Links:
+    """Connections of one process whose shared ones may be held for a minute; the one aside may have another address."""
+    names = ("claim", "finish", "aside", "beat", "pulse")
+    return Links(
+        **{
+            name: Link(
+                aside if name == "aside" and aside is not None else database.worker_dsn,
+                application_name=f"linked {name}",
+                limits=Limits(statement=60.0, lock=1.0),
+            )
+            for name in names
+        }
+    )
+
+
+async def close(links: Links) -> None:
+    for link in links.of_main_loop():
+        await link.close()
+
+
+async def application(connection: Connection) -> str:
+    return await connection.fetchval("SELECT current_setting('application_name')")
+
+
+@pytest.mark.parametrize("shared", ["claim", "finish"])
+async def test_work_goes_aside_where_other_work_holds_the_connection(database: Database, shared: str) -> None:
+    links = links_of(database)
+    on = links.on_claim if shared == "claim" else links.on_finish
+    assert await on(application) == f"linked {shared}"
+    holder = asyncio.create_task(on(sleep))
+    await until(lambda: getattr(links, shared).busy, "it is held")
+    assert await on(application) == "linked aside"
+    assert not holder.done()
+    holder.cancel()
+    await asyncio.wait({holder})
+    assert await on(application) == f"linked {shared}"
+    await close(links)
+
+
+async def test_work_waits_its_turn_where_the_others_are_quick(database: Database, owner: Connection) -> None:
+    links = links_of(database)
+    await links.on_claim(application)
+
+    async def quick(connection: Connection) -> str:
+        await asyncio.sleep(BESIDE_AFTER / 20)
+        return await application(connection)
+
+    assert set(await asyncio.gather(*(links.on_claim(quick) for _ in range(5)))) == {"linked claim"}
+    assert not await owner.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'linked aside'")
+    await close(links)
+
+
+async def test_work_waits_where_both_connections_are_held(database: Database) -> None:
+    links = links_of(database)
+    holders = [asyncio.create_task(links.aside.run(sleep)), asyncio.create_task(links.claim.run(sleep))]
+    await until(lambda: links.aside.busy and links.claim.busy, "both are held")
+    waiting = asyncio.create_task(links.on_claim(application))
+    await asyncio.wait({waiting}, timeout=4 * BESIDE_AFTER)
+    assert not waiting.done()
+    holders[1].cancel()
+    assert await waiting == "linked claim"
+    holders[0].cancel()
+    await asyncio.wait(holders)
+    await close(links)
+
+
+async def test_work_waits_where_no_more_connection_can_be_had(database: Database, unused_tcp_port: int) -> None:
+    links = links_of(database, aside=f"postgresql://x@127.0.0.1:{unused_tcp_port}/x")
+    holder = asyncio.create_task(links.claim.run(sleep))
+    await until(lambda: links.claim.busy, "it is held")
+    waiting = asyncio.create_task(links.on_claim(application))
+    await asyncio.wait({waiting}, timeout=4 * BESIDE_AFTER)
+    assert not waiting.done()
+    holder.cancel()
+    assert await waiting == "linked claim"
+    await asyncio.wait({holder})
+    await close(links)
+
+
+async def test_work_that_has_begun_aside_is_not_repeated(database: Database) -> None:
+    links = links_of(database)
+    begun: list[int] = []
+
+    async def ends_its_session(connection: Connection) -> None:
+        begun.append(await pid(connection))
+        await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    holder = asyncio.create_task(links.claim.run(sleep))
+    await until(lambda: links.claim.busy, "it is held")
+    with pytest.raises(DatabaseUnavailableError):
+        await links.on_claim(ends_its_session)
+    assert len(begun) == 1
+    holder.cancel()
+    await asyncio.wait({holder})
+    await close(links)
 
 
 async def test_a_database_that_is_not_there_is_reported_once(unused_tcp_port: int) -> None:

@@ -77,6 +77,15 @@ SESSION_SETTINGS: Mapping[str, str] = {
 have other defaults. `default_transaction_read_only` is left alone: people switch a database to maintenance with it."""
 
 
+BESIDE_AFTER = 0.05
+"""Seconds that work waits for a connection that all share before it goes to the one aside. Statements take
+milliseconds, so one that takes long makes the others wait no more than this, where the server is near."""
+
+
+class BusyError(Exception):
+    """A connection has not become free within the patience given; the work has not begun."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """How long a statement may take on the server, in seconds; it is cancelled there and rolled back."""
@@ -158,27 +167,37 @@ class Link:
         """Whether work runs on it, so that more would have to wait."""
         return self._lock.locked()
 
-    async def run(self, work: Callable[[Connection], Awaitable[T]], *, limits: Limits | None = None) -> T:
+    @property
+    def limits(self) -> Limits | None:
+        """How long a statement may take unless its piece of work brings other limits."""
+        return self._limits
+
+    async def run(
+        self, work: Callable[[Connection], Awaitable[T]], *, limits: Limits | None = None, patience: float | None = None
+    ) -> T:
         """Do a piece of work on the connection.
 
         Args:
             work: gets the connection.
             limits: of its statements, instead of the link's own.
+            patience: seconds to wait for other work to end; None waits for as long as it takes.
 
         Raises:
+            BusyError: other work has taken longer than that.
             asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError: a statement took longer than the limits allow.
                 It is over and rolled back.
             DatabaseUnavailableError: no connection, or it broke during the work, which may have been committed.
             AuthenticationError, MissingRightsError, UsageError: connecting is refused and will stay so, or a pooler in
                 transaction mode loses prepared statements.
         """
-        async with self._lock:
+        await self._acquire(patience)
+        try:
             self._stay()
-            try:
-                connection = await self._open()
-                return await self._attempt(connection, work, limits or self._limits)
-            finally:
-                self._rest()
+            connection = await self._open()
+            return await self._attempt(connection, work, limits or self._limits)
+        finally:
+            self._rest()
+            self._lock.release()
 
     async def close(self) -> None:
         """Close the connection; the link may be used again afterwards."""
@@ -193,6 +212,16 @@ class Link:
                 connection.terminate()
                 if not is_unavailable(error):
                     raise
+
+    async def _acquire(self, patience: float | None) -> None:
+        if patience is None or not self._lock.locked():
+            await self._lock.acquire()
+            return
+        try:
+            async with asyncio.timeout(patience):
+                await self._lock.acquire()
+        except TimeoutError:
+            raise BusyError from None
 
     async def _attempt(
         self, connection: Connection, work: Callable[[Connection], Awaitable[T]], limits: Limits | None
@@ -387,19 +416,51 @@ def _milliseconds(seconds: float) -> str:
 class Links:
     """The connections of a process, at most five.
 
-    What takes too long on `claim` or `finish` is repeated on `aside`, where it delays only other work in trouble.
+    What takes too long on `claim` or `finish` is repeated on `aside`, where it delays only other work in trouble. Until
+    it is known to take too long, others that wait for that connection use `aside`.
     """
 
     claim: Link
     finish: Link
     aside: Link
-    """Opened when something is in trouble, closed when nothing has been for a while."""
+    """Opened when something is in trouble or holds others up, closed when nothing has for a while."""
     beat: Link
     """Heartbeats alone; belongs to the pulse's own event loop, like `pulse`."""
     pulse: Link
     """Extends leases and listens."""
     known: Known = field(default_factory=Known, init=False)
     """The database's capabilities, for those who work on the main loop."""
+
+    async def on_claim(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Do a piece of work that takes milliseconds on the connection of the claims; raises what `Link.run` does."""
+        return await self._on_shared(self.claim, work)
+
+    async def on_finish(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """The same on the connection of the finishes."""
+        return await self._on_shared(self.finish, work)
+
+    async def _on_shared(self, link: Link, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Where other work takes long on it, the connection aside does this as well as that one would have."""
+        if not link.busy or self.aside.busy:
+            return await link.run(work)
+        began = False
+
+        async def noted(connection: Connection) -> T:
+            nonlocal began
+            began = True
+            return await work(connection)
+
+        try:
+            return await link.run(work, patience=BESIDE_AFTER)
+        except BusyError:
+            if self.aside.busy:
+                return await link.run(work)
+        try:
+            return await self.aside.run(noted, limits=link.limits)
+        except DatabaseUnavailableError:
+            if began:
+                raise
+            return await link.run(work)  # the database, or a pooler, has no session left for one more connection
 
     def of_main_loop(self) -> tuple[Link, ...]:
         """Those that the worker's own event loop uses."""

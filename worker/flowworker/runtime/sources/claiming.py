@@ -142,7 +142,7 @@ class ClaimLane:
                 limits = Limits(statement=pace.patience, lock=ASIDE_LOCK)
                 claim, took = await self._links.aside.run(measured, limits=limits)
             else:
-                claim, took = await self._links.claim.run(measured)
+                claim, took = await self._links.on_claim(measured)
         except TIMED_OUT:
             self.pace = timed_out(pace, asked=asked)
             raise
@@ -164,13 +164,13 @@ async def beside_claims(links: Links, work: Callable[[Connection], Awaitable[T]]
     """
     if links.aside.busy:
         with contextlib.suppress(*TIMED_OUT):
-            return await links.claim.run(work)
+            return await links.on_claim(work)
     return await links.aside.run(work)
 
 
 async def with_more_time(links: Links, work: Callable[[Connection], Awaitable[T]]) -> T:
     """Do work that is safe to repeat: on the connection of the claims, and aside where it takes too long for that."""
     try:
-        return await links.claim.run(work)
+        return await links.on_claim(work)
     except TIMED_OUT:
         return await links.aside.run(work)

@@ -98,7 +98,7 @@ class FlowSource:
         Raises:
             UnknownFlowError: the flow is not in the database.
         """
-        await self._links.claim.run(self._prepare)
+        await self._links.on_claim(self._prepare)
 
     async def _prepare(self, connection: Connection) -> None:
         features = await self._links.known.renew(connection)
@@ -122,7 +122,7 @@ class FlowSource:
 
     async def begun(self, claimed_at: datetime) -> None:
         """Record that handlers have begun. See `Source.begun`."""
-        await self._links.claim.run(lambda connection: self._begun(connection, claimed_at))
+        await self._links.on_claim(lambda connection: self._begun(connection, claimed_at))
 
     async def _begun(self, connection: Connection, claimed_at: datetime) -> None:
         await leases.begun(connection, await self._links.known.of(connection), self._worker_id, claimed_at)
@@ -282,10 +282,14 @@ class FlowSource:
 
     async def finish(self, results: Sequence[TaskResult], *, patience: Limits | None = None) -> Finish:
         """Write results behind the fence. See `Source.finish`."""
-        link = self._links.finish if patience is None else self._links.aside
 
         async def try_once(batch: Batch) -> Written:
-            return await link.run(lambda connection: self._write(connection, batch), limits=patience)
+            async def write(connection: Connection) -> Written:
+                return await self._write(connection, batch)
+
+            if patience is None:
+                return await self._links.on_finish(write)
+            return await self._links.aside.run(write, limits=patience)
 
         finish = await write_all(results, try_once, patient=patience is not None)
         for receipt in finish.receipts:
@@ -317,7 +321,7 @@ class FlowSource:
 
     async def next_due(self) -> float | None:
         """Seconds until the earliest invisible message becomes visible."""
-        return await self._links.claim.run(lambda connection: flow_tasks.next_due(connection, self.queue_name))
+        return await self._links.on_claim(lambda connection: flow_tasks.next_due(connection, self.queue_name))
 
     async def flow_input(self, run_id: UUID) -> bytes:
         """The run's input as JSON.
@@ -325,7 +329,7 @@ class FlowSource:
         Raises:
             UnknownRunError: there is no such run.
         """
-        found = await self._links.claim.run(lambda connection: flow_tasks.flow_input(connection, run_id))
+        found = await self._links.on_claim(lambda connection: flow_tasks.flow_input(connection, run_id))
         if found is None:
             raise UnknownRunError(f"the database has no run {run_id}")
         return found
@@ -368,4 +372,4 @@ class FlowSource:
     async def forgive(self, tasks: Sequence[ClaimedTask]) -> None:
         """Forget losses. See `Source.forgive`."""
         fences = [leases.JobFence.of(task) for task in tasks]
-        await self._links.claim.run(lambda connection: leases.forgive(connection, self.queue_name, fences))
+        await self._links.on_claim(lambda connection: leases.forgive(connection, self.queue_name, fences))

@@ -58,4 +58,4 @@ async def compile_workload(workload: Workload, *, links: Links, mode: CompileMod
             case _:
                 assert_never(workload)
 
-    return await links.claim.run(work)
+    return await links.on_claim(work)

@@ -76,7 +76,7 @@ class QueueSource:
         Raises:
             UnknownQueueError: it does not.
         """
-        await self._links.claim.run(self._prepare)
+        await self._links.on_claim(self._prepare)
 
     async def _prepare(self, connection: Connection) -> None:
         with translated(f"serve queue {self.slug!r}"):
@@ -101,7 +101,7 @@ class QueueSource:
 
     async def begun(self, claimed_at: datetime) -> None:
         """Record that handlers have begun. See `Source.begun`."""
-        await self._links.claim.run(lambda connection: self._begun(connection, claimed_at))
+        await self._links.on_claim(lambda connection: self._begun(connection, claimed_at))
 
     async def _begun(self, connection: Connection, claimed_at: datetime) -> None:
         await leases.begun(connection, await self._links.known.of(connection), self._worker_id, claimed_at)
@@ -189,10 +189,14 @@ class QueueSource:
 
     async def finish(self, results: Sequence[TaskResult], *, patience: Limits | None = None) -> Finish:
         """Write results behind the fence. See `Source.finish`."""
-        link = self._links.finish if patience is None else self._links.aside
 
         async def try_once(batch: Batch) -> Written:
-            return await link.run(lambda connection: self._write(connection, batch), limits=patience)
+            async def write(connection: Connection) -> Written:
+                return await self._write(connection, batch)
+
+            if patience is None:
+                return await self._links.on_finish(write)
+            return await self._links.aside.run(write, limits=patience)
 
         return await write_all(results, try_once, patient=patience is not None)
 
@@ -217,7 +221,7 @@ class QueueSource:
 
     async def next_due(self) -> float | None:
         """Seconds until the earliest invisible job becomes visible."""
-        return await self._links.claim.run(lambda connection: flow_tasks.next_due(connection, self.slug))
+        return await self._links.on_claim(lambda connection: flow_tasks.next_due(connection, self.slug))
 
     async def flow_input(self, run_id: UUID) -> bytes:
         """Always refused.
@@ -237,7 +241,7 @@ class QueueSource:
     async def forgive(self, tasks: Sequence[ClaimedTask]) -> None:
         """Forget losses. See `Source.forgive`."""
         fences = [JobFence.of(task) for task in tasks]
-        await self._links.claim.run(lambda connection: leases.forgive(connection, self.slug, fences))
+        await self._links.on_claim(lambda connection: leases.forgive(connection, self.slug, fences))
 
 
 def claimed_task(job: ReadJob, queue: Queue) -> ClaimedTask:
