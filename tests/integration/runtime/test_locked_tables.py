@@ -10,12 +10,23 @@ from tests.integration.runtime.conftest import World, until, until_true
 from flowworker.definition.context import TaskContext
 from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue
+from flowworker.runtime.host import Host
 from flowworker.runtime.lifecycle import Lifecycle
 from flowworker.runtime.pulse.peers import DEATH_AFTER
 from flowworker.telemetry.events import TaskFailed, TaskStarted
 
 LONGER_THAN_ANY_LIMIT = 4.0
 """Seconds; a statement of a worker waits at most two for a lock."""
+
+
+WATCHED = """
+CREATE TABLE public.claimed_on (application text);
+CREATE FUNCTION public.note_claim() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS
+$$ BEGIN INSERT INTO public.claimed_on VALUES (current_setting('application_name')); RETURN NULL; END $$;
+CREATE TRIGGER note_claim AFTER UPDATE ON pgmq.q_brisk FOR EACH ROW EXECUTE FUNCTION public.note_claim();
+"""
+"""Notes on which connection a job of the queue `brisk` was claimed."""
+CLAIMED_ON = "SELECT DISTINCT application FROM public.claimed_on"
 
 
 @asynccontextmanager
@@ -118,3 +129,26 @@ async def test_a_worker_beats_while_pgflow_s_table_of_workers_is_locked(world: W
             return (await world.worker_row(worker.worker_id))["reported_at"] > seen
 
         await until(beaten, patience=DEATH_AFTER)
+
+
+async def test_a_queue_claims_aside_while_the_claim_of_another_waits(world: World) -> None:
+    stuck, brisk = Queue("stuck"), Queue("brisk")
+    for queue in (stuck, brisk):
+
+        @queue.job
+        async def work(number: int) -> int:
+            return number
+
+    await world.create(stuck, brisk)
+    await world.owner.execute(WATCHED)
+    host = Host(world.database.worker_dsn)
+    async with world.worker(stuck, host=host), world.worker(brisk, host=host):
+        waiting = await world.send(stuck, 1)
+        async with locked(world, "pgmq.q_stuck"):
+
+            async def claimed_aside() -> bool:
+                await world.send(brisk, 2)
+                return "flowworker aside" in {row["application"] for row in await world.owner.fetch(CLAIMED_ON)}
+
+            await until(claimed_aside)
+        assert (await world.done(stuck, waiting))["status"] == "done"
