@@ -305,17 +305,35 @@ async def test_work_waits_its_turn_where_the_others_are_quick(database: Database
     await close(links)
 
 
-async def test_work_waits_where_both_connections_are_held(database: Database) -> None:
+@pytest.mark.parametrize("freed", ["claim", "aside"])
+async def test_work_takes_the_first_of_two_held_connections_that_is_free(database: Database, freed: str) -> None:
     links = links_of(database)
-    holders = [asyncio.create_task(links.aside.run(sleep)), asyncio.create_task(links.claim.run(sleep))]
+    holders = {name: asyncio.create_task(getattr(links, name).run(sleep)) for name in ("claim", "aside")}
     await until(lambda: links.aside.busy and links.claim.busy, "both are held")
     waiting = asyncio.create_task(links.on_claim(application))
     await asyncio.wait({waiting}, timeout=4 * BESIDE_AFTER)
     assert not waiting.done()
-    holders[1].cancel()
-    assert await waiting == "linked claim"
-    holders[0].cancel()
-    await asyncio.wait(holders)
+    holders[freed].cancel()
+    assert await waiting == f"linked {freed}"
+    for holder in holders.values():
+        holder.cancel()
+    await asyncio.wait(holders.values())
+    assert [await link.run(application) for link in (links.claim, links.aside)] == ["linked claim", "linked aside"]
+    await close(links)
+
+
+async def test_work_cancelled_while_it_waits_for_a_connection_leaves_both_to_others(database: Database) -> None:
+    links = links_of(database)
+    holders = {name: asyncio.create_task(getattr(links, name).run(sleep)) for name in ("claim", "aside")}
+    await until(lambda: links.aside.busy and links.claim.busy, "both are held")
+    waiting = [asyncio.create_task(links.on_claim(application)) for _ in range(3)]
+    await asyncio.wait(waiting, timeout=4 * BESIDE_AFTER)
+    for one in (*waiting, *holders.values()):
+        one.cancel()
+    await asyncio.wait([*waiting, *holders.values()])
+    assert all(one.cancelled() for one in waiting)
+    assert await links.on_claim(application) == "linked claim"
+    assert await links.aside.run(application) == "linked aside"
     await close(links)
 
 

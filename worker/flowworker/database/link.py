@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Protocol, TypeAlias, TypeVar
 
 from flowworker.database.capabilities import Known
@@ -80,10 +81,6 @@ have other defaults. `default_transaction_read_only` is left alone: people switc
 BESIDE_AFTER = 0.05
 """Seconds that work waits for a connection that all share before it goes to the one aside. Statements take
 milliseconds, so one that takes long makes the others wait no more than this, where the server is near."""
-
-
-class BusyError(Exception):
-    """A connection has not become free within the patience given; the work has not begun."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,32 +169,40 @@ class Link:
         """How long a statement may take unless its piece of work brings other limits."""
         return self._limits
 
-    async def run(
-        self, work: Callable[[Connection], Awaitable[T]], *, limits: Limits | None = None, patience: float | None = None
-    ) -> T:
+    async def run(self, work: Callable[[Connection], Awaitable[T]], *, limits: Limits | None = None) -> T:
         """Do a piece of work on the connection.
 
         Args:
             work: gets the connection.
             limits: of its statements, instead of the link's own.
-            patience: seconds to wait for other work to end; None waits for as long as it takes.
 
         Raises:
-            BusyError: other work has taken longer than that.
             asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError: a statement took longer than the limits allow.
                 It is over and rolled back.
             DatabaseUnavailableError: no connection, or it broke during the work, which may have been committed.
             AuthenticationError, MissingRightsError, UsageError: connecting is refused and will stay so, or a pooler in
                 transaction mode loses prepared statements.
         """
-        await self._acquire(patience)
+        await self.reserve()
+        return await self.run_reserved(work, limits=limits)
+
+    async def reserve(self) -> None:
+        """Wait for one's turn on the connection; follow with `run_reserved` or `release`."""
+        await self._lock.acquire()
+
+    def release(self) -> None:
+        """Let the next one have the connection."""
+        self._lock.release()
+
+    async def run_reserved(self, work: Callable[[Connection], Awaitable[T]], *, limits: Limits | None = None) -> T:
+        """`run` for who has the turn, which ends with it."""
         try:
             self._stay()
             connection = await self._open()
             return await self._attempt(connection, work, limits or self._limits)
         finally:
             self._rest()
-            self._lock.release()
+            self.release()
 
     async def close(self) -> None:
         """Close the connection; the link may be used again afterwards."""
@@ -212,16 +217,6 @@ class Link:
                 connection.terminate()
                 if not is_unavailable(error):
                     raise
-
-    async def _acquire(self, patience: float | None) -> None:
-        if patience is None or not self._lock.locked():
-            await self._lock.acquire()
-            return
-        try:
-            async with asyncio.timeout(patience):
-                await self._lock.acquire()
-        except TimeoutError:
-            raise BusyError from None
 
     async def _attempt(
         self, connection: Connection, work: Callable[[Connection], Awaitable[T]], limits: Limits | None
@@ -441,8 +436,10 @@ class Links:
 
     async def _on_shared(self, link: Link, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Where other work takes long on it, the connection aside does this as well as that one would have."""
-        if not link.busy or self.aside.busy:
+        if not link.busy or link is self.aside:
             return await link.run(work)
+        if await first_free(link, self.aside, after=BESIDE_AFTER) is link:
+            return await link.run_reserved(work)
         began = False
 
         async def noted(connection: Connection) -> T:
@@ -451,12 +448,7 @@ class Links:
             return await work(connection)
 
         try:
-            return await link.run(work, patience=BESIDE_AFTER)
-        except BusyError:
-            if self.aside.busy:
-                return await link.run(work)
-        try:
-            return await self.aside.run(noted, limits=link.limits)
+            return await self.aside.run_reserved(noted, limits=link.limits)
         except DatabaseUnavailableError:
             if began:
                 raise
@@ -465,3 +457,26 @@ class Links:
     def of_main_loop(self) -> tuple[Link, ...]:
         """Those that the worker's own event loop uses."""
         return self.claim, self.finish, self.aside
+
+
+async def first_free(link: Link, other: Link, *, after: float) -> Link:
+    """Reserve whichever of two is free first, the other one not before so many seconds; returns it."""
+    turns: dict[asyncio.Task[None], Link] = {asyncio.create_task(link.reserve()): link}
+    chosen: asyncio.Task[None] | None = None
+    try:
+        done, _ = await asyncio.wait(turns, timeout=after)
+        if not done:
+            turns[asyncio.create_task(other.reserve())] = other
+            done, _ = await asyncio.wait(turns, return_when=asyncio.FIRST_COMPLETED)
+        chosen = next(turn for turn in turns if turn in done)
+        return turns[chosen]
+    finally:
+        for turn, reserved in turns.items():
+            if turn is not chosen:
+                turn.add_done_callback(partial(_give_up, reserved))
+                turn.cancel()
+
+
+def _give_up(link: Link, turn: "asyncio.Task[None]") -> None:
+    if not turn.cancelled():
+        link.release()
