@@ -25,10 +25,11 @@ from tests.support.history import Execution, Fault
 from tests.support.waiting import until
 
 from flowworker.database.capabilities import detect
-from flowworker.database.compile import CompileMode, ensure_compiled, ensure_queue
+from flowworker.database.compile import ensure_compiled, ensure_queue
 from flowworker.database.connection import Connection
 from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue
+from flowworker.worker_options import CompileMode
 
 Workload: TypeAlias = Flow | Queue
 

@@ -28,7 +28,8 @@ from flowworker.database.local_server import LocalServer
 from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue
 from flowworker.runtime.host import Host
-from flowworker.runtime.sources.opening import CompileMode, compile_workload
+from flowworker.runtime.sources.opening import compile_workload
+from flowworker.worker_options import CompileMode
 
 SECOND = 1_000_000_000
 

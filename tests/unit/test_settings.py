@@ -8,7 +8,8 @@ from uuid import UUID
 import pytest
 
 from flowworker.errors import ExitCode, UsageError
-from flowworker.settings import Settings, allowed, load_settings, misspelt, option, variable
+from flowworker.settings import Settings, load_settings, misspelt, option, variable
+from flowworker.worker_options import allowed
 
 DSN = "postgresql://app:hunter2@db/main"
 
@@ -195,7 +196,7 @@ def test_every_setting_is_described_and_says_what_is_allowed(field: str) -> None
     description = Settings.model_fields[field].description
     assert description is not None
     assert description.endswith(".")
-    assert allowed(field)
+    assert allowed(Settings, field)
     assert variable(field) == "FLOWWORKER_" + field.upper()
     assert option(field) == {"database_url": "--dsn"}.get(field, "--" + field.replace("_", "-"))
 

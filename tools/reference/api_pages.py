@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from textwrap import dedent
 from typing import Any, cast
 
+from pydantic import BaseModel
 from tools.reference.pages import attribute_notes, page, table
+from tools.reference.worker_pages import explained
 
 from flowworker import (
     Client,
@@ -34,12 +36,13 @@ from flowworker.database.jobs_admin import Job as StoredJob
 from flowworker.database.runs import Run
 from flowworker.definition.context import Cancellation, Message
 from flowworker.definition.flow import StepSettings
+from flowworker.worker_options import WorkerOptions
 
 GROUPS: Sequence[tuple[str, Sequence[type[Any]]]] = (
     ("Definitions", (Flow, Step, StepSettings, Queue, Job)),
     ("Inside a handler", (TaskContext, Message, Cancellation, Retry, Fail)),
     ("Clients", (Client, JsonText, Run, StoredJob)),
-    ("Workers inside a program", (Worker, WorkerPool, Restart, JobRun, EventStream)),
+    ("Workers inside a program", (Worker, WorkerPool, WorkerOptions, Restart, JobRun, EventStream)),
     ("Errors", (FlowWorkerError, DefinitionError, InputError, OutputError)),
 )
 SECTION = re.compile(r"(Args|Returns|Raises|Yields|Example):")
@@ -108,6 +111,10 @@ def _class(kind: type[Any]) -> Iterable[str]:
     yield f"\n### {kind.__name__}\n"
     yield f"`{kind.__module__}.{kind.__qualname__}`\n"
     yield from prose(inspect.getdoc(kind) or "")
+    if issubclass(kind, BaseModel):
+        yield ""
+        yield from table(("Option", "Default", "Allowed", "Meaning"), explained(kind))
+        return
     if rows := _fields(definition, attribute_notes(kind)):
         yield ""
         yield from table(("Field", "Type", "Notes"), rows)

@@ -2,14 +2,16 @@
 
 import dataclasses
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import get_args
 
+from pydantic import BaseModel
 from tools.reference.pages import attribute_notes, metric_tables, page, table
 
-from flowworker.settings import Settings, allowed, option, variable
+from flowworker.settings import Settings, option, variable
 from flowworker.telemetry import events
 from flowworker.telemetry.metric_list import METRICS
+from flowworker.worker_options import allowed
 
 ELIXIR_NAMES = {
     events.WorkerStarted: "[:pgflow, :worker, :start]",
@@ -26,12 +28,15 @@ ELIXIR_NAMES = {
 """What the Elixir workers call the event; an event that is not here is ours alone."""
 
 
+def explained(model: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
+    """Of every field of a model its name, default, what it accepts, and what it means."""
+    for name, field in model.model_fields.items():
+        yield name, _default(field.default), allowed(model, name), field.description or ""
+
+
 def configuration() -> str:
     """Every setting of a worker."""
-    rows = [
-        (f"`{variable(name)}`", f"`{option(name)}`", _default(field.default), allowed(name), field.description or "")
-        for name, field in Settings.model_fields.items()
-    ]
+    rows = [(f"`{variable(name)}`", f"`{option(name)}`", *about) for name, *about in explained(Settings)]
     return page(
         "Configuration of a worker",
         "Environment variables of a worker process, and the options of `flowworker run` that override them.",

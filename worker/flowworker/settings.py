@@ -7,37 +7,28 @@ fields below.
 
 import difflib
 from collections.abc import Iterable, Mapping
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
-from uuid import UUID
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from flowworker.database.dsn import prepare
 from flowworker.errors import UsageError
-from flowworker.redaction import redact, remember_whole
+from flowworker.redaction import remember_whole
+from flowworker.worker_options import Name, SharedArguments, WorkerOptions, complaint
 
 PREFIX = "FLOWWORKER_"
 
 
-SignalStrategy: TypeAlias = Literal["polling", "notify"]
-CompileMode: TypeAlias = Literal["auto", "verify"]
-WhenDrained: TypeAlias = Literal["exit", "wait"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 LogFormat: TypeAlias = Literal["auto", "json", "console"]
 
-Count: TypeAlias = Annotated[int, Field(ge=1, le=1000)]
-Interval: TypeAlias = Annotated[float, Field(ge=0.01, le=3600)]
-Patience: TypeAlias = Annotated[float, Field(ge=0, le=604_800)]
 Port: TypeAlias = Annotated[int, Field(ge=0, le=65535)]
-Name: TypeAlias = Annotated[str, Field(min_length=1)]
 
 
-class Settings(BaseSettings):
-    """The settings of a worker process. Durations are seconds."""
+class Settings(BaseSettings, WorkerOptions):  # pyright: ignore[reportIncompatibleVariableOverride]
+    """The settings of a worker process: those of its workers, and its own. Durations are seconds."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
@@ -60,46 +51,6 @@ class Settings(BaseSettings):
     statement_cache: Annotated[
         bool, Field(description="Prepare statements once per connection. Turn off behind a transaction pooler.")
     ] = True
-    start_timeout: Annotated[
-        Patience, Field(description="Seconds to wait for the database at start before giving up with exit code 69.")
-    ] = 60.0
-    compile: Annotated[
-        CompileMode,
-        Field(description="`auto` creates a missing flow or queue where the role may; `verify` only checks."),
-    ] = "auto"
-
-    max_concurrency: Annotated[Count, Field(description="Tasks that one worker runs at once.")] = 10
-    batch_size: Annotated[Count, Field(description="Most tasks taken with one claim.")] = 10
-    signal_strategy: Annotated[
-        SignalStrategy,
-        Field(description="`polling` asks at intervals; `notify` listens for inserts and asks at once."),
-    ] = "polling"
-    min_poll_interval: Annotated[Interval, Field(description="Shortest pause between two polls, in seconds.")] = 1.0
-    max_poll_interval: Annotated[Interval, Field(description="Longest pause between two polls, in seconds.")] = 5.0
-    notify_fallback_interval: Annotated[
-        Interval, Field(description="Seconds between polls with `notify` when no notification arrives.")
-    ] = 30.0
-
-    drain_timeout: Annotated[
-        Patience | None,
-        Field(description="Seconds a stopping worker waits for running tasks. Unset: the longest effective timeout."),
-    ] = None
-    when_drained: Annotated[
-        WhenDrained,
-        Field(description="After a drain request: `exit` with code 0, or `wait` (ready, idle) until it lapses."),
-    ] = "exit"
-
-    worker_id: Annotated[
-        UUID | None,
-        Field(
-            description="Id of the worker. Unset: a new one at every start (recommended). A second process is refused "
-            "while the first lives."
-        ),
-    ] = None
-    worker_name: Annotated[
-        Name | None,
-        Field(description="Name shown in logs, events and `workers list`. Unset: the slug, or pool, and a number."),
-    ] = None
     namespace: Annotated[Name | None, Field(description="Kubernetes namespace; set by the operator.")] = None
     name: Annotated[Name | None, Field(description="Name of the FlowWorker resource; set by the operator.")] = None
     pod_name: Annotated[Name | None, Field(description="Name of the pod; set by the operator.")] = None
@@ -133,22 +84,26 @@ class Settings(BaseSettings):
         Path, Field(description="File that gets the reason of the end; written only where it already exists.")
     ] = Path("/dev/termination-log")
 
-    @field_validator("compile", "signal_strategy", "when_drained", "log_level", "log_format", mode="before")
+    @field_validator("log_level", "log_format", mode="before")
     @classmethod
-    def _ignore_case(cls, choice: object) -> object:
+    def _ignore_case_in_logs(cls, choice: object) -> object:
         return choice.lower() if isinstance(choice, str) else choice
 
     @model_validator(mode="after")
-    def _check_together(self) -> Self:
-        if self.min_poll_interval > self.max_poll_interval:
-            raise ValueError(
-                f"{variable('min_poll_interval')} ({self.min_poll_interval:g}) must not be greater than "
-                f"{variable('max_poll_interval')} ({self.max_poll_interval:g})"
-            )
+    def _check_databases(self) -> Self:
         for url, file in (("database_url", "database_file"), ("direct_database_url", "direct_database_file")):
             if getattr(self, url) is not None and getattr(self, file) is not None:
                 raise ValueError(f"{variable(url)} and {variable(file)} exclude each other; set one of them")
         return self
+
+    @classmethod
+    def spelled(cls, field: str) -> str:
+        """The variable of a field."""
+        return variable(field)
+
+    def of_each_worker(self) -> SharedArguments:
+        """The options that a pool passes on to each of its workers."""
+        return SharedArguments(**self.model_dump(include=set(SharedArguments.__annotations__)))
 
     def dsn(self) -> str:
         """The connection string, read from the file where a file is named.
@@ -187,10 +142,14 @@ def load_settings(**options: object) -> Settings:
     if unknown:
         raise TypeError(f"not a setting: {', '.join(sorted(unknown))}")
     given = {name: value for name, value in options.items() if value is not None}
+
+    def source(field: str) -> str:
+        return option(field) if field in given else variable(field)
+
     try:
         return Settings(**_exclusive(given))
     except ValidationError as error:
-        raise UsageError("\n".join(map(partial(_complaint, given), error.errors()))) from None
+        raise UsageError("\n".join(complaint(Settings, one, source) for one in error.errors())) from None
 
 
 def variable(field: str) -> str:
@@ -201,13 +160,6 @@ def variable(field: str) -> str:
 def option(field: str) -> str:
     """Name of the command-line option of a field."""
     return "--dsn" if field == "database_url" else "--" + field.replace("_", "-")
-
-
-def allowed(field: str) -> str:
-    """What a field accepts, in words."""
-    info = Settings.model_fields[field]
-    types = [choice for choice in (get_args(info.annotation) or (info.annotation,)) if choice is not type(None)]
-    return _in_words(types, _constraints(info))
 
 
 def misspelt(environment: Iterable[str]) -> list[str]:
@@ -230,43 +182,6 @@ def _exclusive(given: Mapping[str, Any]) -> dict[str, Any]:
         if file in given and url not in given:
             values[url] = None
     return values
-
-
-def _complaint(given: Mapping[str, object], error: Mapping[str, Any]) -> str:
-    if not error["loc"]:
-        return str(error["msg"]).removeprefix("Value error, ")
-    field = str(error["loc"][0])
-    source = option(field) if field in given else variable(field)
-    return f"{source}: {redact(repr(error['input']), limit=80)} is not valid; it must be {allowed(field)}"
-
-
-def _constraints(info: FieldInfo) -> list[Any]:
-    """Bounds of a field; those of an optional one sit on the member of the union, inside its own Field."""
-    members = [field for choice in get_args(info.annotation) for field in getattr(choice, "__metadata__", ())]
-    return [*info.metadata, *(bound for field in members for bound in field.metadata)]
-
-
-def _in_words(types: list[Any], constraints: list[Any]) -> str:
-    if isinstance(types[0], str):
-        return " or ".join(f"`{choice}`" for choice in types)
-    bounds = "".join(map(_bound, constraints))
-    return _WORDS[getattr(types[0], "__origin__", types[0])] + bounds
-
-
-_WORDS: Mapping[object, str] = {
-    bool: "`true` or `false`",
-    int: "a whole number",
-    float: "a number",
-    str: "text that is not empty",
-    UUID: "a UUID",
-    Path: "a path",
-    SecretStr: "a PostgreSQL URI",
-}
-
-
-def _bound(constraint: object) -> str:
-    least, most = getattr(constraint, "ge", None), getattr(constraint, "le", None)
-    return f" from {least}" if least is not None else f" to {most}" if most is not None else ""
 
 
 def _read(url: SecretStr | None, file: Path | None, field: str) -> str | None:

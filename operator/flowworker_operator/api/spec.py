@@ -5,6 +5,8 @@ from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from flowworker import worker_options
+from flowworker.worker_options import Count
 from flowworker_operator.api.model import Model, rule, rules
 from flowworker_operator.api.template import LARGEST_TEMPLATE, PodTemplate
 
@@ -111,12 +113,21 @@ class Database(Model):
 
 Milliseconds = Annotated[int, Field(ge=10, le=3_600_000)]
 
+DEFAULTS = worker_options.WorkerOptions()
+"""Of a worker, wherever it runs."""
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(1000 * seconds)
+
 
 class WorkerOptions(Model):
     """How each worker process behaves. A change makes a new revision."""
 
-    max_concurrency: Annotated[int, Field(ge=1, le=1000, description="Tasks that one worker runs at once.")] = 10
-    batch_size: Annotated[int, Field(ge=1, le=1000, description="Most tasks taken with one claim.")] = 10
+    max_concurrency: Annotated[Count, Field(description="Tasks that one worker runs at once.")] = (
+        DEFAULTS.max_concurrency
+    )
+    batch_size: Annotated[Count, Field(description="Most tasks taken with one claim.")] = DEFAULTS.batch_size
     signal_strategy: Annotated[
         SignalStrategy,
         Field(
@@ -126,14 +137,14 @@ class WorkerOptions(Model):
     ] = SignalStrategy.POLLING
     min_poll_interval_milliseconds: Annotated[
         Milliseconds, Field(description="Shortest pause between two polls, in milliseconds.")
-    ] = 1000
+    ] = _milliseconds(DEFAULTS.min_poll_interval)
     max_poll_interval_milliseconds: Annotated[
         Milliseconds, Field(description="Longest pause between two polls when there is nothing to do, in milliseconds.")
-    ] = 5000
+    ] = _milliseconds(DEFAULTS.max_poll_interval)
     notify_fallback_interval_milliseconds: Annotated[
         Milliseconds,
         Field(description="With Notify, pause between two polls when no notification arrives, in milliseconds."),
-    ] = 30_000
+    ] = _milliseconds(DEFAULTS.notify_fallback_interval)
     drain_timeout_seconds: Annotated[
         int | None,
         Field(

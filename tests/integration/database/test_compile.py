@@ -8,7 +8,6 @@ from tests.conftest import Database
 from flowworker.database.capabilities import detect
 from flowworker.database.compile import (
     Compiled,
-    CompileMode,
     database_shape,
     ensure_compiled,
     ensure_queue,
@@ -26,6 +25,7 @@ from flowworker.errors import (
     UnknownQueueError,
     UnsupportedSchemaError,
 )
+from flowworker.worker_options import CompileMode
 
 
 async def noop(value: int) -> int:

@@ -14,10 +14,11 @@ from flowworker.database.connection import Connection, connect
 from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue
 from flowworker.runtime.host import Host
-from flowworker.runtime.sources.opening import CompileMode, compile_workload
+from flowworker.runtime.sources.opening import compile_workload
 from flowworker.runtime.worker import Worker
 from flowworker.telemetry.events import Event
 from flowworker.telemetry.stream import EventStream
+from flowworker.worker_options import CompileMode
 
 E = TypeVar("E", bound=Event)
 

@@ -10,9 +10,8 @@ from tests.integration.runtime.conftest import World, until, until_true
 from flowworker.definition.context import TaskContext
 from flowworker.definition.flow import Flow
 from flowworker.errors import DatabaseUnavailableError, ExitCode, MissingRightsError, ShapeMismatchError
-from flowworker.runtime.host import Host
+from flowworker.runtime.host import Host, Identity
 from flowworker.runtime.lifecycle import Lifecycle
-from flowworker.runtime.options import Identity
 from flowworker.runtime.worker import Worker
 from flowworker.telemetry.events import TaskSuperseded, WorkerStarted
 

@@ -20,7 +20,6 @@ from flowworker.definition.outcomes import Fail, Retry
 from flowworker.errors import ExitCode, LifecycleError, UsageError
 from flowworker.runtime.exits import SlotsExhaustedError
 from flowworker.runtime.lifecycle import Lifecycle
-from flowworker.runtime.loops.wakeup import Strategy
 from flowworker.telemetry.events import (
     LifecycleChanged,
     LoopBlocked,
@@ -35,6 +34,7 @@ from flowworker.telemetry.events import (
     WorkerStarted,
     WorkerStopped,
 )
+from flowworker.worker_options import Strategy
 
 
 async def test_a_flow_of_single_and_map_steps_completes(world: World) -> None:

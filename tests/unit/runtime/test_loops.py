@@ -16,10 +16,11 @@ from flowworker.runtime.holdings import Holding, Holdings
 from flowworker.runtime.loops.cadence import Adaptive
 from flowworker.runtime.loops.completer import Completer
 from flowworker.runtime.loops.poller import UNKNOWN_PATIENCE, Poller
-from flowworker.runtime.loops.wakeup import Strategy, Wakeup
+from flowworker.runtime.loops.wakeup import Wakeup
 from flowworker.runtime.source import Claim
 from flowworker.telemetry.events import Event, PollStarted, PollStopped
 from flowworker.telemetry.stream import EventStream
+from flowworker.worker_options import Strategy
 
 pytestmark = pytest.mark.looptime
 

@@ -25,7 +25,7 @@ from flowworker.runtime.exits import Exit, SlotsExhaustedError, asked_for, cause
 from flowworker.runtime.holdings import Holding, Holdings
 from flowworker.runtime.lifecycle import Lifecycle
 from flowworker.runtime.names import claim_name, release_name
-from flowworker.runtime.options import WhenDrained
+from flowworker.worker_options import WhenDrained
 
 
 def test_a_slot_and_ownership_end_apart() -> None:

@@ -11,13 +11,13 @@ from flowworker.bench.observing import APPLICATION_NAME, enable_statement_counts
 from flowworker.bench.processes import warm_up
 from flowworker.bench.throughput import Site
 from flowworker.bench.workloads import chain, jobs, noop, stamp
-from flowworker.database.compile import CompileMode
 from flowworker.database.connection import Connection, connect
 from flowworker.database.databases import create_database, drop_database
 from flowworker.database.install import install
 from flowworker.database.link import Link, Links
 from flowworker.database.local_server import LocalServer
 from flowworker.runtime.sources.opening import compile_workload
+from flowworker.worker_options import CompileMode
 
 SERVER_SETTINGS: Mapping[str, str] = {
     "fsync": "off",

@@ -15,11 +15,10 @@ from flowworker.definition.loading import Workload
 from flowworker.errors import ExitCode, UsageError
 from flowworker.probes import Health, ProbeServer
 from flowworker.runtime.exits import Exit, caused_by
-from flowworker.runtime.host import Host
+from flowworker.runtime.host import Host, Identity
 from flowworker.runtime.lifecycle import Lifecycle
 from flowworker.runtime.malloc import MemoryTrimmer, system_trim
-from flowworker.runtime.options import Identity
-from flowworker.runtime.pool import WorkerArguments, WorkerPool
+from flowworker.runtime.pool import WorkerPool
 from flowworker.runtime.service import LoopEndedError
 from flowworker.runtime.signals import stop_on_signals
 from flowworker.runtime.state import WorkerState
@@ -119,7 +118,7 @@ def make_pool(workloads: Sequence[Workload], settings: Settings, events: EventSt
         worker_id=settings.worker_id, worker_name=None if several else settings.worker_name,
         dsn=settings.dsn, direct_dsn=direct_dsn if settings.direct_dsn() else None,
         statement_cache=settings.statement_cache, identity=_identity(settings), events=events,
-        log_payloads=settings.log_payloads, **_options(settings),
+        log_payloads=settings.log_payloads, **settings.of_each_worker(),
     )  # fmt: skip
 
 
@@ -212,19 +211,4 @@ def _identity(settings: Settings) -> Identity:
         pod_name=settings.pod_name,
         pod_uid=settings.pod_uid,
         revision=settings.revision,
-    )
-
-
-def _options(settings: Settings) -> WorkerArguments:
-    return WorkerArguments(
-        max_concurrency=settings.max_concurrency,
-        batch_size=settings.batch_size,
-        signal_strategy=settings.signal_strategy,
-        min_poll_interval=settings.min_poll_interval,
-        max_poll_interval=settings.max_poll_interval,
-        notify_fallback_interval=settings.notify_fallback_interval,
-        drain_timeout=settings.drain_timeout,
-        when_drained=settings.when_drained,
-        start_timeout=settings.start_timeout,
-        compile=settings.compile,
     )

@@ -8,7 +8,8 @@ from typing import Annotated, Any, TypeAlias, get_args
 import typer
 from pydantic.fields import FieldInfo
 
-from flowworker.settings import Settings, allowed, option, variable
+from flowworker.settings import Settings, option, variable
+from flowworker.worker_options import allowed
 
 SPELLED: Mapping[str, str] = {"database_url": "--dsn"}
 """Options that are not named after their setting."""
@@ -54,7 +55,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _metavar(name: str) -> str:
-    words = allowed(name)
+    words = allowed(Settings, name)
     if words.startswith("`"):
         return "|".join(word.strip("`") for word in words.split(" or "))
     kinds = {

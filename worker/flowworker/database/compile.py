@@ -33,18 +33,10 @@ from flowworker.errors import (
     UnsupportedSchemaError,
 )
 from flowworker.option_change import OptionChange
+from flowworker.worker_options import CompileMode
 
 REFUSALS = (asyncpg.IntegrityConstraintViolationError, asyncpg.PLPGSQLError)
 """What pgflow's constraints and functions raise about a definition."""
-
-
-class CompileMode(StrEnum):
-    """What to do about something that the database lacks."""
-
-    AUTO = "auto"
-    """Create it."""
-    VERIFY = "verify"
-    """Refuse."""
 
 
 class Compiled(StrEnum):

@@ -10,7 +10,6 @@ from contextlib import suppress
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
-from flowworker.database.compile import CompileMode
 from flowworker.database.connection import describe
 from flowworker.database.faults import is_passing
 from flowworker.database.heartbeat import OwnRow
@@ -25,7 +24,6 @@ from flowworker.runtime.lifecycle import Lifecycle, LifecycleMachine
 from flowworker.runtime.loops.listening import Listening, channel_of
 from flowworker.runtime.loops.settlement import Tally
 from flowworker.runtime.loops.shift import Circumstances, Shift
-from flowworker.runtime.options import WorkerOptions
 from flowworker.runtime.pulse.loop_watch import Blockage
 from flowworker.runtime.pulse.membership import Membership
 from flowworker.runtime.pulse.pulse import News
@@ -42,6 +40,7 @@ from flowworker.telemetry.events import (
     WorkerStarted,
     WorkerStopped,
 )
+from flowworker.worker_options import WorkerOptions
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +58,10 @@ HURRIED_FLUSH_TIMEOUT = 2.0
 class Career:
     """The inside of a `Worker`."""
 
-    def __init__(self, workload: Workload, *, options: WorkerOptions, host: Host, router: Router) -> None:
+    def __init__(self, workload: Workload, *, name: str, options: WorkerOptions, host: Host, router: Router) -> None:
         """Do nothing yet."""
         self._workload = workload
+        self._name = name
         self._options = options
         self._host = host
         self._router = router
@@ -111,7 +111,7 @@ class Career:
         if self.lifecycle is not Lifecycle.CREATED:
             raise LifecycleError(f"a worker starts once; this one is {self.lifecycle}")
         self._lifecycle.move(Lifecycle.STARTING, "started")
-        self._starting = asyncio.create_task(self._begin(), name=f"start of {self._options.worker_name}")
+        self._starting = asyncio.create_task(self._begin(), name=f"start of {self._name}")
         try:
             await self._starting
         except BaseException as error:
@@ -141,15 +141,14 @@ class Career:
         await self._host.enter()
         self._unwatch = self._host.watch_connections(self._on_connection)
         deadline = time.monotonic() + self._options.start_timeout
-        mode = CompileMode(self._options.compile)
         await self._patiently(self._host.refuse_mixed_statements, deadline)
         self._option_changes = await self._patiently(
-            lambda: compile_workload(self._workload, links=self._host.links, mode=mode), deadline
+            lambda: compile_workload(self._workload, links=self._host.links, mode=self._options.compile), deadline
         )
         if self._option_changes:
             logger.warning(
                 "%s: the options in the database are in force: %s; %s",
-                self._options.worker_name, "; ".join(map(str, self._option_changes)), REMEDY,
+                self._name, "; ".join(map(str, self._option_changes)), REMEDY,
             )  # fmt: skip
         shift = await self._enlist(deadline)
         drain = wants_drain(self._own)
@@ -187,13 +186,14 @@ class Career:
                         raise
                     raise DatabaseUnavailableError(f"the database is not ready: {describe(error)}") from error
                 level = logging.WARNING if failures == 1 else logging.DEBUG
-                logger.log(level, "%s waits for the database: %s", self._options.worker_name, describe(error))
+                logger.log(level, "%s waits for the database: %s", self._name, describe(error))
                 await asyncio.sleep(delay)
 
     def _make_shift(self) -> Shift:
         given = Circumstances(
             workload=self._workload,
             router=self._router,
+            worker_name=self._name,
             options=self._options,
             events=self._host.events,
             tally=self._tally,
@@ -222,7 +222,7 @@ class Career:
             self._host.links,
             wanted=wanted,
             trial_channel=None if channel is None else self._host.pulse.trial_channel,
-            name=self._options.worker_name,
+            name=self._name,
         )
         return Membership(
             shift,
@@ -237,7 +237,7 @@ class Career:
                 now=time.monotonic(),
             ),
             on_beat=self._on_beat,
-            on_listening=lambda: self._spawn(listening.check(), f"listening check of {self._options.worker_name}"),
+            on_listening=lambda: self._spawn(listening.check(), f"listening check of {self._name}"),
             on_trial=listening.heard,
             on_blocked=self._on_blocked,
         )
@@ -285,7 +285,7 @@ class Career:
     def _rebirth(self, shift: Shift, reason: str) -> None:
         if not self._reborn_soon:
             self._own, self._reborn_soon = None, True
-            self._spawn(self._be_reborn(shift, reason), f"rebirth of {self._options.worker_name}")
+            self._spawn(self._be_reborn(shift, reason), f"rebirth of {self._name}")
 
     async def _be_reborn(self, shift: Shift, reason: str) -> None:
         """Drop what is held and go on under a new id."""
@@ -321,7 +321,7 @@ class Career:
     def _on_refused(self, error: FlowWorkerError) -> None:
         """Claiming cannot work any more; what runs is finished first."""
         if self._stopping is None:
-            logger.error("worker %s drains and ends: %s", self._options.worker_name, error)
+            logger.error("worker %s drains and ends: %s", self._name, error)
         self._tally.last_error = str(error)
         self._begin_stop(caused_by(error))
 
@@ -332,7 +332,7 @@ class Career:
             return
         self._crash(
             SlotsExhaustedError(
-                f"all {self._options.max_concurrency} slots of {self._options.worker_name} are taken by handlers that "
+                f"all {self._options.max_concurrency} slots of {self._name} are taken by handlers that "
                 "are past their deadline and do not end; the process must be started again"
             )
         )
@@ -340,7 +340,7 @@ class Career:
     def _crash(self, error: BaseException) -> None:
         if self.exit is None:
             expected = isinstance(error, SlotsExhaustedError)
-            logger.error("worker %s ends: %s", self._options.worker_name, error, exc_info=None if expected else error)
+            logger.error("worker %s ends: %s", self._name, error, exc_info=None if expected else error)
         self._tally.last_error = str(error)
         self._hurry.set()
         self._begin_stop(caused_by(error))
@@ -352,9 +352,7 @@ class Career:
             if self._starting is not None:
                 self._starting.cancel()
         elif self._stopping is None and self._shift is not None:
-            self._stopping = asyncio.create_task(
-                self._shut_down(end.reason), name=f"stop of {self._options.worker_name}"
-            )
+            self._stopping = asyncio.create_task(self._shut_down(end.reason), name=f"stop of {self._name}")
             self._stopping.add_done_callback(self._shut)
 
     def _shut(self, task: "asyncio.Task[None]") -> None:
@@ -447,7 +445,7 @@ class Career:
         logger.warning(
             "%s: %s blocks the event loop for %.1f s: nothing else runs meanwhile; use a plain `def` or "
             "run_in='process' for blocking code\n%s",
-            self._options.worker_name, step, blockage.blocked_for, blockage.stack,
+            self._name, step, blockage.blocked_for, blockage.stack,
         )  # fmt: skip
         event = LoopBlocked(worker=shift.info, step_slug=step, blocked_for=blockage.blocked_for, stack=blockage.stack)
         membership.post(self._host.events.emit, event)

@@ -5,7 +5,7 @@ from enum import Enum, auto
 
 from flowworker.database.heartbeat import OwnRow
 from flowworker.runtime.lifecycle import Lifecycle
-from flowworker.runtime.options import WhenDrained
+from flowworker.worker_options import WhenDrained
 
 
 class Duty(Enum):

@@ -2,16 +2,18 @@
 
 import asyncio
 import logging
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from flowworker.database.link import SILENCE, Dsn, Limits, Link, Links
 from flowworker.database.pooler import REMEDY, shares_sessions
 from flowworker.errors import UsageError
 from flowworker.redaction import redact
-from flowworker.runtime.options import Identity
 from flowworker.runtime.pulse.heart import DatabaseHeart
 from flowworker.runtime.pulse.pulse import Pulse
 from flowworker.telemetry.stream import EventStream
@@ -38,6 +40,23 @@ LEASES = Limits(statement=2.0, lock=0.5)
 
 ConnectionWatcher = Callable[[str, bool, str | None, float], None]
 """Called on the main loop with the connection's name, whether it is up, the error, and how long it was down."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Where a process runs, for its report; what the operator sets in a pod."""
+
+    namespace: str | None = None
+    flowworker: str | None = None
+    """Name of the FlowWorker resource."""
+    pod_name: str | None = None
+    pod_uid: str | None = None
+    revision: str | None = None
+
+    @property
+    def place(self) -> str:
+        """The pod, or the machine and process."""
+        return self.pod_name or f"{socket.gethostname()}:{os.getpid()}"
 
 
 class Host:

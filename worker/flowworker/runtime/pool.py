@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, TypedDict, Unpack
+from typing import Self, Unpack
 from uuid import UUID
 
 from flowworker.database.link import Dsn
@@ -14,30 +14,15 @@ from flowworker.errors import InternalError, UsageError
 from flowworker.redaction import show_payloads
 from flowworker.runtime.backoff import backoff
 from flowworker.runtime.exits import Exit, SlotsExhaustedError, asked_for, caused_by, worst
-from flowworker.runtime.host import Host
+from flowworker.runtime.host import Host, Identity
 from flowworker.runtime.names import claim_name, release_name
-from flowworker.runtime.options import Identity
 from flowworker.runtime.state import WorkerState
 from flowworker.runtime.worker import Worker
 from flowworker.runtime.workload import Workload
 from flowworker.telemetry.stream import EventStream
+from flowworker.worker_options import SharedArguments
 
 logger = logging.getLogger(__name__)
-
-
-class WorkerArguments(TypedDict, total=False):
-    """Options that a pool passes on to each of its workers; see `Worker`."""
-
-    max_concurrency: int
-    batch_size: int
-    signal_strategy: str
-    min_poll_interval: float
-    max_poll_interval: float
-    notify_fallback_interval: float
-    drain_timeout: float | None
-    when_drained: str
-    start_timeout: float
-    compile: str
 
 
 class KeeperEndedError(InternalError):
@@ -82,7 +67,7 @@ class WorkerPool:
         worker: type[Worker] = Worker, restart: Restart | None = None, direct_dsn: Dsn | None = None,
         statement_cache: bool = True, identity: Identity | None = None, events: EventStream | None = None,
         worker_id: UUID | None = None, worker_name: str | None = None, log_payloads: bool = False,
-        **options: Unpack[WorkerArguments],
+        **options: Unpack[SharedArguments],
     ) -> None:  # fmt: skip
         """Connect to nothing yet.
 
@@ -101,7 +86,7 @@ class WorkerPool:
             worker_name: of the worker, in a pool of one, instead of the numbered name.
             log_payloads: let messages quote values of inputs and outputs, for development; once the pool has started
                 it holds for all of the process, to its end.
-            options: of each worker.
+            options: of each worker, see `WorkerOptions`.
 
         Raises:
             UsageError: an option makes no sense.

@@ -14,10 +14,10 @@ from flowworker.runtime.host import Host
 from flowworker.runtime.lifecycle import Lifecycle
 from flowworker.runtime.loops.settlement import Tally
 from flowworker.runtime.loops.shift import Shift
-from flowworker.runtime.options import WorkerOptions
 from flowworker.runtime.sources.flow_source import GRACE
 from flowworker.runtime.state import WorkerState, active_task
 from flowworker.runtime.workload import Workload
+from flowworker.worker_options import WorkerOptions
 
 
 @cache
@@ -38,7 +38,7 @@ def make_report(
         kind=source.kind,
         slug=source.slug,
         queue_name=source.queue_name,
-        worker_name=options.worker_name,
+        worker_name=shift.info.worker_name,
         version=package_version(),
         state=reported_state(lifecycle, shift.holdings.unsettled),
         in_flight=shift.holdings.in_flight,
@@ -73,7 +73,7 @@ def make_state(
         slug=source.slug,
         queue_name=source.queue_name,
         worker_id=shift.worker_id,
-        worker_name=options.worker_name,
+        worker_name=shift.info.worker_name,
         lifecycle=lifecycle,
         reason=reason,
         option_changes=tuple(map(str, option_changes)),

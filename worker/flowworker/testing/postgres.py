@@ -19,9 +19,10 @@ from flowworker.database.install import install
 from flowworker.database.local_server import DEVELOPMENT_SETTINGS, LocalServer
 from flowworker.database.runs import Run
 from flowworker.definition.flow import Flow
-from flowworker.runtime.pool import WorkerArguments, WorkerPool
+from flowworker.runtime.pool import WorkerPool
 from flowworker.runtime.workload import Workload
 from flowworker.testing.blocking import run_blocking
+from flowworker.worker_options import SharedArguments
 
 SERVER_VARIABLE = "FLOWWORKER_TEST_DATABASE_URL"
 """A server whose role may create databases; unset: the embedded PostgreSQL of the extra `dev`."""
@@ -36,14 +37,14 @@ class FlowDatabase:
     dsn: str
 
     @asynccontextmanager
-    async def worker(self, *workloads: Workload, **options: Unpack[WorkerArguments]) -> AsyncGenerator[WorkerPool]:
+    async def worker(self, *workloads: Workload, **options: Unpack[SharedArguments]) -> AsyncGenerator[WorkerPool]:
         """Workers for flows and queues, stopped at the end of the block; creates in the database what is missing.
 
         Args:
             *workloads: flows and queues.
             **options: of `WorkerPool`. Polls every 50 ms unless they say otherwise.
         """
-        quick = WorkerArguments(min_poll_interval=0.05, max_poll_interval=0.05)
+        quick = SharedArguments(min_poll_interval=0.05, max_poll_interval=0.05)
         quick.update(options)
         async with WorkerPool(workloads, dsn=self.dsn, name=f"test_{uuid4().hex[:8]}", **quick) as pool:
             yield pool
@@ -58,7 +59,7 @@ class FlowDatabase:
         input: Any,  # noqa: A002 - pgflow's word
         *,
         timeout: float = 30.0,
-        **options: Unpack[WorkerArguments],
+        **options: Unpack[SharedArguments],
     ) -> Run:
         """Start workers, run a flow once, and stop the workers.
 
@@ -80,7 +81,7 @@ class FlowDatabase:
         input: Any,  # noqa: A002 - pgflow's word
         *,
         timeout: float = 30.0,
-        **options: Unpack[WorkerArguments],
+        **options: Unpack[SharedArguments],
     ) -> Run:
         """Do what `run_flow` does, in a test that is a coroutine."""
         async with self.worker(flow, **options), self.client() as client:

@@ -14,8 +14,9 @@ from flowworker.database.link import Links
 from flowworker.database.notify_setup import NotifyState, ensure_notify, notify_state
 from flowworker.database.records import SourceKind
 from flowworker.database.statements import load
-from flowworker.runtime.loops.wakeup import Strategy, Wakeup
+from flowworker.runtime.loops.wakeup import Wakeup
 from flowworker.runtime.source import Source
+from flowworker.worker_options import Strategy
 
 logger = logging.getLogger(__name__)
 

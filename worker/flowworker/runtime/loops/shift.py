@@ -24,12 +24,12 @@ from flowworker.runtime.loops.completer import Completer
 from flowworker.runtime.loops.poller import Poller
 from flowworker.runtime.loops.recovery import Rescuer
 from flowworker.runtime.loops.settlement import Consequences, Tally
-from flowworker.runtime.loops.wakeup import Strategy, Wakeup
-from flowworker.runtime.options import WorkerOptions
+from flowworker.runtime.loops.wakeup import Wakeup
 from flowworker.runtime.source import Source
 from flowworker.runtime.workload import Router, Workload, has_dependants
 from flowworker.telemetry.events import TaskStarted, WorkerInfo
 from flowworker.telemetry.stream import EventStream
+from flowworker.worker_options import Strategy, WorkerOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +38,7 @@ class Circumstances:
 
     workload: Workload
     router: Router
+    worker_name: str
     options: WorkerOptions
     events: EventStream
     tally: Tally
@@ -67,7 +68,7 @@ class Shift:
         self.source = source
         self._given = given
         options = given.options
-        self.info = WorkerInfo(worker_id=worker_id, worker_name=options.worker_name, kind=source.kind, slug=source.slug)
+        self.info = WorkerInfo(worker_id=worker_id, worker_name=given.worker_name, kind=source.kind, slug=source.slug)
         self.holdings = given.holdings
         self._abandoned = False
         self.wakeup = make_wakeup(source.kind, options, clock=given.clock, randomness=given.randomness)
@@ -81,7 +82,7 @@ class Shift:
             router=given.router,
             holdings=self.holdings,
             children=self._children,
-            worker_name=options.worker_name,
+            worker_name=given.worker_name,
             inputs=self._inputs,
             on_start=self._on_start,
             on_result=self._on_result,
@@ -91,7 +92,7 @@ class Shift:
         )
         self.completer = Completer(
             source=source,
-            name=options.worker_name,
+            name=given.worker_name,
             on_receipt=self._on_receipt,
             on_run_end=self._on_run_end,
             on_error=self._on_error,
@@ -100,9 +101,7 @@ class Shift:
             clock=given.clock,
             randomness=given.randomness.random,
         )
-        self.beginnings = Beginnings(
-            source=source, name=options.worker_name, clock=given.clock, on_crash=given.on_crash
-        )
+        self.beginnings = Beginnings(source=source, name=given.worker_name, clock=given.clock, on_crash=given.on_crash)
         self.poller = Poller(
             source=source,
             holdings=self.holdings,

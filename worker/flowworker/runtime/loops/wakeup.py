@@ -11,22 +11,15 @@ import asyncio
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 
 from flowworker.runtime.loops.cadence import Adaptive, Cadence, Fixed, Uniform
+from flowworker.worker_options import Strategy
 
 NOTIFY_THROTTLE = 0.25
 """Seconds for which pgmq stays silent after an announcement, by default."""
 
 TRAILING_DELAY = (NOTIFY_THROTTLE + 0.02, NOTIFY_THROTTLE + 0.1)
 """When the trailing poll comes; random within, so that a fleet does not poll in step."""
-
-
-class Strategy(StrEnum):
-    """How a worker learns that there is work."""
-
-    POLLING = "polling"
-    NOTIFY = "notify"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from typing import assert_never
 from uuid import UUID
 
 from flowworker.database.capabilities import detect
-from flowworker.database.compile import CompileMode, ensure_compiled, ensure_queue
+from flowworker.database.compile import ensure_compiled, ensure_queue
 from flowworker.database.connection import Connection
 from flowworker.database.link import Links
 from flowworker.definition.flow import Flow
@@ -15,6 +15,7 @@ from flowworker.runtime.source import Source
 from flowworker.runtime.sources.flow_source import FlowSource
 from flowworker.runtime.sources.queue_source import QueueSource
 from flowworker.runtime.workload import Workload
+from flowworker.worker_options import CompileMode
 
 
 def make_source(workload: Workload, *, worker_id: UUID, links: Links, has_watched: Callable[[], bool]) -> Source:
