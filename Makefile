@@ -36,13 +36,13 @@ demo-local: setup  ## Without a cluster: 100 runs and a job queue through one wo
 	$(BIN)/python -m examples.demo
 
 cluster-up: setup setup-cluster  ## Start a real one-node Kubernetes: kind where a container engine works, else our own build
-	$(BIN)/python -m e2e.cluster up
+	$(BIN)/python -m testkit.cluster up
 
 cluster-down: setup  ## Stop it; nothing is left behind
-	$(BIN)/python -m e2e.cluster down
+	$(BIN)/python -m testkit.cluster down
 
 cluster-status: setup  ## Tell what runs, and how to use it
-	$(BIN)/python -m e2e.cluster status
+	$(BIN)/python -m testkit.cluster status
 
 test:  ## All checks, and all tests that need no node, to the end whatever fails
 	@$(MAKE) --keep-going lint types verify test-unit test-chaos test-control-plane
@@ -51,7 +51,7 @@ test-unit: setup  ## Tests against real PostgreSQL, without the long chaos tests
 	$(PYTEST) -m 'not chaos and not control_plane and not image and not bench' tests
 
 test-control-plane: setup  ## Tests of the operator against a real API server (needs Go to build it once)
-	$(BIN)/python -m e2e.cluster.binaries control-plane kstatus
+	$(BIN)/python -m testkit.cluster.binaries control-plane kstatus
 	$(PYTEST) -m control_plane tests
 
 e2e: setup setup-image setup-cluster  ## Tests on a real node, with real pods
@@ -73,7 +73,7 @@ bench: setup  ## Measure against the bare floor; writes build/bench/
 	$(BIN)/flowworker bench --output-directory build/bench
 
 bench-operator: setup  ## Measure the operator on a real control plane; writes build/bench-operator/
-	$(BIN)/python -m e2e.cluster.binaries control-plane
+	$(BIN)/python -m testkit.cluster.binaries control-plane
 	$(BIN)/python -m tests.bench.operator --output-directory build/bench-operator
 
 fmt: setup  ## Format and sort imports
@@ -127,7 +127,7 @@ setup-image: setup  ## Install what `make image` needs from the system's package
 	$(BIN)/python -m tools.build_image --setup
 
 setup-cluster: setup  ## Install what a node of our own needs from the system's packages (root on Debian)
-	$(BIN)/python -m e2e.cluster setup
+	$(BIN)/python -m testkit.cluster setup
 
 setup-services:  ## Install PgBouncer and Debian's PostgreSQL, which a few tests use where they are found (root on Debian)
 	@test "$$(id -u)" = 0 || { echo "run as root: apt-get install --no-install-recommends pgbouncer postgresql"; exit 1; }

@@ -7,11 +7,11 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from e2e.cluster.backend import Backend, Wishes
-from e2e.cluster.choice import create_backend
-from e2e.cluster.files import cache_folder
-from e2e.cluster.images import tools_archive
-from tests.support.kubectl import kubectl_says
+from testkit.cluster.backend import Backend, Wishes
+from testkit.cluster.choice import create_backend
+from testkit.cluster.files import cache_folder
+from testkit.cluster.images import tools_archive
+from testkit.support.kubectl import kubectl_says
 
 KEEP_VARIABLE = "FLOWWORKER_E2E_KEEP"
 """Set: use the cluster that is up, bring one up if there is none, and leave it. For people who try things."""

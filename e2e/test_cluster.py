@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from e2e.cluster.backend import Backend, Component
-from e2e.cluster.images import TOOLS_IMAGE
 from e2e.conftest import create_namespace
-from tests.support.kubectl import kubectl_says, run_kubectl
-from tests.support.waiting import until
+from testkit.cluster.backend import Backend, Component
+from testkit.cluster.images import TOOLS_IMAGE
+from testkit.support.kubectl import kubectl_says, run_kubectl
+from testkit.support.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 

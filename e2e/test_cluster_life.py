@@ -13,26 +13,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e.cluster import binaries, proc
-from e2e.cluster.backend import Backend, BackendName, Component, Wishes
-from e2e.cluster.choice import create_backend
-from e2e.cluster.daemons import FAKE_NODE_ANNOTATION
-from e2e.cluster.errors import ClusterError, StartError
-from e2e.cluster.files import cache_folder
-from e2e.cluster.images import TOOLS_IMAGE, tools_archive
-from e2e.cluster.local.cluster import LocalCluster
-from e2e.cluster.local.launch import find_node
-from e2e.cluster.programs import SETS
 from e2e.conftest import create_namespace
-from tests.support.kubectl import kubectl_says
-from tests.support.waiting import until
+from testkit.cluster import binaries, proc
+from testkit.cluster.backend import Backend, BackendName, Component, Wishes
+from testkit.cluster.choice import create_backend
+from testkit.cluster.daemons import FAKE_NODE_ANNOTATION
+from testkit.cluster.errors import ClusterError, StartError
+from testkit.cluster.files import cache_folder
+from testkit.cluster.images import TOOLS_IMAGE, tools_archive
+from testkit.cluster.local.cluster import LocalCluster
+from testkit.cluster.local.launch import find_node
+from testkit.cluster.programs import SETS
+from testkit.support.kubectl import kubectl_says
+from testkit.support.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 Object = dict[str, Any]
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMAND = [sys.executable, "-m", "e2e.cluster"]
+COMMAND = [sys.executable, "-m", "testkit.cluster"]
 
 
 SETTINGS = (

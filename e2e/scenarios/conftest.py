@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from e2e.cluster.backend import Backend
-from e2e.support import images
-from e2e.support.programs import Programs
 from e2e.support.stage import Stage, prepared
-from tests.support.together import ATTRIBUTE, Company, Scenario, side_by_side
+from testkit.cluster.backend import Backend
+from testkit.support import images
+from testkit.support.programs import Programs
+from testkit.support.together import ATTRIBUTE, Company, Scenario, side_by_side
 from tools.fetch_kubectl import helm, kubectl
 
 HERE = Path(__file__).parent

@@ -4,13 +4,13 @@ import time
 
 from e2e.support.flowworker import FlowWorker, Frame, names, uids
 from e2e.support.ground import Ground
-from e2e.support.kube import EVENTS, Object
-from e2e.support.node import kill_worker
-from e2e.support.release import NEXT_TAG
 from e2e.support.stage import Stage
 from e2e.workloads.flows import Plan, single
-from tests.support.together import together
-from tests.support.waiting import until
+from testkit.support.images import NEXT_TAG
+from testkit.support.kube import EVENTS, Object
+from testkit.support.node import kill_worker
+from testkit.support.together import together
+from testkit.support.waiting import until
 
 from flowworker_operator.cluster.errors import Unavailable
 

@@ -9,7 +9,7 @@ from e2e.support.flowworker import FlowWorker
 from e2e.support.ground import Ground
 from e2e.support.stage import Stage
 from e2e.workloads.flows import Plan, single
-from tests.support.together import together
+from testkit.support.together import together
 
 AT_ONCE = 1
 TIMES = 5

@@ -4,8 +4,8 @@ from e2e.support.flowworker import FlowWorker, Frame, uids
 from e2e.support.ground import IMAGE, Ground
 from e2e.support.stage import Stage
 from e2e.workloads.flows import Plan, single
-from tests.support.together import together
-from tests.support.waiting import until
+from testkit.support.together import together
+from testkit.support.waiting import until
 
 COLUMNS = ["NAME", "FLOW", "DESIRED", "READY", "BACKLOG", "INFLIGHT", "STATUS", "AGE"]
 

@@ -6,11 +6,11 @@ from contextlib import asynccontextmanager
 
 from e2e.support.flowworker import FlowWorker, names
 from e2e.support.ground import Ground
-from e2e.support.kube import NODES, Kube
 from e2e.support.stage import Stage
 from e2e.workloads.flows import Plan, single
-from tests.support.together import together
-from tests.support.waiting import until
+from testkit.support.kube import NODES, Kube
+from testkit.support.together import together
+from testkit.support.waiting import until
 
 AT_ONCE = 1
 RUNS = 40

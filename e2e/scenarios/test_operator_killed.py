@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from e2e.scenarios import test_disruption, test_life, test_scaling
-from e2e.support.kube import Kube
 from e2e.support.stage import Stage
-from tests.support.together import ATTRIBUTE, Scenario, side_by_side
+from testkit.support.kube import Kube
+from testkit.support.together import ATTRIBUTE, Scenario, side_by_side
 
 SEED_VARIABLE = "FLOWWORKER_E2E_SEED"
 AT_ONCE = 3

@@ -2,11 +2,12 @@
 
 from e2e.support.flowworker import uids
 from e2e.support.ground import Ground
-from e2e.support.release import NAMESPACE, NEXT_TAG, SELECTOR, TAG
+from e2e.support.release import NAMESPACE, SELECTOR
 from e2e.support.stage import Stage
 from e2e.workloads.flows import Plan, single
-from tests.support.together import together
-from tests.support.waiting import until
+from testkit.support.images import NEXT_TAG, TAG
+from testkit.support.together import together
+from testkit.support.waiting import until
 
 AT_ONCE = 1
 OURS = ("deployments", "pods", "services", "serviceaccounts", "roles", "rolebindings", "configmaps", "leases")

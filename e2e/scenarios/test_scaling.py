@@ -5,12 +5,12 @@ from dataclasses import replace
 
 from e2e.support.flowworker import Frame, uids
 from e2e.support.ground import Ground
-from e2e.support.kube import Kube
 from e2e.support.postgres import Server
 from e2e.support.stage import Stage
 from e2e.workloads.flows import Plan, fan, jobs, single
-from tests.support.together import together
-from tests.support.waiting import hold_for
+from testkit.support.kube import Kube
+from testkit.support.together import together
+from testkit.support.waiting import hold_for
 
 RUNS = 300
 MOST = 5

@@ -6,13 +6,13 @@ import orjson
 from e2e.support.canary import Canary, Trace, traces
 from e2e.support.flowworker import FlowWorker
 from e2e.support.ground import IMAGE, START, Ground
-from e2e.support.kube import EVENTS, FLOWWORKERS, PODS, Kube, Object
-from e2e.support.node import kill_worker
 from e2e.support.postgres import PORT
 from e2e.support.stage import Stage
 from e2e.workloads.flows import BRIEF, Plan, brief, errands
-from tests.support.together import together
-from tests.support.waiting import until
+from testkit.support.kube import EVENTS, FLOWWORKERS, PODS, Kube, Object
+from testkit.support.node import kill_worker
+from testkit.support.together import together
+from testkit.support.waiting import until
 
 AT_ONCE = 1
 """Its operator is killed, and what it plants must not be found by others."""

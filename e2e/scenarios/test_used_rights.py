@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e.cluster.backend import Backend
 from e2e.support.release import DEPLOYMENT, NAMESPACE
 from e2e.support.stage import Stage
-from tests.control_plane.operator_process import rules
-from tests.support.rights import granted, requested
+from testkit.cluster.backend import Backend
+from testkit.support.rights import granted, requested, rules
 
 AUDIT_LOG = "audit.log"
 USER = f"system:serviceaccount:{NAMESPACE}:{DEPLOYMENT}"

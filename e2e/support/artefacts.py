@@ -4,8 +4,8 @@ import asyncio
 import os
 from pathlib import Path
 
-from e2e.support.programs import Programs
 from e2e.support.release import NAMESPACE, SELECTOR
+from testkit.support.programs import Programs
 
 FOLDER_VARIABLE = "FLOWWORKER_TEST_ARTEFACTS"
 """Directory that keeps them; unset: nothing is kept."""

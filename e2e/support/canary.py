@@ -16,12 +16,12 @@ from typing import Self
 from urllib.parse import quote
 
 import yaml
-from e2e.cluster.backend import Backend
 from e2e.support.ground import DATABASE_FILE, Ground
-from e2e.support.kube import PODS, Object
 from e2e.support.postgres import SUPERUSER
 from e2e.support.release import NAMESPACE
-from tests.support.waiting import until
+from testkit.cluster.backend import Backend
+from testkit.support.kube import PODS, Object
+from testkit.support.waiting import until
 
 from flowworker.database.connection import Connection
 from flowworker_operator.render.environment import PROBE_PORT

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import orjson
-from tests.chaos.evidence import Evidence, Testimony
-from tests.support import journal
-from tests.support.checker import Violation, check
-from tests.support.history import Execution
+from testkit.support import journal
+from testkit.support.checker import Violation, check
+from testkit.support.evidence import Evidence, Testimony
+from testkit.support.history import Execution
 
 from flowworker.database.connection import Connection
 from flowworker.definition.flow import Flow

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
-from e2e.support.kube import FLOWWORKERS, PODS, Kube, Object, Objects
-from tests.support.waiting import until
+from testkit.support.kube import FLOWWORKERS, PODS, Kube, Object, Objects
+from testkit.support.waiting import until
 
 from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue

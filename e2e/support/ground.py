@@ -14,15 +14,16 @@ import orjson
 from e2e.support.artefacts import keep
 from e2e.support.evidence import judge
 from e2e.support.flowworker import DATABASE, FLOWS, FlowWorker, make_spec
-from e2e.support.kube import CONFIG_MAPS, FLOWWORKERS, NAMESPACES, PODS, SECRETS, Kube, Object
 from e2e.support.postgres import RESTRICTED, Database, Role
-from e2e.support.release import TAG, complaints
+from e2e.support.release import complaints
 from e2e.support.stage import Stage
 from e2e.workloads.flows import Plan
-from tests.chaos.evidence import Testimony
-from tests.support import recording
-from tests.support.history import Execution, Fault
-from tests.support.waiting import until
+from testkit.support import recording
+from testkit.support.evidence import Testimony
+from testkit.support.history import Execution, Fault
+from testkit.support.images import TAG
+from testkit.support.kube import CONFIG_MAPS, FLOWWORKERS, NAMESPACES, PODS, SECRETS, Kube, Object
+from testkit.support.waiting import until
 
 from flowworker.database.capabilities import detect
 from flowworker.database.compile import ensure_compiled, ensure_queue

@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import yaml
-from e2e.support.forward import Forward
-from e2e.support.kube import NAMESPACES, SECRETS, SERVICES, STATEFUL_SETS, Kube, Object
-from e2e.support.programs import Programs
-from tests.support import recording
-from tests.support.waiting import until
+from testkit.support import recording
+from testkit.support.forward import Forward
+from testkit.support.kube import NAMESPACES, SECRETS, SERVICES, STATEFUL_SETS, Kube, Object
+from testkit.support.programs import Programs
+from testkit.support.waiting import until
 
 from flowworker.database.connection import CONNECTION_LOST, Connection, connect
 from flowworker.database.grants import grant

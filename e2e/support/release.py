@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from e2e.cluster.backend import Backend
-from e2e.support.kube import DEPLOYMENTS, NAMESPACES, PODS, Kube, Objects
-from e2e.support.node import kill_operator
 from e2e.support.postgres import RESTRICTED
-from e2e.support.programs import Programs
-from tests.support.waiting import until
+from testkit.cluster.backend import Backend
+from testkit.support.images import TAG
+from testkit.support.kube import DEPLOYMENTS, NAMESPACES, PODS, Kube, Objects
+from testkit.support.node import kill_operator
+from testkit.support.programs import Programs
+from testkit.support.waiting import until
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "flowworker"
 NAMESPACE = "flowworker-system"
 RELEASE = "flowworker"
 DEPLOYMENT = "flowworker-operator"
 SELECTOR = "app.kubernetes.io/component=operator"
-TAG, NEXT_TAG = "e2e-a", "e2e-b"
 INSTALL_TIMEOUT = 120
 
 SEVERE = frozenset({"error", "critical"})

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from e2e.cluster.backend import Backend
-from e2e.support.kube import Kube
 from e2e.support.postgres import Server
-from e2e.support.programs import Programs
 from e2e.support.release import Release
+from testkit.cluster.backend import Backend
+from testkit.support.kube import Kube
+from testkit.support.programs import Programs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

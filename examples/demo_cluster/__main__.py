@@ -9,12 +9,12 @@ import os
 import sys
 import time
 
-from e2e.cluster.backend import Backend, Wishes
-from e2e.cluster.choice import create_backend
-from e2e.cluster.errors import ClusterError
-from e2e.support import images
-from e2e.support.kube import Kube
-from e2e.support.programs import Programs
+from testkit.cluster.backend import Backend, Wishes
+from testkit.cluster.choice import create_backend
+from testkit.cluster.errors import ClusterError
+from testkit.support import images
+from testkit.support.kube import Kube
+from testkit.support.programs import Programs
 from tools.fetch_kubectl import helm, kubectl
 
 from examples.demo_cluster.narrator import Narrator

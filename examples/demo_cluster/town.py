@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from e2e.support.forward import Forward
-from e2e.support.kube import CONFIG_MAPS, FLOWWORKERS, NAMESPACES, PODS, SECRETS, Kube, Object
-from e2e.support.programs import Programs
-from tests.support.waiting import until
+from testkit.support.forward import Forward
+from testkit.support.kube import CONFIG_MAPS, FLOWWORKERS, NAMESPACES, PODS, SECRETS, Kube, Object
+from testkit.support.programs import Programs
+from testkit.support.waiting import until
 
 HERE = Path(__file__).parent
 CHART = HERE.parents[1] / "charts" / "flowworker"

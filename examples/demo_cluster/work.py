@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from e2e.cluster.backend import Backend
-from e2e.support.kube import PODS
-from e2e.support.node import kill_worker
+from testkit.cluster.backend import Backend
+from testkit.support.kube import PODS
+from testkit.support.node import kill_worker
 
 from examples.demo_cluster.flows import Site, site_report
 from examples.demo_cluster.narrator import Narrator, Sight, View

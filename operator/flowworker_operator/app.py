@@ -24,21 +24,21 @@ from flowworker_operator.cluster.errors import ClusterError, Unavailable
 from flowworker_operator.cluster.events import EventRecorder
 from flowworker_operator.cluster.leadership import Leadership
 from flowworker_operator.cluster.resources import FLOWWORKERS, PODS, Object, Resource
+from flowworker_operator.database_writes import DatabaseWrites
 from flowworker_operator.handlers import WATCHED, Watches
 from flowworker_operator.health import HealthServer, Pulse
-from flowworker_operator.mandate import Mandate
+from flowworker_operator.leader_gate import LeaderGate
 from flowworker_operator.metered import MeteredCluster
 from flowworker_operator.metrics import Metrics
-from flowworker_operator.orders import Orders
 from flowworker_operator.pod_events import PodEvents
 from flowworker_operator.probe import Key, Probes
 from flowworker_operator.probe.hosts import known_hosts
+from flowworker_operator.readable_scopes import ReadableScopes, complaint
 from flowworker_operator.reconcile import Reconciler
 from flowworker_operator.relist import Relister
 from flowworker_operator.rivals import Rivals
 from flowworker_operator.secrets import Secrets
 from flowworker_operator.settings import Settings
-from flowworker_operator.sight import Sight, complaint
 from flowworker_operator.store import Store, owner_or_self
 from flowworker_operator.workqueue import WorkQueue
 
@@ -52,13 +52,13 @@ logger = structlog.stdlib.get_logger(__name__)
 class _Parts:
     store: Store
     queue: WorkQueue[Key]
-    orders: Orders
+    database_writes: DatabaseWrites
     reconciler: Reconciler
     relister: Relister
-    sight: Sight
+    readable: ReadableScopes
     watches: Watches
     leadership: Leadership
-    mandate: Mandate
+    leader_gate: LeaderGate
 
     def pulse(self) -> Pulse:
         return Pulse(
@@ -66,9 +66,9 @@ class _Parts:
             blind_for=self.relister.blind_for,
             unwatched_for=self.watches.unwatched_for,
             watching=self.watches.running,
-            synced=self.sight.tried,
-            able=self.sight.able,
-            barred=tuple(complaint(scope, error) for scope, error in self.sight.barred.items()),
+            synced=self.readable.tried,
+            able=self.readable.able,
+            barred=tuple(complaint(scope, error) for scope, error in self.readable.barred.items()),
         )
 
 
@@ -101,29 +101,29 @@ async def _parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[_Parts]
         recorder = await stack.enter_async_context(EventRecorder(cluster, instance=settings.identity, wall=cluster.now))
         stack.push_async_callback(recorder.close, STOP_PATIENCE)
         parts, probes, secrets = _assemble(settings, metrics, cluster, recorder)
-        stack.push_async_callback(_close, parts.orders, probes)
+        stack.push_async_callback(_close, parts.database_writes, probes)
         stack.push_async_callback(secrets.close)
         yield parts
 
 
-async def _close(orders: Orders, probes: Probes) -> None:
+async def _close(database_writes: DatabaseWrites, probes: Probes) -> None:
     """A database that does not answer must not hold up the end."""
     with suppress(TimeoutError):
         async with asyncio.timeout(STOP_PATIENCE):
-            await orders.close()
+            await database_writes.close()
             await probes.close()
 
 
 def _assemble(
     settings: Settings, metrics: Metrics, cluster: MeteredCluster, recorder: EventRecorder
 ) -> tuple[_Parts, Probes, Secrets]:
-    store, clock, sight = Store(), time.monotonic, Sight(settings.namespace_list, WATCHED)
+    store, clock, readable = Store(), time.monotonic, ReadableScopes(settings.namespace_list, WATCHED)
     leadership = Leadership(
         cluster,
         namespace=settings.lease_namespace,
         name=settings.lease_name,
         identity=settings.identity,
-        able=lambda: sight.able or not sight.tried,
+        able=lambda: readable.able or not readable.tried,
     )
 
     async def round_of(key: Key) -> float | None:
@@ -137,7 +137,7 @@ def _assemble(
     relister = Relister(
         cluster=cluster,
         store=store,
-        sight=sight,
+        readable=readable,
         selectors=WATCHED,
         metrics=metrics,
         every=settings.relist_seconds,
@@ -151,24 +151,28 @@ def _assemble(
         for key in store.keys(FLOWWORKERS):
             queue.add(key)
 
-    mandate = Mandate(leadership, refresh, lambda: sight.able)
-    orders = Orders(probes=probes, may_write=lambda: mandate.acting, on_news=queue.add)
+    leader_gate = LeaderGate(leadership, refresh, lambda: readable.able)
+    database_writes = DatabaseWrites(probes=probes, may_write=lambda: leader_gate.acting, on_news=queue.add)
     parts = _Parts(
         store=store,
         queue=queue,
-        orders=orders,
+        database_writes=database_writes,
         reconciler=Reconciler(
             store=store,
             secrets=secrets,
             probes=probes,
             pod_events=PodEvents(cluster, clock),
-            orders=orders,
+            database_writes=database_writes,
             executor=Executor(
-                cluster=cluster, store=store, orders=orders, may_write=lambda: mandate.acting, clock=clock
+                cluster=cluster,
+                store=store,
+                database_writes=database_writes,
+                may_write=lambda: leader_gate.acting,
+                clock=clock,
             ),
             recorder=recorder,
             metrics=metrics,
-            sight=sight,
+            readable=readable,
             rivals=Rivals(
                 me=Installation(
                     release=f"{settings.lease_namespace}/{settings.lease_name}", version=version("flowworker")
@@ -176,26 +180,26 @@ def _assemble(
                 cluster=cluster,
                 store=store,
                 recorder=recorder,
-                may_write=lambda: mandate.acting,
+                may_write=lambda: leader_gate.acting,
                 clock=clock,
             ),
-            leads=lambda: mandate.acting,
+            leads=lambda: leader_gate.acting,
             clock=clock,
             wall=cluster.now,
         ),
         relister=relister,
-        sight=sight,
+        readable=readable,
         watches=Watches(
-            sight=sight,
+            readable=readable,
             kubeconfig=settings.kubeconfig,
             deliver=lambda resource, kind, item: _deliver(parts, resource, kind, item),
             interrupted=relister.soon,
             clock=clock,
         ),
         leadership=leadership,
-        mandate=mandate,
+        leader_gate=leader_gate,
     )
-    metrics.watch(waiting=lambda: queue.depth, stuck=lambda: queue.stuck_for, leader=lambda: mandate.acting)
+    metrics.watch(waiting=lambda: queue.depth, stuck=lambda: queue.stuck_for, leader=lambda: leader_gate.acting)
     return parts, probes, secrets
 
 
@@ -217,7 +221,7 @@ async def _until_stopped(parts: _Parts, stopped: asyncio.Event) -> None:
     working = [
         asyncio.create_task(part, name=name)
         for name, part in {
-            "mandate": parts.mandate.run(),
+            "leader gate": parts.leader_gate.run(),
             "relist": _relist(parts),
             "rounds": parts.queue.run(),
         }.items()

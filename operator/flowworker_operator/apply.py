@@ -16,9 +16,9 @@ from flowworker_operator.cluster.bounded import Recent
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.errors import AlreadyExists, Conflict, NotFound, Refused
 from flowworker_operator.cluster.resources import BUDGETS, DEPLOYMENTS, FLOWWORKERS, PODS, Object, Resource
-from flowworker_operator.contests import (
+from flowworker_operator.contested_writes import (
     BY_POLICY,
-    Contests,
+    ContestedWrites,
     Slot,
     changed_by,
     content_of,
@@ -26,6 +26,7 @@ from flowworker_operator.contests import (
     field_of,
     slot_of,
 )
+from flowworker_operator.database_writes import DatabaseWrites
 from flowworker_operator.domain import plan as steps
 from flowworker_operator.domain.announcements import budget_in_the_way
 from flowworker_operator.domain.health import refusal_fault
@@ -40,9 +41,8 @@ from flowworker_operator.domain.plan import Event, Plan, Step
 from flowworker_operator.domain.snapshot import Fault
 from flowworker_operator.gather import Design, orphaned, owned_by, owner_of
 from flowworker_operator.gather_pods import annotation
-from flowworker_operator.orders import Orders
 from flowworker_operator.probe import Key
-from flowworker_operator.refusals import Refusals
+from flowworker_operator.refused_writes import RefusedWrites
 from flowworker_operator.render.budget import disruption_budget
 from flowworker_operator.render.deployment import deployment
 from flowworker_operator.render.drift import difference
@@ -100,16 +100,16 @@ class Executor:
         *,
         cluster: Cluster,
         store: Store,
-        orders: Orders,
+        database_writes: DatabaseWrites,
         may_write: Callable[[], bool],
         clock: Callable[[], float],
     ) -> None:
         self._cluster = cluster
         self._store = store
-        self._orders = orders
+        self._database_writes = database_writes
         self._may_write = may_write
-        self._refusals = Refusals(clock)
-        self._contests = Contests(clock)
+        self._refused_writes = RefusedWrites(clock)
+        self._contested = ContestedWrites(clock)
         self._settled: Recent[str, tuple[str, int]] = Recent(SETTLED)
         self._in_the_way: Recent[str, str] = Recent(SETTLED)
 
@@ -125,9 +125,9 @@ class Executor:
             return outcome
         # Whatever needs a drain looks whether it is in force: the rest of the plan holds without. A right that is
         # missing comes by no waiting, and nothing could ever shrink: the user has to know.
-        outcome.refusal = self._orders.drain(target.key, plan.drain, plan.release)
+        outcome.refusal = self._database_writes.drain(target.key, plan.drain, plan.release)
         finished = await self._all_steps(target, plan, outcome)
-        outcome.contest = self._contests.standing(target.uid)
+        outcome.contest = self._contested.standing(target.uid)
         if finished and plan.status is not None:
             await self._status(target, plan, outcome)
         return outcome
@@ -145,19 +145,19 @@ class Executor:
             outcome.superseded = True
             return False
         tried = self._identity(target, step)
-        if (standing := self._refusals.standing(tried)) is not None:
+        if (standing := self._refused_writes.standing(tried)) is not None:
             outcome.refusal = outcome.refusal or standing
             return True
         slot, content = slot_of(step, _about(target, step)[1].name), content_of(step)
-        if slot is not None and self._contests.must_wait(target.uid, slot, content):
+        if slot is not None and self._contested.must_wait(target.uid, slot, content):
             await self._explain(target, step, slot)
             return True
         try:
             if await self._step(target, step, outcome):
                 outcome.done.append(step)
                 if slot is not None:
-                    self._contests.done(target.uid, slot, content)
-            self._refusals.taken(tried)
+                    self._contested.done(target.uid, slot, content)
+            self._refused_writes.taken(tried)
         except (AlreadyExists, Conflict, NotFound) as error:
             outcome.conflict = True
             await self._look_again(target, step)
@@ -165,16 +165,16 @@ class Executor:
             return False
         except Refused as error:
             fault = refusal_fault(f"the API server refuses {_what(step)}", error.message)
-            self._refusals.refused(tried, fault)
+            self._refused_writes.refused(tried, fault)
             outcome.refusal = outcome.refusal or fault
         return True
 
     async def _explain(self, target: Target, step: Step, slot: Slot) -> None:
         """Find out who undoes a step."""
-        if self._contests.unexplained(target.uid, slot):
+        if self._contested.unexplained(target.uid, slot):
             resource, key = _about(target, step)
             live = await self._cluster.get(resource, key.namespace, key.name)
-            self._contests.explain(target.uid, slot, contested(resource, key.name, live, field_of(step)))
+            self._contested.explain(target.uid, slot, contested(resource, key.name, live, field_of(step)))
 
     def _identity(self, target: Target, step: Step) -> Hashable:
         """What a step writes and what the answer depends on: a change of any of it is tried at once."""
@@ -320,18 +320,18 @@ class Executor:
         path = difference(manifest, {**live, "apiVersion": resource.api_version, "kind": resource.kind})
         if self._settled.get(metadata["uid"]) == (metadata["resourceVersion"], generation):
             text = changed_by(BY_POLICY, resource, metadata["name"], path)
-            self._contests.futile(target.uid, slot, generation, text)
+            self._contested.futile(target.uid, slot, generation, text)
             return False
-        if self._contests.must_wait(target.uid, slot, generation):
-            if self._contests.unexplained(target.uid, slot):
+        if self._contested.must_wait(target.uid, slot, generation):
+            if self._contested.unexplained(target.uid, slot):
                 full = await self._cluster.get(resource, target.key.namespace, metadata["name"])
-                self._contests.explain(target.uid, slot, contested(resource, metadata["name"], full, path))
+                self._contested.explain(target.uid, slot, contested(resource, metadata["name"], full, path))
             return False
         manifest["metadata"] |= {name: metadata[name] for name in ("uid", "resourceVersion")}
         answer = await self._cluster.apply(resource, manifest)
         self._store.put(resource, answer)
         if answer["metadata"]["resourceVersion"] != metadata["resourceVersion"]:
-            self._contests.done(target.uid, slot, generation)
+            self._contested.done(target.uid, slot, generation)
             return True
         self._settled.set(metadata["uid"], (metadata["resourceVersion"], generation))
         logger.info("applied again, which changed nothing", **_names(target), object=metadata["name"])

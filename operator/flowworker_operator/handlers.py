@@ -31,7 +31,7 @@ import structlog
 from flowworker_operator.cluster.configuration import configuration
 from flowworker_operator.cluster.resources import BUDGETS, DEPLOYMENTS, FLOWWORKERS, PODS, Object, Resource
 from flowworker_operator.domain.naming import MANAGED_BY_LABEL, MANAGER
-from flowworker_operator.sight import Readable, Sight
+from flowworker_operator.readable_scopes import Readable, ReadableScopes
 from flowworker_operator.store import slim
 
 OURS = f"{MANAGED_BY_LABEL}={MANAGER}"
@@ -92,7 +92,7 @@ class Watches:
     def __init__(
         self,
         *,
-        sight: Sight,
+        readable: ReadableScopes,
         kubeconfig: Path | None,
         deliver: Deliver,
         interrupted: Callable[[], None],
@@ -101,13 +101,13 @@ class Watches:
         """Prepare.
 
         Args:
-            sight: what can be read.
+            readable: what can be read.
             kubeconfig: None means that we run in a pod of the cluster.
             deliver: called in the loop that `run` runs in.
             interrupted: called when watches have ended by themselves: something may have been missed, or be refused.
             clock: monotonic seconds.
         """
-        self._sight = sight
+        self._readable = readable
         self._kubeconfig = kubeconfig
         self._deliver = deliver
         self._interrupted = interrupted
@@ -118,7 +118,7 @@ class Watches:
     @property
     def running(self) -> bool:
         """Whether something can be read, and all that can be read is watched."""
-        wanted = groups(self._sight.readable)
+        wanted = groups(self._readable.readable)
         return bool(wanted) and all(group in self._lives and self._lives[group].complete for group in wanted)
 
     @property
@@ -131,13 +131,13 @@ class Watches:
         tasks: dict[Group, asyncio.Task[None]] = {}
         try:
             while True:
-                self._sight.changed.clear()
-                wanted = groups(self._sight.readable)
+                self._readable.changed.clear()
+                wanted = groups(self._readable.readable)
                 await _stopped([tasks.pop(group) for group in list(tasks) if group not in wanted])
                 for group in wanted - tasks.keys():
                     tasks[group] = asyncio.create_task(self._watch(group), name="watches")
                 self._judge()
-                changed = asyncio.create_task(self._sight.changed.wait())
+                changed = asyncio.create_task(self._readable.changed.wait())
                 done, _ = await asyncio.wait({changed, *tasks.values()}, return_when=asyncio.FIRST_COMPLETED)
                 changed.cancel()
                 for task in done - {changed}:
@@ -163,7 +163,7 @@ class Watches:
 
     def _judge(self) -> None:
         """Note since when something is not watched."""
-        if self.running or not self._sight.readable:
+        if self.running or not self._readable.readable:
             self._unwatched_since = None
         elif self._unwatched_since is None:
             self._unwatched_since = self._clock()

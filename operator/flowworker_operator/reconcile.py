@@ -15,6 +15,7 @@ from flowworker.database.identifiers import folded
 from flowworker_operator.apply import Executor, Outcome, Target
 from flowworker_operator.cluster.events import EventRecorder
 from flowworker_operator.cluster.resources import BUDGETS, DEPLOYMENTS, FLOWWORKERS, PODS, Object
+from flowworker_operator.database_writes import DatabaseWrites
 from flowworker_operator.domain.announcements import deed, draining, lost, restarted, shared
 from flowworker_operator.domain.health import explained
 from flowworker_operator.domain.ownership import owner
@@ -36,12 +37,11 @@ from flowworker_operator.gather_pods import (
     timestamp,
 )
 from flowworker_operator.metrics import Decided, Metrics
-from flowworker_operator.orders import Orders
 from flowworker_operator.pod_events import PodEvents
-from flowworker_operator.probe import Key, Kinship, Probes, Subject
+from flowworker_operator.probe import Key, Probes, SameDatabase, Subject
+from flowworker_operator.readable_scopes import ReadableScopes
 from flowworker_operator.rivals import Rivals
 from flowworker_operator.secrets import Secrets
-from flowworker_operator.sight import Sight
 from flowworker_operator.store import Store
 
 TICK = 5.0
@@ -88,11 +88,11 @@ class Reconciler:
         secrets: Secrets,
         probes: Probes,
         pod_events: PodEvents,
-        orders: Orders,
+        database_writes: DatabaseWrites,
         executor: Executor,
         recorder: EventRecorder,
         metrics: Metrics,
-        sight: Sight,
+        readable: ReadableScopes,
         rivals: Rivals,
         leads: Callable[[], bool],
         clock: Callable[[], float],
@@ -102,11 +102,11 @@ class Reconciler:
         self._secrets = secrets
         self._probes = probes
         self._pod_events = pod_events
-        self._orders = orders
+        self._database_writes = database_writes
         self._executor = executor
         self._recorder = recorder
         self._metrics = metrics
-        self._sight = sight
+        self._readable = readable
         self._installations = rivals
         self._leads = leads
         self._clock = clock
@@ -151,7 +151,7 @@ class Reconciler:
         if not self._leads():
             self._stand_by(key)
             return "standby", TICK
-        if not self._sight.serves(key.namespace):
+        if not self._readable.serves(key.namespace):
             return await self._bar(key, flowworker)
         match await self._installations.settle(flowworker):
             case Stance.STAND_BACK:
@@ -165,8 +165,8 @@ class Reconciler:
         if isinstance(record.design, Fault):
             return await self._reject(flowworker, record.design)
         fault = await self._connect(key, record, record.design)
-        news = self._orders.news(key)
-        self._mark_lost(key, record, news.buried)
+        news = self._database_writes.news(key)
+        self._mark_lost(key, record, news.marked)
         events = (
             *draining(news.draining),
             *self._lost(key, news.losses),
@@ -181,8 +181,8 @@ class Reconciler:
     async def _bar(self, key: Key, flowworker: Object) -> tuple[str, float]:
         """Do nothing where not all can be seen; report which right is missing, as far as that is allowed."""
         self._stand_by(key)
-        fault = self._sight.fault(key.namespace)
-        if fault is not None and self._sight.sees(FLOWWORKERS, key.namespace):
+        fault = self._readable.fault(key.namespace)
+        if fault is not None and self._readable.sees(FLOWWORKERS, key.namespace):
             await self._reject(flowworker, fault)
         return "barred", TICK
 
@@ -234,7 +234,7 @@ class Reconciler:
                 design=target.design,
                 deployments=self._store.belonging(DEPLOYMENTS, key),
                 pods=self._store.belonging(PODS, key),
-                budgets=self._store.belonging(BUDGETS, key) if self._sight.sees(BUDGETS, key.namespace) else None,
+                budgets=self._store.belonging(BUDGETS, key) if self._readable.sees(BUDGETS, key.namespace) else None,
                 reading=self._probes.reading(key),
                 fault=fault or self._probes.fault(key),
                 rivals=tuple(self._rivals(key, record)),
@@ -275,15 +275,15 @@ class Reconciler:
             eager=urgent(pods),
         )
 
-    def _mark_lost(self, key: Key, record: _Record, buried: AbstractSet[str]) -> None:
+    def _mark_lost(self, key: Key, record: _Record, marked: AbstractSet[str]) -> None:
         """Have workers marked lost in the database that are no more, so that their tasks need not wait to be missed.
 
         Args:
             key: of the FlowWorker.
             record: what is remembered of it.
-            buried: pods for which that is done.
+            marked: pods for which that is done.
         """
-        if left := self._gone.pop(key, set()) - buried:
+        if left := self._gone.pop(key, set()) - marked:
             self._gone[key] = left
         now, before = self._clock(), record.silent
         silent = {(pod["metadata"]["uid"], restarts(pod)) for pod in self._workers(key) if is_silent(pod)}
@@ -293,7 +293,7 @@ class Reconciler:
             key, now
         )
         if self._probes.fault(key) is None:
-            self._orders.bury(key, self._gone.get(key, set()), doubtful)
+            self._database_writes.mark_gone(key, self._gone.get(key, set()), doubtful)
 
     def _doubtful(self, key: Key, now: float) -> set[str]:
         """Deleted pods whose worker may live on, each for a while: after that its silence is noticed like any other."""
@@ -320,14 +320,14 @@ class Reconciler:
 
     def _must_wait(self, key: Key, record: _Record, fault: Fault | None) -> bool:
         known = fault or self._probes.fault(key) or self._probes.reading(key)
-        unsure = known is None or any(kinship is Kinship.UNKNOWN for _, kinship in self._older(key, record))
+        unsure = known is None or any(kinship is SameDatabase.UNKNOWN for _, kinship in self._older(key, record))
         return unsure and self._clock() - record.since < PATIENCE
 
     def _rivals(self, key: Key, record: _Record) -> Iterable[Claim]:
         """Older FlowWorkers of this namespace that take from the same queue of the same database."""
-        return (claim for claim, kinship in self._older(key, record) if kinship is Kinship.SAME)
+        return (claim for claim, kinship in self._older(key, record) if kinship is SameDatabase.SAME)
 
-    def _older(self, key: Key, record: _Record) -> Iterable[tuple[Claim, Kinship]]:
+    def _older(self, key: Key, record: _Record) -> Iterable[tuple[Claim, SameDatabase]]:
         """Older FlowWorkers of this namespace with a queue of this name, and whether their database is ours."""
         for other, theirs in self._same_queue(key, record):
             if other.namespace == key.namespace and owner(theirs, (record.claim,)) == theirs:
@@ -412,7 +412,7 @@ class Reconciler:
         self._doubted.pop(key, None)
         if self._records.pop(key, None) is not None:
             self._unfile(key)
-            self._orders.forget(key)
+            self._database_writes.forget(key)
             self._probes.forget(key)
             self._metrics.forget(key)
 

@@ -13,7 +13,7 @@ from flowworker_operator.cluster.errors import ClusterError, NotFound, Refused
 from flowworker_operator.cluster.resources import FLOWWORKERS, Resource
 from flowworker_operator.metrics import Metrics
 from flowworker_operator.probe import Key
-from flowworker_operator.sight import Scope, Sight
+from flowworker_operator.readable_scopes import ReadableScopes, Scope
 from flowworker_operator.store import Store, slim
 
 JITTER = 0.2
@@ -33,7 +33,7 @@ class Relister:
         *,
         cluster: Cluster,
         store: Store,
-        sight: Sight,
+        readable: ReadableScopes,
         selectors: Mapping[Resource, str],
         metrics: Metrics,
         every: float,
@@ -46,7 +46,7 @@ class Relister:
         Args:
             cluster: to read from.
             store: to keep complete.
-            sight: what to read; is notified of what can be read.
+            readable: what to read; is notified of what can be read.
             selectors: the label selector of each kind.
             metrics: counts changes that no watch had delivered.
             every: seconds between two re-lists, give or take JITTER of it.
@@ -56,7 +56,7 @@ class Relister:
         """
         self._cluster = cluster
         self._store = store
-        self._sight = sight
+        self._readable = readable
         self._selectors = selectors
         self._metrics = metrics
         self._every = every
@@ -94,7 +94,7 @@ class Relister:
             strict: what cannot be read now is not known, whatever was read before.
         """
         before, began = self._listed_at, self._clock()
-        found, failed = await self._pass(self._sight.scopes, strict=strict)
+        found, failed = await self._pass(self._readable.scopes, strict=strict)
         for resource in self._selectors:
             if found[resource] and before is not None:
                 self._metrics.missed.labels(resource.plural).inc(found[resource])
@@ -113,13 +113,13 @@ class Relister:
             await self.once()
             due = self._clock() + self._every * (1 + JITTER * (2 * self._random() - 1))
             while not self._wanted.is_set() and (left := due - self._clock()) > 0:
-                tries = tries + 1 if self._sight.barred else 0
+                tries = tries + 1 if self._readable.barred else 0
                 await self._wait(min(left, self._pause(tries)) if tries else left)
                 if tries and not self._wanted.is_set():
-                    await self._pass(tuple(self._sight.barred), strict=False)
+                    await self._pass(tuple(self._readable.barred), strict=False)
 
     def _pause(self, tries: int) -> float:
-        if all(isinstance(error, Refused) for error in self._sight.barred.values()):
+        if all(isinstance(error, Refused) for error in self._readable.barred.values()):
             return min(LONGEST_PAUSE, TRY_AGAIN * 2.0 ** min(tries - 1, 16))
         return TRY_AGAIN
 
@@ -134,22 +134,22 @@ class Relister:
         for scope in scopes:
             try:
                 found[scope.resource] += await self._read(scope)
-                self._sight.see(scope)
+                self._readable.see(scope)
             except ClusterError as error:
                 failed.add(scope.resource)
                 self._failed(scope, error, strict=strict)
             except Exception:  # one object that cannot be understood must not end the reading of all others
                 logger.exception("cannot understand what was read of the cluster", scope=str(scope))
                 failed.add(scope.resource)
-            barred = scope in self._sight.barred
+            barred = scope in self._readable.barred
             self._metrics.unreadable.labels(scope.namespace or "", scope.resource.plural).set(barred)
         return found, failed
 
     def _failed(self, scope: Scope, error: ClusterError, *, strict: bool) -> None:
         """A hiccup is no reason to forget what was read: the watches go on."""
-        if self._sight.knows(scope) and not strict and not isinstance(error, Refused | NotFound):
+        if self._readable.knows(scope) and not strict and not isinstance(error, Refused | NotFound):
             logger.warning("cannot read the cluster", scope=str(scope), error=str(error))
-        elif self._sight.bar(scope, error):
+        elif self._readable.bar(scope, error):
             for key in self._store.keys(FLOWWORKERS):
                 if scope.namespace in (None, key.namespace):
                     self._changed(key)

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from testkit.support.waiting import until
 from tests.conftest import Database
-from tests.support.waiting import until
 
 from flowworker.database.local_server import free_port, unprivileged_account
 

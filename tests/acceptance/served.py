@@ -12,9 +12,9 @@ from textwrap import dedent
 from typing import Any
 
 import orjson
+from testkit.support.waiting import until
 from tests.acceptance.support import Stage
 from tests.integration.cli.calling import Cli
-from tests.support.waiting import until
 
 from flowworker.database.jobs_admin import Job, JobState
 from flowworker.runtime.execution.families import family, process_table

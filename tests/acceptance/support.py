@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import UUID
 
+from testkit.support.waiting import until
 from tests.conftest import Database
-from tests.support.waiting import until
 
 from flowworker import Client, EventStream, Flow, Queue, Worker, WorkerPool
 from flowworker.database.capabilities import detect

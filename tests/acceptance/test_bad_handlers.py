@@ -5,8 +5,8 @@ import sys
 import threading
 import time
 
+from testkit.support.waiting import until
 from tests.acceptance.support import Stage
-from tests.support.waiting import until
 
 from flowworker import Flow, Queue, Worker
 from flowworker.database.jobs_admin import JobState

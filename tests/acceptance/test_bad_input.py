@@ -6,10 +6,10 @@ from uuid import uuid4
 import orjson
 import pytest
 from pydantic import BaseModel
+from testkit.support.waiting import until
 from tests.acceptance.served import serving
 from tests.acceptance.support import Stage
 from tests.integration.cli.calling import Cli
-from tests.support.waiting import until
 
 from flowworker import DefinitionError, Flow, InputError, Queue
 from flowworker.database.jobs_admin import JobState

@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import time_machine
+from testkit.support.waiting import until
 from tests.acceptance.pooler import PROGRAM, transaction_pooler
 from tests.acceptance.support import SLOW, Gate, Stage, clear, make_stage
 from tests.conftest import WORKER_ROLE, Database, create_database, install_everything
 from tests.integration.cli.calling import Cli
-from tests.support.waiting import until
 
 from flowworker import Flow, Queue, Worker
 from flowworker.database.jobs_admin import JobState

@@ -6,8 +6,8 @@ import logging
 from uuid import UUID
 
 import pytest
+from testkit.support.waiting import hold_for, until
 from tests.acceptance.support import Gate, Stage
-from tests.support.waiting import hold_for, until
 
 from flowworker import Flow, Worker
 from flowworker.database.records import RunStatus, SourceKind
@@ -36,7 +36,7 @@ BREAK = """
 
 def cancel_a_loop(worker: Worker) -> None:
     """Let a background loop of a worker end in a way that no code of ours does."""
-    task = worker._career._shift.poller._task  # pyright: ignore[reportPrivateUsage, reportOptionalMemberAccess]
+    task = worker._inner._session.poller._task  # pyright: ignore[reportPrivateUsage, reportOptionalMemberAccess]
     assert task is not None
     task.cancel()
 

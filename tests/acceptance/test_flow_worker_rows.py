@@ -2,8 +2,8 @@
 
 import asyncio
 
+from testkit.support.waiting import until
 from tests.acceptance.support import PATIENCE, SLOW, Gate, Stage
-from tests.support.waiting import until
 
 from flowworker import EventStream, Flow, Queue, Worker
 from flowworker.database.records import RunStatus

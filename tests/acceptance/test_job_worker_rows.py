@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 import pytest
 from pydantic import BaseModel
+from testkit.support.waiting import hold_for, until
 from tests.acceptance.support import SLOW, Gate, Stage, clear, make_stage
 from tests.conftest import create_database, install_everything
-from tests.support.waiting import hold_for, until
 
 from flowworker import Flow, Queue, TaskContext, Worker
 from flowworker.database.jobs_admin import JobState

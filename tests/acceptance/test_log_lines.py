@@ -7,10 +7,10 @@ import sys
 from typing import Any
 
 import pytest
+from testkit.support.waiting import until
 from tests.acceptance.served import MODULE, serving
 from tests.acceptance.support import Stage
 from tests.integration.cli.calling import Cli
-from tests.support.waiting import until
 
 from flowworker.database.jobs_admin import JobState
 

@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
+from testkit.support.waiting import until
 from tests.acceptance.served import serving
 from tests.acceptance.support import Stage
 from tests.integration.cli.calling import Cli
-from tests.support.waiting import until
 
 from flowworker.database.jobs_admin import JobState
 from flowworker.errors import ExitCode

@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import pytest
+from testkit.support.waiting import until
 from tests.acceptance.support import Stage
 from tests.integration.cli.calling import Cli, until_line
-from tests.support.waiting import until
 
 from flowworker.database.jobs_admin import JobState
 

@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from testkit.support.waiting import hold_for, until
 from tests.acceptance.handlers import crashing
 from tests.acceptance.support import SLOW, Gate, Stage, clear, elsewhere, make_stage
 from tests.conftest import Database
-from tests.support.waiting import hold_for, until
 
 from flowworker import Client, Flow, Queue
 from flowworker.database.jobs_admin import JobState

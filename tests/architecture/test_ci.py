@@ -20,7 +20,7 @@ case "$*" in $FAILS) exit 2 ;; esac
 EVERYTHING = [
     "make setup-services setup-image setup-cluster", "make lint types verify", "make test", "make test-postgresql",
     "make test-image",
-    "python -m e2e.cluster.binaries node", "make e2e",
+    "python -m testkit.cluster.binaries node", "make e2e",
 ]  # fmt: skip
 
 

@@ -108,6 +108,24 @@ def test_nothing_in_the_repository_names_a_package_registry() -> None:
     assert found == {}
 
 
+def imported(path: Path) -> set[str]:
+    """The first names of what a module imports."""
+    nodes = list(ast.walk(ast.parse(text_of(path))))
+    whole = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    parts = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module is not None}
+    return {name.partition(".")[0] for name in whole | parts}
+
+
+def test_what_tests_share_is_in_the_testkit_which_knows_none_of_them() -> None:
+    found = {
+        str(path.relative_to(ROOT)): sorted(wrong)
+        for folder in ("testkit", "tests", "e2e", "examples", "tools", "worker", "operator")
+        for path in (ROOT / folder).rglob("*.py")
+        if (wrong := (imported(path) & {"tests", "e2e"}) - {folder})
+    }
+    assert found == {}
+
+
 def test_the_rules_above_would_notice(tmp_path: Path) -> None:
     module = tmp_path / "module.py"
     module.write_text('"""SELECT 1 FROM documentation"""\nQUERY = "SELECT id FROM tasks"\n')
@@ -116,3 +134,5 @@ def test_the_rules_above_would_notice(tmp_path: Path) -> None:
     assert not MACHINE_PATHS.search("see docs/home/index")
     assert not MACHINE_PATHS.search("the image's user lives in /home/flowworker")
     assert REGISTRIES.search("FROM quay.io/some/image")
+    module.write_text("import e2e.support\nfrom tests.chaos import ground\n")
+    assert imported(module) == {"e2e", "tests"}

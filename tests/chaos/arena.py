@@ -7,9 +7,9 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from testkit.support import recording
 from tests.chaos.ground import Ground
 from tests.conftest import WORKER_ROLE, create_database, create_roles, install_everything, make_server
-from tests.support import recording
 
 from flowworker.database.connection import connect
 from flowworker.database.local_server import LocalServer

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from random import Random
 
+from testkit.support.waiting import hold_for, until
 from tests.chaos.arena import OWN_ROLES, Arena
 from tests.chaos.cells import Cell, Kind
 from tests.chaos.disturbing import disturbed
@@ -15,7 +16,6 @@ from tests.chaos.load import repeats
 from tests.chaos.offers import Offer, promptness
 from tests.chaos.sessions import MOST, Sessions
 from tests.chaos.workloads import Plan, beside, calm, fan, jobs
-from tests.support.waiting import hold_for, until
 
 from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue

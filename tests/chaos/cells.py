@@ -6,7 +6,7 @@ from enum import StrEnum
 from itertools import product
 from random import Random
 
-from tests.support.history import Fault, Nanoseconds
+from testkit.support.history import Fault, Nanoseconds
 
 LEASES_LAST = 8.0
 """Seconds for which a job is surely owned without being extended: its lease is of 15 s, and may be two beats old."""

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from testkit.support.together import ATTRIBUTE, Company, Scenario, side_by_side
 from tests.chaos.arena import Arena, new_arena
-from tests.support.together import ATTRIBUTE, Company, Scenario, side_by_side
 
 HERE = Path(__file__).parent
 

@@ -5,14 +5,14 @@ from contextlib import asynccontextmanager
 from random import Random
 from uuid import UUID
 
+from testkit.support import recording
+from testkit.support.line import Line
+from testkit.support.proxy import Weather
+from testkit.support.waiting import until
 from tests.chaos.cells import BANDWIDTH, LATENCY, Cell, Disturbance, Kind, Lane
 from tests.chaos.ground import Ground
 from tests.chaos.offers import Offer
 from tests.chaos.workloads import Plan
-from tests.support import recording
-from tests.support.line import Line
-from tests.support.proxy import Weather
-from tests.support.waiting import until
 
 from flowworker.database.connection import connect
 from flowworker.definition.flow import Flow

@@ -14,14 +14,14 @@ from uuid import UUID, uuid4
 
 import orjson
 from pydantic import BaseModel
-from tests.chaos.evidence import Evidence, Testimony
+from testkit.support import journal, recording
+from testkit.support.checker import Violation, check
+from testkit.support.evidence import Evidence, Testimony
+from testkit.support.history import Execution, Fault
+from testkit.support.processes import COMMAND_LINE, WorkerProcess
+from testkit.support.proxy import Proxy
+from testkit.support.waiting import PATIENCE, until
 from tests.conftest import Database, create_database, drop_database
-from tests.support import journal, recording
-from tests.support.checker import Violation, check
-from tests.support.history import Execution, Fault
-from tests.support.processes import COMMAND_LINE, WorkerProcess
-from tests.support.proxy import Proxy
-from tests.support.waiting import PATIENCE, until
 
 from flowworker.database.connection import Connection
 from flowworker.database.local_server import LocalServer

@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 from functools import partial
 from uuid import UUID, uuid4
 
+from testkit.support.waiting import until
 from tests.chaos.ground import SECOND, Ground
 from tests.chaos.workloads import Plan, fan, jobs
-from tests.support.waiting import until
 
 from flowworker.client import Client
 from flowworker.errors import DatabaseUnavailableError

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
+from testkit.support.history import Execution
 from tests.chaos.ground import SECOND, Ground
 from tests.chaos.load import WIDTH
 from tests.chaos.workloads import Plan
-from tests.support.history import Execution
 
 from flowworker.database.connection import Connection
 from flowworker.definition.flow import Flow

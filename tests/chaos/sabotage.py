@@ -12,14 +12,14 @@ from flowworker.cli import main
 from flowworker.database import flow_results, statements
 from flowworker.database.link import Limits
 from flowworker.database.records import Completed, Peer, TaskResult
-from flowworker.runtime.career import Career
 from flowworker.runtime.execution.calls import Call
 from flowworker.runtime.execution.executor import Executor
-from flowworker.runtime.holdings import Holding
+from flowworker.runtime.held_tasks import HeldTask
 from flowworker.runtime.loops.completer import Completer
-from flowworker.runtime.loops.shift import Shift
+from flowworker.runtime.loops.session import WorkerSession
 from flowworker.runtime.source import Finish, Recovery
 from flowworker.runtime.sources.flow_source import FlowSource
+from flowworker.runtime.worker_lifecycle import WorkerLifecycle
 
 VARIABLE = "CHAOS_SABOTAGE"
 
@@ -35,7 +35,7 @@ def acknowledges_before_work() -> None:
     """Writes an output and then runs the handler."""
     launch = Executor.launch
 
-    def acknowledge(self: Executor, holding: Holding) -> None:
+    def acknowledge(self: Executor, holding: HeldTask) -> None:
         outcome = Completed(output=b"{}", duration=0.0)
         self._on_result(holding, TaskResult(task=holding.task, outcome=outcome))  # pyright: ignore
         launch(self, holding)
@@ -51,14 +51,14 @@ def ignores_the_attempt() -> None:
         text = fill(name, **parts)
         return FENCE.sub("AND $1::uuid IS NOT NULL", text) if name == "flow/complete" else text
 
-    async def live_on(self: Career, shift: Shift, reason: str) -> None:
-        del self, shift, reason
+    async def live_on(self: WorkerLifecycle, session: WorkerSession, reason: str) -> None:
+        del self, session, reason
 
-    def keep(self: Executor, holding: Holding, reason: str) -> None:
+    def keep(self: Executor, holding: HeldTask, reason: str) -> None:
         del self, holding, reason
 
     flow_results.fill = fill_without_fence  # pyright: ignore
-    Career._be_reborn = live_on  # pyright: ignore
+    WorkerLifecycle._be_reborn = live_on  # pyright: ignore
     Executor.supersede = keep
 
 
@@ -75,7 +75,7 @@ def charges_losses() -> None:
 def forgets_results() -> None:
     """Drops what a handler returned."""
 
-    def forget(self: Completer, holding: Holding, result: TaskResult) -> None:
+    def forget(self: Completer, holding: HeldTask, result: TaskResult) -> None:
         del self, holding, result
 
     Completer.submit = forget

@@ -4,13 +4,13 @@ import signal
 from collections.abc import Collection
 from typing import Any
 
+from testkit.support.processes import WorkerProcess
+from testkit.support.proxy import Moment, Weather
+from testkit.support.together import together
+from testkit.support.waiting import hold_for, until
 from tests.chaos.arena import Arena
 from tests.chaos.ground import Ground
 from tests.chaos.workloads import Plan, jobs, single
-from tests.support.processes import WorkerProcess
-from tests.support.proxy import Moment, Weather
-from tests.support.together import together
-from tests.support.waiting import hold_for, until
 
 from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue

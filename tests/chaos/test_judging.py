@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import pytest
+from testkit.support.history import Execution, Key
 from tests.chaos.cell_run import Result, judged
 from tests.chaos.cells import ALL, Cell, Disturbance, Kind, Lane, sample
 from tests.chaos.ground import SECOND
 from tests.chaos.offers import Offered, promptness
-from tests.support.history import Execution, Key
 
 CELL = Cell(lane=Lane.LISTEN, disturbance=Disturbance.CUT, kind=Kind.FLOW)
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 import pytest
+from testkit.support.together import Company, Scenario, side_by_side
 from tests.chaos.arena import Arena, new_arena
 from tests.chaos.cell_run import run_cell
 from tests.chaos.cells import ALL, Cell, sample
 from tests.chaos.matrix import AT_ONCE
-from tests.support.together import Company, Scenario, side_by_side
 
 SECONDS = float(os.environ.get("FLOWWORKER_TEST_MATRIX_SECONDS", "12"))
 """For which each fault lasts; longer than it takes to declare a worker lost."""

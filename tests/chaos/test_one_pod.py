@@ -2,11 +2,11 @@
 
 import time
 
+from testkit.support.together import together
+from testkit.support.waiting import hold_for, until
 from tests.chaos.arena import Arena
 from tests.chaos.ground import Ground
 from tests.chaos.workloads import Plan, single
-from tests.support.together import together
-from tests.support.waiting import hold_for, until
 
 RUNS = 10
 WATCHED = 15.0

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 import asyncpg
 import psutil
 import pytest
+from testkit.support.together import together
+from testkit.support.waiting import LOOK_EVERY, PATIENCE, hold_for
 from tests.chaos.arena import Arena, new_arena
 from tests.chaos.ground import Ground
 from tests.chaos.load import EXECUTIONS, customers, goes_on, put_load
 from tests.chaos.workloads import fan, jobs
 from tests.conftest import WORKER_ROLE
-from tests.support.together import together
-from tests.support.waiting import LOOK_EVERY, PATIENCE, hold_for
 
 from flowworker.database.connection import connect
 from flowworker.database.local_server import LocalServer

@@ -2,13 +2,13 @@
 
 import time
 
+from testkit.support.together import together
+from testkit.support.waiting import hold_for, until
 from tests.chaos.arena import OWN_ROLES, Arena
 from tests.chaos.disturbing import locked
 from tests.chaos.ground import Ground
 from tests.chaos.sessions import watched
 from tests.chaos.workloads import Plan, Spread, jobs, single, wide
-from tests.support.together import together
-from tests.support.waiting import hold_for, until
 
 from flowworker.database.connection import connect
 

@@ -3,15 +3,15 @@
 import asyncio
 import time
 
+from testkit.support.history import Fault
+from testkit.support.proxy import Weather
+from testkit.support.together import together
+from testkit.support.waiting import hold_for
 from tests.chaos.arena import Arena
 from tests.chaos.cells import APPLICATIONS, Lane
 from tests.chaos.disturbing import locked
 from tests.chaos.load import put_load, repeats
 from tests.chaos.workloads import Plan, fan, jobs, single
-from tests.support.history import Fault
-from tests.support.proxy import Weather
-from tests.support.together import together
-from tests.support.waiting import hold_for
 
 from flowworker.runtime.pulse.peers import DEATH_AFTER
 

@@ -3,13 +3,13 @@
 import asyncio
 import time
 
+from testkit.support.together import together
+from testkit.support.waiting import hold_for, until
 from tests.chaos.arena import Arena
 from tests.chaos.disturbing import locked
 from tests.chaos.ground import Ground
 from tests.chaos.offers import Offer, promptness
 from tests.chaos.workloads import Plan, Spread, beside, calm, fan, jobs, single, wide
-from tests.support.together import together
-from tests.support.waiting import hold_for, until
 
 from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue

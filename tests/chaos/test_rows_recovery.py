@@ -3,13 +3,13 @@
 from uuid import uuid4
 
 import orjson
+from testkit.support.processes import WorkerProcess
+from testkit.support.together import together
+from testkit.support.waiting import until
 from tests.chaos.arena import Arena
 from tests.chaos.disturbing import locked
 from tests.chaos.ground import Ground
 from tests.chaos.workloads import Plan, crowd, fan, single
-from tests.support.processes import WorkerProcess
-from tests.support.together import together
-from tests.support.waiting import until
 
 from flowworker.definition.flow import Flow
 

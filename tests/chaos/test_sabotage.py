@@ -2,14 +2,14 @@
 
 import signal
 
+from testkit.support.checker import Rule
+from testkit.support.processes import WorkerProcess
+from testkit.support.together import together
+from testkit.support.waiting import hold_for, until
 from tests.chaos.arena import Arena
 from tests.chaos.ground import Ground
 from tests.chaos.sabotage import VARIABLE
 from tests.chaos.workloads import Plan, single
-from tests.support.checker import Rule
-from tests.support.processes import WorkerProcess
-from tests.support.together import together
-from tests.support.waiting import hold_for, until
 
 RERUN_WITHIN = 20.0
 

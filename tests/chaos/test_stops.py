@@ -3,15 +3,15 @@
 import signal
 import time
 
+from testkit.support.history import Fault
+from testkit.support.processes import WorkerProcess
+from testkit.support.proxy import Weather
+from testkit.support.together import together
+from testkit.support.waiting import until
 from tests.chaos.arena import Arena
 from tests.chaos.ground import SECOND, Ground
 from tests.chaos.load import put_load, repeats
 from tests.chaos.workloads import Plan, fan, jobs, single
-from tests.support.history import Fault
-from tests.support.processes import WorkerProcess
-from tests.support.proxy import Weather
-from tests.support.together import together
-from tests.support.waiting import until
 
 GONE_WITHIN = 6.0
 """Seconds; five are promised, and the test looks from outside."""

@@ -2,14 +2,14 @@
 
 import time
 
+from testkit.support.processes import WorkerProcess
+from testkit.support.proxy import Moment
+from testkit.support.together import together
+from testkit.support.waiting import until
 from tests.chaos.arena import Arena
 from tests.chaos.ground import Ground
 from tests.chaos.load import put_load
 from tests.chaos.workloads import Plan, fan, jobs, single
-from tests.support.processes import WorkerProcess
-from tests.support.proxy import Moment
-from tests.support.together import together
-from tests.support.waiting import until
 
 RERUN_WITHIN = 20.0
 """Seconds from the kill to the task's next run, whatever its timeout."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 
 from pydantic import BaseModel
-from tests.support import journal
+from testkit.support import journal
 
 from flowworker import Flow, Queue, TaskContext
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tests.support.manifests import Object
+from testkit.support.manifests import Object
 from tools.fetch_kubectl import helm
 
 CHART = Path(__file__).parents[2] / "charts" / "flowworker"

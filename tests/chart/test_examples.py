@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.support.manifests import breaches, complaints
+from testkit.support.manifests import breaches, complaints
 
 from flowworker import Flow
 from flowworker_operator.api.model import KIND

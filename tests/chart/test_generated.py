@@ -4,8 +4,8 @@ import subprocess
 import sys
 
 import yaml
+from testkit.support.manifests import breaches, complaints, pod_of
 from tests.chart.rendering import render
-from tests.support.manifests import breaches, complaints, pod_of
 from tools import render_manifests
 
 PLAIN = [

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import yaml
 from syrupy.assertion import SnapshotAssertion
+from testkit.support.manifests import breaches, complaints, pod_of
 from tests.chart.combinations import COMBINATIONS, EVERYTHING
 from tests.chart.rendering import CHART, NAMESPACE, Object, identity, notes, of_kind, only, render, run_helm
-from tests.support.manifests import breaches, complaints, pod_of
 
 every_combination = pytest.mark.parametrize("values", COMBINATIONS.values(), ids=COMBINATIONS)
 

@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
-from e2e.cluster import choice
-from e2e.cluster.backend import CHOICE_VARIABLE, STATE_VARIABLE, BackendName
-from e2e.cluster.choice import choose, create_backend, state_folder
-from e2e.cluster.errors import ClusterError
-from e2e.cluster.kind import VERSION_VARIABLE
+from testkit.cluster import choice
+from testkit.cluster.backend import CHOICE_VARIABLE, STATE_VARIABLE, BackendName
+from testkit.cluster.choice import choose, create_backend, state_folder
+from testkit.cluster.errors import ClusterError
+from testkit.cluster.kind import VERSION_VARIABLE
 from tests.cluster.stand_in import StandIn
 
 

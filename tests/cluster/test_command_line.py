@@ -1,4 +1,4 @@
-"""`python -m e2e.cluster` without a cluster: clear words and exit codes."""
+"""`python -m testkit.cluster` without a cluster: clear words and exit codes."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def run(state: Path, *arguments: str, choice: str = "local") -> subprocess.CompletedProcess[str]:
     """Run it with a state folder of the test."""
     environment = {**os.environ, "FLOWWORKER_CLUSTER": choice, "FLOWWORKER_CLUSTER_STATE": str(state)}
-    command = [sys.executable, "-m", "e2e.cluster", *arguments]
+    command = [sys.executable, "-m", "testkit.cluster", *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=50, check=False)
 
 
@@ -34,7 +34,7 @@ def test_the_kubeconfig_is_known_before_the_cluster(tmp_path: Path) -> None:
 def test_what_needs_a_cluster_says_how_to_have_one(tmp_path: Path, arguments: list[str]) -> None:
     done = run(tmp_path / "state", *arguments)
     assert done.returncode == 1
-    assert done.stderr == "error: no cluster is up: `python -m e2e.cluster up`\n"
+    assert done.stderr == "error: no cluster is up: `python -m testkit.cluster up`\n"
 
 
 def test_exec_wants_a_command(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from e2e.cluster import images
-from e2e.cluster.configuration import PAUSE_IMAGE
-from e2e.cluster.errors import BuildError
-from e2e.cluster.images import Contents, pause_archive, tools_archive, write_archive
+from testkit.cluster import images
+from testkit.cluster.configuration import PAUSE_IMAGE
+from testkit.cluster.errors import BuildError
+from testkit.cluster.images import Contents, pause_archive, tools_archive, write_archive
 
 CONTENTS = Contents(
     name="localhost/thing:1",

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from e2e.cluster.backend import Component, Wishes
-from e2e.cluster.errors import ClusterError
-from e2e.cluster.kind import NODE_IMAGES, KindCluster
+from testkit.cluster.backend import Component, Wishes
+from testkit.cluster.errors import ClusterError
+from testkit.cluster.kind import NODE_IMAGES, KindCluster
 from tests.cluster.stand_in import StandIn
 
 NODE = "flowworker-control-plane"
@@ -175,7 +175,7 @@ def test_a_restart_waits_for_another_container(
         return next(listed)
 
     monkeypatch.setattr(KindCluster, "_containers", containers)
-    monkeypatch.setattr("e2e.cluster.kind.LOOK_EVERY", 0.0)
+    monkeypatch.setattr("testkit.cluster.kind.LOOK_EVERY", 0.0)
     kind.restart(Component.ETCD)
     assert programs.calls() == [["docker", "exec", NODE, "crictl", "stop", "--timeout=30", "old"]]
     assert next(listed, None) is None
@@ -184,7 +184,7 @@ def test_a_restart_waits_for_another_container(
 def test_a_component_that_does_not_come_back_is_named(
     programs: StandIn, kind: KindCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("e2e.cluster.kind.COMPONENT_PATIENCE", 0.0)
+    monkeypatch.setattr("testkit.cluster.kind.COMPONENT_PATIENCE", 0.0)
     programs.answer("crictl ps --quiet", "")
     with pytest.raises(ClusterError, match="in vain: etcd runs"):
         kind.start(Component.ETCD)

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from e2e.cluster import proc
-from e2e.cluster.errors import ClusterError
-from e2e.cluster.local import launch
-from e2e.cluster.local.cgroups import create_groups, existing_groups, remove_groups
-from e2e.cluster.local.leftovers import find_leftovers
-from e2e.cluster.local.undo import RAISED, Undo
-from e2e.cluster.packages import INSTALL, check, install, missing
+from testkit.cluster import proc
+from testkit.cluster.errors import ClusterError
+from testkit.cluster.local import launch
+from testkit.cluster.local.cgroups import create_groups, existing_groups, remove_groups
+from testkit.cluster.local.leftovers import find_leftovers
+from testkit.cluster.local.undo import RAISED, Undo
+from testkit.cluster.packages import INSTALL, check, install, missing
 from tests.cluster.stand_in import StandIn
 
 MODULE = "tests.cluster.nobody"
@@ -189,7 +189,7 @@ def test_pid_1_collects_its_children_and_everybody_elses() -> None:
     script = """
         import asyncio, signal, tempfile
         from pathlib import Path
-        from e2e.cluster.local.processes import Processes
+        from testkit.cluster.local.processes import Processes
 
         async def main():
             log = Path(tempfile.mkstemp()[1])

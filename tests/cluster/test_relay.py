@@ -5,8 +5,8 @@ import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
-from e2e.cluster.layout import LOOPBACK
-from e2e.cluster.local.relay import serve_relay
+from testkit.cluster.layout import LOOPBACK
+from testkit.cluster.local.relay import serve_relay
 
 
 @asynccontextmanager

@@ -13,11 +13,11 @@ from uuid import uuid4
 
 import pytest
 import yaml
-from e2e.cluster.binaries import build
-from e2e.cluster.control_plane import ControlPlane, running
-from e2e.cluster.errors import BuildError, ClusterError
-from e2e.cluster.files import locked
-from e2e.cluster.programs import CONTROL_PLANE
+from testkit.cluster.binaries import build
+from testkit.cluster.control_plane import ControlPlane, running
+from testkit.cluster.errors import BuildError, ClusterError
+from testkit.cluster.files import locked
+from testkit.cluster.programs import CONTROL_PLANE
 
 DEFINITION = Path(__file__).parents[2] / "crds" / "flowworkers.flowworker.dev.yaml"
 RESTRICTED = {

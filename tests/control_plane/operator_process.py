@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import yaml
-from e2e.cluster.control_plane import ControlPlane
-from tests.support.waiting import until
+from testkit.cluster.control_plane import ControlPlane
+from testkit.support.rights import rules
+from testkit.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
-RULES = ROOT / "charts" / "flowworker" / "files" / "rules.yaml"
 LEASE = "flowworker-operator"
 SEVERE = frozenset({"error", "critical"})
 
@@ -141,12 +140,6 @@ class OperatorProcess:
         # kopf's copies of the certificates are left behind when it is killed.
         own = {"TMPDIR": str(self.folder)}
         return {**kept, **own, **{f"FLOWWORKER_OPERATOR_{name}": value for name, value in settings.items()}}
-
-
-def rules() -> list[dict[str, Any]]:
-    """What the chart lets an operator do in its own namespace and in one it looks after."""
-    given = yaml.safe_load(RULES.read_text())
-    return [*given["watched"], *given["lease"]]
 
 
 def _is_complaint(line: str) -> bool:

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from e2e.cluster.api import MERGE, Api
-from e2e.cluster.errors import ApiError
+from testkit.cluster.api import MERGE, Api
+from testkit.cluster.errors import ApiError
 from tests.control_plane.process_pod import LOOK_EVERY, ProcessPod
 
 HEARTBEAT = 5.0

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.support import journal
+from testkit.support import journal
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = "worker"

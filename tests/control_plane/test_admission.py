@@ -8,11 +8,11 @@ from uuid import uuid4
 
 import pytest
 import yaml
-from e2e.cluster.api import MERGE, Object
-from e2e.cluster.control_plane import ControlPlane
-from e2e.cluster.errors import ApiError
-from tests.support.kubectl import kubectl_says, run_kubectl
-from tests.support.waiting import until
+from testkit.cluster.api import MERGE, Object
+from testkit.cluster.control_plane import ControlPlane
+from testkit.cluster.errors import ApiError
+from testkit.support.kubectl import kubectl_says, run_kubectl
+from testkit.support.waiting import until
 from tests.unit.operator.admission import ABSENT, INVALID, VALID, Changes, spec_with
 
 DEFAULTS: Object = {

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from e2e.cluster.binaries import build, content_key, main
-from e2e.cluster.control_plane import ROOT
-from e2e.cluster.errors import BuildError
-from e2e.cluster.programs import FAMILIES, NODE, SETS, Family, family_of
+from testkit.cluster.binaries import build, content_key, main
+from testkit.cluster.control_plane import ROOT
+from testkit.cluster.errors import BuildError
+from testkit.cluster.programs import FAMILIES, NODE, SETS, Family, family_of
 
 STAND_IN = """#!/bin/sh
 if [ "$1" = env ]; then echo {version}; echo linux; echo amd64; exit 0; fi
@@ -89,7 +89,7 @@ def test_a_build_that_fails_shows_the_words_of_go(monkeypatch: pytest.MonkeyPatc
 
 def test_two_processes_build_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pretend_go(monkeypatch, tmp_path, "go1.26.8")
-    command = [sys.executable, "-m", "e2e.cluster.binaries", "control-plane"]
+    command = [sys.executable, "-m", "testkit.cluster.binaries", "control-plane"]
 
     def run(_: int) -> str:
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout

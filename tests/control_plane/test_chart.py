@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import yaml
-from e2e.cluster.control_plane import DEFINITIONS, RBAC, RBAC_GROUP, ControlPlane, running
+from testkit.cluster.control_plane import DEFINITIONS, RBAC, RBAC_GROUP, ControlPlane, running
+from testkit.support.manifests import UNKNOWN_HERE
+from testkit.support.waiting import until
 from tests.chart.rendering import CHART, NAMESPACE, RELEASE, of_kind, only, render, run_helm
 from tests.control_plane.conftest import RESTRICTED
-from tests.support.manifests import UNKNOWN_HERE
-from tests.support.waiting import until
 from tools.fetch_kubectl import kubectl
 
 pytestmark = pytest.mark.xdist_group("chart")

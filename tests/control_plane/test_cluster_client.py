@@ -9,8 +9,8 @@ import aiohttp
 import orjson
 import psutil
 import pytest
-from e2e.cluster.control_plane import ControlPlane
-from tests.support.waiting import until
+from testkit.cluster.control_plane import ControlPlane
+from testkit.support.waiting import until
 from tests.unit.operator import samples
 
 from flowworker_operator.cluster import client

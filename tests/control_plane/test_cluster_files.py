@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
-from e2e.cluster import daemons
-from e2e.cluster.api import Api
-from e2e.cluster.certificates import Authority, node_identities, write_identities
-from e2e.cluster.configuration import control_plane_files, node_files, write_files
-from e2e.cluster.layout import FIRST_PORT, LAST_PORT, LOOPBACK, NODE_ADDRESS, Layout, Ports, free_ports
-from e2e.cluster.programs import NODE
+from testkit.cluster import daemons
+from testkit.cluster.api import Api
+from testkit.cluster.certificates import Authority, node_identities, write_identities
+from testkit.cluster.configuration import control_plane_files, node_files, write_files
+from testkit.cluster.layout import FIRST_PORT, LAST_PORT, LOOPBACK, NODE_ADDRESS, Layout, Ports, free_ports
+from testkit.cluster.programs import NODE
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

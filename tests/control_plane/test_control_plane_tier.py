@@ -9,12 +9,12 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 
 import pytest
-from e2e.cluster.api import Api, Object
-from e2e.cluster.children import LAST_LINES
-from e2e.cluster.control_plane import ROOT, ControlPlane, running
-from e2e.cluster.errors import ApiError, ClusterError, StartError
-from e2e.cluster.programs import CONTROL_PLANE
-from tests.support.waiting import until
+from testkit.cluster.api import Api, Object
+from testkit.cluster.children import LAST_LINES
+from testkit.cluster.control_plane import ROOT, ControlPlane, running
+from testkit.cluster.errors import ApiError, ClusterError, StartError
+from testkit.cluster.programs import CONTROL_PLANE
+from testkit.support.waiting import until
 
 BREAKS = pytest.mark.xdist_group("control-plane-tier")
 """One process runs all of these, so that they share one control plane."""
@@ -23,7 +23,7 @@ READ_SECRETS: Object = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["
 HOLD_ONE = """
 import sys, time
 from pathlib import Path
-from e2e.cluster.control_plane import ControlPlane
+from testkit.cluster.control_plane import ControlPlane
 control_plane = ControlPlane.launch({path.name: path for path in map(Path, sys.argv[1:])})
 print(control_plane.layout.state, *control_plane.pids().values(), flush=True)
 time.sleep(600)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import orjson
 import pytest
-from e2e.cluster.control_plane import ControlPlane
-from tests.support.kubectl import kubectl_says
-from tests.support.waiting import hold_for, until
+from testkit.cluster.control_plane import ControlPlane
+from testkit.support.kubectl import kubectl_says
+from testkit.support.waiting import hold_for, until
 from tests.unit.operator import samples
 
 from flowworker_operator.cluster.bounded import Allowance

@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 import pytest
-from e2e.cluster.binaries import build
 from lupa.lua51 import LuaRuntime
+from testkit.cluster.binaries import build
 from tests.unit.operator.samples import NOW, make_spec, planned, pod, revision
 
 from flowworker_operator.api.conditions import Reason

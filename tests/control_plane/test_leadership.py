@@ -11,9 +11,9 @@ from itertools import count, pairwise
 from pathlib import Path
 
 import pytest
-from e2e.cluster.control_plane import ControlPlane
+from testkit.cluster.control_plane import ControlPlane
+from testkit.support.waiting import hold_for, until
 from tests.control_plane.candidate import LEASE
-from tests.support.waiting import hold_for, until
 
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.leadership import Leadership

@@ -33,9 +33,9 @@ from pathlib import Path
 from typing import NoReturn
 
 import yaml
+from testkit.support.manifests import complaints
 from tests.chart.rendering import CHART, run_helm
 from tests.docs.fences import Fence
-from tests.support.manifests import complaints
 
 from flowworker.database.connection import connect
 

@@ -15,7 +15,10 @@ from flowworker.database.local_server import free_port
 
 GENERATED = REPOSITORY / "docs" / "reference"
 PAGES = [
-    *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "e2e/cluster/modules/README.md")),
+    *(
+        REPOSITORY / name
+        for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "testkit/cluster/modules/README.md")
+    ),
     *(page for page in sorted((REPOSITORY / "docs").rglob("*.md")) if GENERATED not in page.parents),
 ]
 PORT = "54329"

@@ -18,9 +18,9 @@ from flowworker_operator.probe import faults
 from flowworker_operator.probe.endpoint import Endpoint, parse_endpoint
 from flowworker_operator.probe.hosts import KnownHosts
 from flowworker_operator.probe.interpret import says_the_same
-from flowworker_operator.probe.kinship import Kin, Kinship
 from flowworker_operator.probe.model import Key, Reading, Subject
 from flowworker_operator.probe.prober import Prober
+from flowworker_operator.probe.same_database import SameDatabase, SameDatabaseProofs
 from flowworker_operator.probe.texts import shown
 from flowworker_operator.resolver import Lookup, Resolver, system_lookup
 
@@ -79,7 +79,7 @@ class Probes:
         self._probers: dict[Endpoint, Prober] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._resolver = Resolver(clock, lookup)
-        self._kin = Kin(clock)
+        self._proofs = SameDatabaseProofs(clock)
         self._known = known
 
     def watch(self, subject: Subject, dsn: str, authority: str | None = None) -> None:
@@ -147,7 +147,7 @@ class Probes:
             await self._order(key, "end drains", lambda link: probe.end_drain(link, by, uids))
             self._prober(key).look_soon()
 
-    async def bury(self, key: Key, gone: Sequence[str], silent: Sequence[str] = ()) -> Sequence[Loss]:
+    async def mark_gone(self, key: Key, gone: Sequence[str], silent: Sequence[str] = ()) -> Sequence[Loss]:
         """Mark workers lost that cannot run any more, so that their tasks are given back at once.
 
         Args:
@@ -164,7 +164,7 @@ class Probes:
         """
         if not gone and not silent:
             return ()
-        lost = await self._order(key, "mark workers lost", lambda link: probe.bury(link, gone, silent))
+        lost = await self._order(key, "mark workers lost", lambda link: probe.mark_gone(link, gone, silent))
         if lost:
             self._prober(key).look_soon()
         return [
@@ -172,7 +172,7 @@ class Probes:
             for one in lost
         ]
 
-    def kinship(self, claimant: Key, other: Key) -> Kinship:
+    def kinship(self, claimant: Key, other: Key) -> SameDatabase:
         """Whether the databases of two FlowWorkers are one, proven on the claimant's behalf; news is one for `other`.
 
         Args:
@@ -181,18 +181,18 @@ class Probes:
         """
         one, two = self._entries.get(claimant), self._entries.get(other)
         if one is None or two is None or one.prober is None or two.prober is None:
-            return Kinship.DIFFERENT
+            return SameDatabase.DIFFERENT
         if one.prober is two.prober:
-            return Kinship.SAME
+            return SameDatabase.SAME
         if one.reading is None or two.reading is None:
-            return Kinship.UNKNOWN
+            return SameDatabase.UNKNOWN
         if one.reading.database != two.reading.database:
-            return Kinship.DIFFERENT
-        return self._kin.ask(one.prober, two.prober, two.reading.database, partial(self._on_reading, other))
+            return SameDatabase.DIFFERENT
+        return self._proofs.ask(one.prober, two.prober, two.reading.database, partial(self._on_reading, other))
 
     async def close(self) -> None:
         """Forget everything and close every connection."""
-        await self._kin.close()
+        await self._proofs.close()
         for key in tuple(self._entries):
             self.forget(key)
         while self._ending:
@@ -248,7 +248,7 @@ class Probes:
         prober.drop(key)
         if prober.idle:
             del self._probers[endpoint]
-            self._kin.forget(prober)
+            self._proofs.forget(prober)
             ending = asyncio.get_running_loop().create_task(prober.stop(), name=f"end of {prober.place}")
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)

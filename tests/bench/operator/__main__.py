@@ -14,9 +14,9 @@ from typing import Annotated
 import orjson
 import typer
 import yaml
-from e2e.cluster.binaries import build
-from e2e.cluster.control_plane import running
-from e2e.cluster.programs import CONTROL_PLANE
+from testkit.cluster.binaries import build
+from testkit.cluster.control_plane import running
+from testkit.cluster.programs import CONTROL_PLANE
 from tests.bench.operator.promises import figures_of
 from tests.bench.operator.scenarios import FULL, MOST_TENANTS, QUICK, SCENARIOS, Extent, Site
 from tests.chaos.arena import new_arena

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 from uuid import uuid4
 
-from e2e.cluster.control_plane import ControlPlane
+from testkit.cluster.control_plane import ControlPlane
+from testkit.support.waiting import hold_for
 from tests.chaos.arena import Arena
 from tests.chaos.workloads import jobs, single
 from tests.control_plane.conftest import RESTRICTED
@@ -15,7 +16,6 @@ from tests.control_plane.scale.changing import change
 from tests.control_plane.scale.crowd import STRAINED, Crowd, new_crowd, stand_in_world
 from tests.control_plane.scale.neighbours import new_neighbours
 from tests.control_plane.scale.waking import wake
-from tests.support.waiting import hold_for
 
 from flowworker.bench.figures import percentile
 

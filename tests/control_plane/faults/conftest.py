@@ -5,15 +5,15 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from e2e.cluster.certificates import Authority
-from e2e.cluster.control_plane import ControlPlane
+from testkit.cluster.certificates import Authority
+from testkit.cluster.control_plane import ControlPlane
+from testkit.support.api_proxy import ApiProxy
+from testkit.support.rights import rules
 from tests.chaos.arena import Arena, new_arena
 from tests.chaos.ground import Ground
 from tests.chaos.workloads import single
 from tests.control_plane.faults.rehearsal import ALL_VARIABLE
 from tests.control_plane.faults.scene import Scene, new_scene
-from tests.control_plane.operator_process import rules
-from tests.support.api_proxy import ApiProxy
 
 HERE = Path(__file__).parent
 

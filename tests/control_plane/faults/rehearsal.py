@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
+from testkit.support.api_calls import Call
+from testkit.support.api_faults import after, before
+from testkit.support.api_proxy import Interception
+from testkit.support.waiting import until
 from tests.control_plane.faults.changes import NAME, Change, image_of
 from tests.control_plane.faults.scene import Scene
 from tests.control_plane.operator.world import BUDGETS, LEASED, PODS, World
-from tests.support.api_calls import Call
-from tests.support.api_faults import after, before
-from tests.support.api_proxy import Interception
-from tests.support.waiting import until
 
 from flowworker_operator.domain.naming import DELETION_COST_ANNOTATION
 

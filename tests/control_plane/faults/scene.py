@@ -4,14 +4,15 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
-from e2e.cluster.certificates import Authority
-from e2e.cluster.control_plane import ControlPlane
+from testkit.cluster.certificates import Authority
+from testkit.cluster.control_plane import ControlPlane
+from testkit.support import journal
+from testkit.support.api_proxy import ApiProxy
+from testkit.support.rights import rules
 from tests.chaos.ground import Ground
 from tests.control_plane.operator.world import LEASES, World
-from tests.control_plane.operator_process import LEASE, OperatorProcess, rules
+from tests.control_plane.operator_process import LEASE, OperatorProcess
 from tests.control_plane.process_kubelet import ProcessKubelet
-from tests.support import journal
-from tests.support.api_proxy import ApiProxy
 
 RELIST_SECONDS = 3.0
 """Between two re-lists of an operator here; a minute by default."""

@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import pytest
+from testkit.support.api_calls import Call, writes
+from testkit.support.api_faults import Handling, answers, does_and_answers, resets
+from testkit.support.api_proxy import busiest_second
+from testkit.support.proxy import Weather
+from testkit.support.waiting import hold_for, until
 from tests.control_plane.faults.changes import NAME, SCALING, runs_one
 from tests.control_plane.faults.scene import Scene
 from tests.control_plane.operator.world import FLOWWORKERS
-from tests.support.api_calls import Call, writes
-from tests.support.api_faults import Handling, answers, does_and_answers, resets
-from tests.support.api_proxy import busiest_second
-from tests.support.proxy import Weather
-from tests.support.waiting import hold_for, until
 
 STORM = 10.0
 AWAY = 20.0

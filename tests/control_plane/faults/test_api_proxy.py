@@ -8,13 +8,13 @@ from collections.abc import AsyncGenerator, AsyncIterator
 import aiohttp
 import orjson
 import pytest
-from e2e.cluster.api import Api, Object
-from e2e.cluster.control_plane import ControlPlane
-from tests.support.api_calls import Call, Place, writes
-from tests.support.api_faults import after, answers, before, delays, does_and_answers, repeats, resets
-from tests.support.api_proxy import ApiProxy, Fate, busiest_second, lenient
-from tests.support.proxy import Weather
-from tests.support.waiting import until
+from testkit.cluster.api import Api, Object
+from testkit.cluster.control_plane import ControlPlane
+from testkit.support.api_calls import Call, Place, writes
+from testkit.support.api_faults import after, answers, before, delays, does_and_answers, repeats, resets
+from testkit.support.api_proxy import ApiProxy, Fate, busiest_second, lenient
+from testkit.support.proxy import Weather
+from testkit.support.waiting import until
 
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.errors import Conflict, Unavailable

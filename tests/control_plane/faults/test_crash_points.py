@@ -8,10 +8,10 @@ else some are chosen by chance.
 from collections.abc import Callable
 
 import pytest
+from testkit.support.waiting import until
 from tests.control_plane.faults.changes import NAME, Backlog, Change, Creation, NewTemplate, Recreation
 from tests.control_plane.faults.rehearsal import Ending, Point, Rehearsal, points, sample
 from tests.control_plane.faults.scene import Scene
-from tests.support.waiting import until
 
 
 @pytest.mark.parametrize("kind", [Creation, Recreation, NewTemplate, Backlog])

@@ -3,14 +3,14 @@
 import asyncio
 import time
 
+from testkit.support.api_calls import Answer, Call
+from testkit.support.api_faults import Forward
+from testkit.support.proxy import Weather
+from testkit.support.waiting import hold_for, until
 from tests.control_plane.faults.changes import NAME, SCALING, with_one
 from tests.control_plane.faults.scene import Scene
 from tests.control_plane.operator.world import FLOWWORKERS, LEASES
 from tests.control_plane.operator_process import LEASE
-from tests.support.api_calls import Answer, Call
-from tests.support.api_faults import Forward
-from tests.support.proxy import Weather
-from tests.support.waiting import hold_for, until
 
 TAKEN_OVER_WITHIN = 20.0
 

@@ -1,13 +1,13 @@
 """Watches that fall silent, expire or lose events, and lists that tell of the past."""
 
+from testkit.support.api_calls import Answer, Call, Object
+from testkit.support.api_faults import Forward, answers
+from testkit.support.api_proxy import Fate, lenient
+from testkit.support.waiting import until
 from tests.control_plane.faults.changes import NAME, SCALING, owners, runs_one, with_one
 from tests.control_plane.faults.rehearsal import picture
 from tests.control_plane.faults.scene import Scene
 from tests.control_plane.operator.world import DEPLOYMENTS, FLOWWORKERS, PODS
-from tests.support.api_calls import Answer, Call, Object
-from tests.support.api_faults import Forward, answers
-from tests.support.api_proxy import Fate, lenient
-from tests.support.waiting import until
 
 WATCHED = 4
 """Kinds that an operator watches."""

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from e2e.cluster.control_plane import ControlPlane
+from testkit.cluster.control_plane import ControlPlane
 from tests.chaos.arena import Arena, new_arena
 from tests.chaos.ground import Ground
 from tests.chaos.workloads import fan, jobs, single

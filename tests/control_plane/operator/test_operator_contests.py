@@ -5,11 +5,11 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
-from e2e.cluster.errors import ApiError
+from testkit.cluster.errors import ApiError
+from testkit.support.waiting import hold_for, until
 from tests.chaos.workloads import Plan, single
 from tests.control_plane.operator.test_operator_ownership import BINDINGS, POLICIES, binding, service_links_policy
 from tests.control_plane.operator.world import DEPLOYMENTS, PODS, Object, World
-from tests.support.waiting import hold_for, until
 
 WATCHED_FOR = 25.0
 """Seconds in which a fight without pauses would be hundreds of writes."""

@@ -1,8 +1,8 @@
 """A FlowWorker that is deleted but held, and what a deleted one leaves behind."""
 
+from testkit.support.waiting import until
 from tests.chaos.workloads import Plan, single
 from tests.control_plane.operator.world import BUDGETS, DEPLOYMENTS, FLOWWORKERS, PODS, SHORT, World
-from tests.support.waiting import until
 
 HOLDER = "example.org/audit"
 

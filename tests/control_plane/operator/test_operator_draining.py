@@ -1,8 +1,8 @@
 """Shrinking, replacing and deleting never cost a task that runs."""
 
+from testkit.support.waiting import hold_for
 from tests.chaos.workloads import TIMEOUT, Plan, jobs, single
 from tests.control_plane.operator.world import FLOWWORKERS, PODS, SHORT, Object, World
-from tests.support.waiting import hold_for
 
 from flowworker.database.probe import SILENCE
 from flowworker_operator.domain.grace import MARGIN, UNKNOWN_TIMEOUT

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from testkit.support.waiting import hold_for
 from tests.chaos.workloads import Plan, single
 from tests.conftest import STRANGER_ROLE, Database, create_database, drop_database
 from tests.control_plane.operator.world import FLOWWORKERS, PODS, World
 from tests.control_plane.process_pod import MISSING_IMAGE
-from tests.support.waiting import hold_for
 
 CONFIG_MAPS = "/api/v1/namespaces/{namespace}/configmaps"
 

@@ -1,8 +1,8 @@
 """Who decides how many workers run."""
 
+from testkit.support.waiting import until
 from tests.chaos.workloads import Plan, single
 from tests.control_plane.operator.world import FLOWWORKERS, Object, World
-from tests.support.waiting import until
 
 from flowworker_operator.gather import replicas_set
 

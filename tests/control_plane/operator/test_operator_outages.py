@@ -4,15 +4,15 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
-from e2e.cluster.control_plane import ControlPlane
+from testkit.cluster.control_plane import ControlPlane
+from testkit.support.proxy import Weather
+from testkit.support.waiting import hold_for
 from tests.chaos.arena import Arena
 from tests.chaos.ground import Ground
 from tests.chaos.workloads import Plan, fan, jobs, single
 from tests.control_plane.conftest import RESTRICTED
 from tests.control_plane.operator.world import FLOWWORKERS, PODS, World, new_world
 from tests.control_plane.process_pod import MISSING_IMAGE
-from tests.support.proxy import Weather
-from tests.support.waiting import hold_for
 
 WAKES_WITHIN = 4.0
 """Seconds; half a second on a machine that does little else, where a round that waits for a database takes six."""

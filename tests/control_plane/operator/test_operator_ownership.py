@@ -6,12 +6,12 @@ from dataclasses import replace
 from uuid import uuid4
 
 import pytest
-from e2e.cluster.control_plane import ControlPlane
+from testkit.cluster.control_plane import ControlPlane
+from testkit.support.rights import rules
+from testkit.support.waiting import hold_for, until
 from tests.chaos.workloads import Plan, single
 from tests.control_plane.conftest import RESTRICTED
 from tests.control_plane.operator.world import BUDGETS, DEPLOYMENTS, EVENTS, FLOWWORKERS, World
-from tests.control_plane.operator_process import rules
-from tests.support.waiting import hold_for, until
 
 WEBHOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 POLICIES = "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicies"

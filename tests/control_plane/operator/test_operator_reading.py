@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from e2e.cluster.control_plane import ControlPlane
 from prometheus_client import CollectorRegistry
-from tests.support.waiting import until
+from testkit.cluster.control_plane import ControlPlane
+from testkit.support.waiting import until
 
 from flowworker_operator.api.spec import SecretRef
 from flowworker_operator.cluster.client import Cluster
@@ -16,9 +16,9 @@ from flowworker_operator.domain.snapshot import Fault
 from flowworker_operator.handlers import WATCHED
 from flowworker_operator.metrics import Metrics
 from flowworker_operator.probe import Key
+from flowworker_operator.readable_scopes import ReadableScopes
 from flowworker_operator.relist import Relister
 from flowworker_operator.secrets import DOUBTED_AFTER, FRESH_FOR, Secrets
-from flowworker_operator.sight import Sight
 from flowworker_operator.store import Store
 
 REFERENCE = SecretRef(name="app", key="uri")
@@ -200,11 +200,11 @@ class Relisting:
     def __init__(self, cluster: Cluster, clock: Clock, namespace: str) -> None:
         self.store = Store()
         self.changed: list[Key] = []
-        self.sight = Sight((namespace,), WATCHED)
+        self.readable = ReadableScopes((namespace,), WATCHED)
         self.relister = Relister(
             cluster=cluster,
             store=self.store,
-            sight=self.sight,
+            readable=self.readable,
             selectors=WATCHED,
             metrics=Metrics(CollectorRegistry()),
             every=60.0,
@@ -230,10 +230,10 @@ def flowworker(namespace: str, name: str) -> dict[str, Any]:
 
 async def test_a_relist_finds_what_came_and_what_went(cluster: Cluster, clock: Clock, namespace: str) -> None:
     relisting = Relisting(cluster, clock, namespace)
-    assert not relisting.sight.tried
+    assert not relisting.readable.tried
     await cluster.create(FLOWWORKERS, flowworker(namespace, "first"))
     await relisting.relister.once()
-    assert relisting.sight.tried
+    assert relisting.readable.tried
     await cluster.create(FLOWWORKERS, flowworker(namespace, "second"))
     await cluster.delete(FLOWWORKERS, namespace, "first")
     await relisting.relister.once()

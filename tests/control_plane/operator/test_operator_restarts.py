@@ -2,9 +2,9 @@
 
 import time
 
+from testkit.support.waiting import hold_for, until
 from tests.chaos.workloads import Plan, single
 from tests.control_plane.operator.world import FLOWWORKERS, World
-from tests.support.waiting import hold_for, until
 
 from flowworker_operator.cluster.lease import Timing
 

@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from e2e.cluster.certificates import Authority
+from testkit.cluster.certificates import Authority
+from testkit.support.api_calls import Answer, Call
+from testkit.support.api_faults import Forward
+from testkit.support.api_proxy import ApiProxy
+from testkit.support.rights import ONLY_BY_ADMISSION, Right, granted, requested, rules
+from testkit.support.waiting import until
 from tests.chaos.workloads import Plan, single
 from tests.control_plane.operator.test_operator_faults import owner, volume
 from tests.control_plane.operator.world import (
@@ -19,12 +24,6 @@ from tests.control_plane.operator.world import (
     Object,
     World,
 )
-from tests.control_plane.operator_process import rules
-from tests.support.api_calls import Answer, Call
-from tests.support.api_faults import Forward
-from tests.support.api_proxy import ApiProxy
-from tests.support.rights import ONLY_BY_ADMISSION, Right, granted, requested
-from tests.support.waiting import until
 
 from flowworker_operator.domain.naming import compiler_name, deployment_name
 from flowworker_operator.gather import Design, design

@@ -1,9 +1,9 @@
 """Two installations that look after one namespace: one serves it, the other stands back and says so."""
 
+from testkit.support.waiting import hold_for, until
 from tests.chaos.workloads import Plan, single
 from tests.control_plane.operator.world import EVENTS, FLOWWORKERS, Object, World
 from tests.control_plane.operator_process import OperatorProcess
-from tests.support.waiting import hold_for, until
 
 LONG_ENOUGH = 20.0
 """Seconds in which two that do not know of each other make dozens of Deployments."""

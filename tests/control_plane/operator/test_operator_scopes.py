@@ -7,14 +7,15 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from e2e.cluster.control_plane import DEFINITIONS, ControlPlane
-from e2e.cluster.errors import ApiError
+from testkit.cluster.control_plane import DEFINITIONS, ControlPlane
+from testkit.cluster.errors import ApiError
+from testkit.support.rights import rules
+from testkit.support.waiting import until
 from tests.chaos.ground import Ground
 from tests.chaos.workloads import Plan, single
 from tests.control_plane.conftest import RESTRICTED
 from tests.control_plane.operator.world import FLOWWORKERS, SECRET, Object, World, manifest, new_world
-from tests.control_plane.operator_process import OperatorProcess, rules
-from tests.support.waiting import until
+from tests.control_plane.operator_process import OperatorProcess
 
 ROLES = "/apis/rbac.authorization.k8s.io/v1/namespaces/{other}/roles"
 

@@ -1,8 +1,8 @@
 """An operator with nothing to do writes nothing, and shows what it knows."""
 
+from testkit.support.waiting import hold_for
 from tests.chaos.workloads import Plan, single
 from tests.control_plane.operator.world import FLOWWORKERS, World
-from tests.support.waiting import hold_for
 
 WINDOW = 20.0
 """Seconds: two of the shortest interval between writes of mere numbers."""

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from e2e.cluster.control_plane import ControlPlane
+from testkit.cluster.control_plane import ControlPlane
 from tests.chaos.arena import Arena
 from tests.chaos.workloads import Plan, single
 from tests.control_plane.conftest import RESTRICTED

@@ -10,16 +10,16 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from e2e.cluster.api import MERGE
-from e2e.cluster.control_plane import ControlPlane
-from e2e.cluster.errors import ApiError
 from prometheus_client.parser import text_string_to_metric_families
+from testkit.cluster.api import MERGE
+from testkit.cluster.control_plane import ControlPlane
+from testkit.cluster.errors import ApiError
+from testkit.support import journal
+from testkit.support.history import Fault
+from testkit.support.waiting import PATIENCE, until
 from tests.chaos.ground import Ground
 from tests.control_plane.operator_process import LEASE, OperatorProcess
 from tests.control_plane.process_kubelet import ProcessKubelet
-from tests.support import journal
-from tests.support.history import Fault
-from tests.support.waiting import PATIENCE, until
 
 FLOWWORKERS = "/apis/flowworker.dev/v1alpha1/namespaces/{namespace}/flowworkers"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/{namespace}/deployments"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from e2e.cluster.control_plane import ControlPlane
+from testkit.cluster.control_plane import ControlPlane
 from tests.chaos.arena import Arena, new_arena
 from tests.control_plane.scale.crowd import Crowd, new_crowd
 

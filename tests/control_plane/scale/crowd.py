@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from e2e.cluster.control_plane import ControlPlane
+from testkit.cluster.control_plane import ControlPlane
+from testkit.support.waiting import hold_for, until
 from tests.chaos.arena import Arena
 from tests.chaos.ground import Ground
 from tests.control_plane.conftest import RESTRICTED
 from tests.control_plane.operator.world import FLOWWORKERS, SECRET, SHORT, Object, World
 from tests.control_plane.scale.stand_in_kubelet import StandInKubelet
-from tests.support.waiting import hold_for, until
 
 from flowworker.bench.observing import processor_seconds, resident_bytes
 from flowworker.database.identifiers import queue_table

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
 
-from e2e.cluster.control_plane import ControlPlane
+from testkit.cluster.control_plane import ControlPlane
+from testkit.support.proxy import Proxy, Weather
+from testkit.support.waiting import hold_for, until
 from tests.chaos.arena import Arena
 from tests.control_plane.operator.world import FLOWWORKERS, Object
 from tests.control_plane.scale.crowd import Crowd, new_crowd
-from tests.support.proxy import Proxy, Weather
-from tests.support.waiting import hold_for, until
 
 from flowworker.bench.observing import processor_seconds
 from flowworker.database.identifiers import queue_table

@@ -2,7 +2,7 @@
 
 import random
 
-from e2e.cluster.control_plane import ControlPlane
+from testkit.cluster.control_plane import ControlPlane
 from tests.chaos.arena import Arena
 from tests.control_plane.scale.neighbours import LATENCY, new_neighbours
 

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from e2e.cluster.control_plane import ControlPlane
+from testkit.cluster.control_plane import ControlPlane
 from tests.chaos.arena import Arena
 from tests.control_plane.scale.crowd import STRAINED, Crowd, new_crowd
 

@@ -5,8 +5,8 @@ import random
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from testkit.support.waiting import hold_for
 from tests.control_plane.operator.world import Object, World
-from tests.support.waiting import hold_for
 
 from flowworker.database.identifiers import queue_table
 

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from testkit.support.dsn_shapes import Shape, shape
 from tests.integration.cli.calling import Cli
-from tests.support.dsn_shapes import Shape, shape
 
 from flowworker.cli import main
 

@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 import pytest
 import uvloop
+from testkit.support.tls import running_tls_server
 from tests.acceptance.pooler import PROGRAM, transaction_pooler
 from tests.conftest import Database
-from tests.support.tls import running_tls_server
 
 from flowworker.database.connection import connect
 from flowworker.database.local_server import LocalServer

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from testkit.support.waiting import until
 from tests.integration.image.container import USER, Container
-from tests.support.waiting import until
 
 from flowworker.database.connection import Connection, connect
 from flowworker.errors import DatabaseUnavailableError

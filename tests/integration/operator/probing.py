@@ -7,8 +7,8 @@ from typing import Any, Literal
 from uuid import UUID, uuid4
 
 import orjson
+from testkit.support.waiting import PATIENCE, until
 from tests.conftest import Database
-from tests.support.waiting import PATIENCE, until
 
 from flowworker.database import probe
 from flowworker.database.capabilities import detect

@@ -1,4 +1,4 @@
-"""Drains, which are leases asked for on behalf of one FlowWorker, and the burial of workers whose pods are gone."""
+"""Drains, which are leases asked for on behalf of one FlowWorker, and the marking of workers whose pods are gone."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,10 +7,10 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from testkit.support.waiting import until
 from tests.conftest import OWNER_ROLE, Database
 from tests.integration.operator.probing import Observer, report, subject
 from tests.integration.sources.world import World
-from tests.support.waiting import until
 
 from flowworker.database import probe
 from flowworker.database.connection import Connection
@@ -110,12 +110,12 @@ async def test_a_new_drain_is_read_at_once_and_a_renewal_in_its_time(
 
 async def lost(watching: Observer, gone: Sequence[str], silent: Sequence[str] = ()) -> list[str]:
     """Pods of the workers that are marked lost."""
-    return [loss.pod for loss in await watching.probes.bury(FLOW.key, gone, silent)]
+    return [loss.pod for loss in await watching.probes.mark_gone(FLOW.key, gone, silent)]
 
 
 async def test_a_lost_worker_comes_with_its_last_report(watching: Observer, owner: Connection) -> None:
     await report(owner, pod_uid="gone", pod_name="pod-gone", state="draining", in_flight=3)
-    assert await watching.probes.bury(FLOW.key, ["gone"]) == [
+    assert await watching.probes.mark_gone(FLOW.key, ["gone"]) == [
         Loss(pod="pod-gone", state=WorkerState.DRAINING, in_flight=3)
     ]
 
@@ -166,9 +166,9 @@ async def test_a_heartbeat_that_comes_in_between_saves_the_worker_of_a_silent_po
 
     async with owner.transaction():
         await owner.execute("UPDATE flowworker.workers SET reported_at = clock_timestamp() + interval '1 minute'")
-        burial = asyncio.create_task(probe.bury(worker, [], ["pod"]))
-        await until(waits, "the burial waits for the heartbeat")
-    assert await burial == []
+        marking = asyncio.create_task(probe.mark_gone(worker, [], ["pod"]))
+        await until(waits, "marking waits for the heartbeat")
+    assert await marking == []
     await watcher.close()
 
 
@@ -177,7 +177,7 @@ async def test_with_a_pod_that_is_gone_go_the_drains_that_the_operator_asked_for
 ) -> None:
     await watching.probes.drain(FLOW.key, [(pod, 30.0, "shrink") for pod in ("gone", "here", "silent")])
     await request_drain(owner, ["gone"], seconds=600, reason="a person")
-    await watching.probes.bury(FLOW.key, ["gone"], ["silent"])
+    await watching.probes.mark_gone(FLOW.key, ["gone"], ["silent"])
     assert await drains(owner) == [
         ("gone", "user", "a person"),
         ("here", "operator/shop/one-step", "shrink"),
@@ -207,7 +207,7 @@ async def test_orders_for_what_is_not_watched_or_not_reachable_say_so(observer: 
 async def test_nothing_to_order_asks_nothing(observer: Observer) -> None:
     await observer.probes.drain(FLOW.key, [])
     await observer.probes.release(FLOW.key, [])
-    assert not await observer.probes.bury(FLOW.key, [])
+    assert not await observer.probes.mark_gone(FLOW.key, [])
 
 
 async def test_a_role_that_may_not_write_drains_is_told(watching: Observer, owner: Connection) -> None:

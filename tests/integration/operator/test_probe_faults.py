@@ -4,6 +4,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from testkit.support.proxy import Proxy, Weather
+from testkit.support.waiting import until
 from tests.acceptance.pooler import PROGRAM, transaction_pooler
 from tests.conftest import (
     STRANGER_ROLE,
@@ -13,8 +15,6 @@ from tests.conftest import (
     install_everything,
 )
 from tests.integration.operator.probing import Observer, report, send, subject
-from tests.support.proxy import Proxy, Weather
-from tests.support.waiting import until
 
 from flowworker.database.connection import Connection, connect
 from flowworker.database.install import install

@@ -9,10 +9,10 @@ from typing import Any
 
 import asyncpg
 import pytest
+from testkit.support.hostile import AT_START, IN_ANSWER, MIB, HostileServer, Misdeed, many_rows
+from testkit.support.waiting import until
 from tests.conftest import Database
 from tests.integration.operator.probing import TIMEOUT, Observer, session, subject
-from tests.support.hostile import AT_START, IN_ANSWER, MIB, HostileServer, Misdeed, many_rows
-from tests.support.waiting import until
 
 from flowworker.database import probe
 from flowworker_operator.api.conditions import Reason

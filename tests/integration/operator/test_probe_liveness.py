@@ -10,11 +10,11 @@ from uuid import UUID, uuid4
 
 import pytest
 import time_machine
+from testkit.support.proxy import Proxy, Weather
+from testkit.support.waiting import hold_for, until
 from tests.conftest import Database
 from tests.integration.operator.probing import Observer, report, subject
 from tests.integration.sources.world import report as reported
-from tests.support.proxy import Proxy, Weather
-from tests.support.waiting import hold_for, until
 
 from flowworker.database.connection import Connection, connect
 from flowworker.database.heartbeat import Report, beat, register

@@ -4,9 +4,9 @@ import threading
 from collections.abc import Sequence
 
 import pytest
+from testkit.support.waiting import until
 from tests.conftest import Database
 from tests.integration.operator.probing import Observer, subject
-from tests.support.waiting import until
 
 
 @pytest.mark.parametrize("namespaces", [1, 100])

@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import orjson
 import pytest
+from testkit.support.waiting import until
 from tests.integration.operator.probing import Observer, read, report, subject
 from tests.integration.sources.world import World
-from tests.support.waiting import until
 
 from flowworker import Flow
 from flowworker.database.compile import update_options

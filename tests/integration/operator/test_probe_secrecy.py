@@ -6,11 +6,11 @@ import time
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
+from testkit.support.hostile import HostileServer, nonsense
+from testkit.support.proxy import Proxy, Weather
+from testkit.support.waiting import PATIENCE, until
 from tests.conftest import Database
 from tests.integration.operator.probing import Observer, subject
-from tests.support.hostile import HostileServer, nonsense
-from tests.support.proxy import Proxy, Weather
-from tests.support.waiting import PATIENCE, until
 
 from flowworker.database.connection import CONNECT_TIMEOUT
 from flowworker.database.local_server import free_port

@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
+from testkit.support.proxy import Proxy
+from testkit.support.waiting import hold_for, until
 from tests.conftest import Database
 from tests.integration.operator.probing import Observer, send, subject
-from tests.support.proxy import Proxy
-from tests.support.waiting import hold_for, until
 
 from flowworker.database.connection import Connection
 from flowworker_operator.probe import Subject, prober

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from testkit.support.tls import running_tls_server, self_signed
 from tests.conftest import Database, create_database, create_roles, install_everything
 from tests.integration.operator.probing import Observer, subject
-from tests.support.tls import running_tls_server, self_signed
 
 from flowworker.database.connection import connect
 from flowworker_operator.api.conditions import Reason

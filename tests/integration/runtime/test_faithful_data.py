@@ -8,8 +8,8 @@ import orjson
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
+from testkit.support.typed_values import VALUES, Leaf, Order
 from tests.integration.runtime.conftest import World, until_true
-from tests.support.typed_values import VALUES, Leaf, Order
 
 from flowworker.client import Client
 from flowworker.database.records import RunStatus

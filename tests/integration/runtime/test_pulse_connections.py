@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 import pytest
+from testkit.support.proxy import Proxy, Weather
 from tests.conftest import Database
 from tests.integration.runtime.conftest import World, until, until_true
 from tests.integration.sources.world import report
-from tests.support.proxy import Proxy, Weather
 
 from flowworker.database.heartbeat import Look
 from flowworker.database.link import Link

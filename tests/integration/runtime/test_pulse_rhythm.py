@@ -10,16 +10,16 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from testkit.support.proxy import Proxy
 from tests.conftest import Database
 from tests.integration.runtime.conftest import World, until, until_true
 from tests.integration.sources.world import report
-from tests.support.proxy import Proxy
 
 from flowworker.database.connection import Connection
 from flowworker.database.heartbeat import Look, Report, beat, register
 from flowworker.database.records import Peer, SourceKind
 from flowworker.definition.queue import Queue
-from flowworker.runtime.holdings import Holding
+from flowworker.runtime.held_tasks import HeldTask
 from flowworker.runtime.host import Host
 from flowworker.runtime.pulse.loop_watch import Blockage
 from flowworker.runtime.pulse.pulse import News
@@ -49,7 +49,7 @@ class Member:
     boot_id: UUID
     slug: str
     channel: str | None = None
-    holdings: Sequence[Holding] = ()
+    holdings: Sequence[HeldTask] = ()
     worker_id: UUID = field(default_factory=uuid4)
     beats: list[float] = field(default_factory=list[float])
     dead: list[Peer] = field(default_factory=list[Peer])
@@ -60,14 +60,14 @@ class Member:
     def report(self) -> Report:
         return report(self.worker_id, kind=SourceKind.QUEUE, slug=self.slug, boot_id=self.boot_id)
 
-    def owned(self) -> Sequence[Holding]:
+    def owned(self) -> Sequence[HeldTask]:
         return self.holdings
 
     def on_beat(self, news: News) -> None:
         self.beats.append(time.monotonic())
         self.dead += news.dead
 
-    def on_lost_leases(self, holdings: Sequence[Holding]) -> None: ...
+    def on_lost_leases(self, holdings: Sequence[HeldTask]) -> None: ...
 
     def on_insert(self) -> None: ...
 

@@ -5,9 +5,9 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from testkit.support.waiting import until
 from tests.integration.sources.flows import fan, one_step, root_map, wide
 from tests.integration.sources.world import World, claim_all, completed, drive, failed, finish_one
-from tests.support.waiting import until
 
 from flowworker.database import flow_tasks
 from flowworker.database.leases import PARKED_FOR

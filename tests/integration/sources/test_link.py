@@ -4,9 +4,9 @@ import asyncio
 
 import asyncpg
 import pytest
+from testkit.support.proxy import Proxy, Weather
+from testkit.support.waiting import until
 from tests.conftest import Database
-from tests.support.proxy import Proxy, Weather
-from tests.support.waiting import until
 
 from flowworker.database.connection import Connection
 from flowworker.database.identifiers import quote

@@ -6,9 +6,9 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from testkit.support.waiting import until
 from tests.conftest import Database
 from tests.integration.sources.world import RELEASED, World, claim_all, completed, failed, finish_one, report
-from tests.support.waiting import until
 
 from flowworker.database import queue_jobs
 from flowworker.database.capabilities import detect

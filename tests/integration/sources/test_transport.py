@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
+from testkit.support.waiting import until
 from tests.conftest import Database
-from tests.support.waiting import until
 
 from flowworker.database.connection import connect
 from flowworker.database.transport import bytes_moved, let_go

@@ -6,11 +6,11 @@ from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import pytest
+from testkit.support.proxy import Proxy
 from tests.conftest import OWNER_ROLE, Database, drop_database, install_everything
 from tests.integration.sources.flows import one_step, root_map
 from tests.integration.sources.world import World, a_world, claim_all, completed, failed
 from tests.integration.sources.writing import PATIENCE, claim_everything, writing
-from tests.support.proxy import Proxy
 
 from flowworker.database.connection import Connection, connect
 from flowworker.database.link import Limits

@@ -12,7 +12,7 @@ from flowworker.database.link import Limits, Link, Links
 from flowworker.database.records import ClaimedTask, Outcome, Receipt, RunEnd, SourceKind, TaskResult, Verdict
 from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue
-from flowworker.runtime.holdings import Holding
+from flowworker.runtime.held_tasks import HeldTask
 from flowworker.runtime.loops.completer import Completer
 from flowworker.runtime.source import Source
 from flowworker.runtime.sources.flow_source import FlowSource
@@ -62,7 +62,7 @@ class Writing:
     def submit(self, tasks: Sequence[ClaimedTask], outcome: Callable[[ClaimedTask], Outcome]) -> None:
         """Hand over what became of tasks."""
         for task in tasks:
-            self.completer.submit(Holding(task=task, claimed_at=0.0), TaskResult(task=task, outcome=outcome(task)))
+            self.completer.submit(HeldTask(task=task, claimed_at=0.0), TaskResult(task=task, outcome=outcome(task)))
 
     def verdicts(self) -> dict[int, Verdict]:
         """By message."""

@@ -3,7 +3,7 @@
 import random
 from dataclasses import replace
 
-from tests.support.dsn_shapes import Shape, shape
+from testkit.support.dsn_shapes import Shape, shape
 
 from flowworker.database.dsn import ConnectArguments, prepare
 from flowworker.errors import UsageError

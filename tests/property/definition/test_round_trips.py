@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.typed_values import VALUES
+from testkit.support.typed_values import VALUES
 
 from flowworker import Flow
 from flowworker.database.connection import connect

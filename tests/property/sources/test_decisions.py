@@ -26,7 +26,7 @@ from flowworker.database.leftovers import (
 from flowworker.database.queue_jobs import Ending, PutBack
 from flowworker.database.records import Completed, Failed
 from flowworker.database.statements import fill, load
-from flowworker.database.stranded import APART, CRASH_BUDGET, LONGEST_APART, Bury, GiveBack, fate_of, waits
+from flowworker.database.stranded import APART, CRASH_BUDGET, LONGEST_APART, GiveBack, GiveUp, fate_of, waits
 from flowworker.definition.options import QueueOptions
 from flowworker.errors import UsageError
 from flowworker.testing.memory_queue import Message
@@ -87,7 +87,7 @@ def test_losses_are_forgiven_within_the_budget_only(losses: int, is_loss: bool, 
         case GiveBack(losses=counted):
             assert total <= budget
             assert counted == total
-        case Bury(error=error):
+        case GiveUp(error=error):
             assert total > budget
             assert error.startswith(f"{total} workers died")
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.support.tls import self_signed
+from testkit.support.tls import self_signed
 
 from flowworker.errors import UsageError
 from flowworker_operator.probe.endpoint import LONGEST_DSN, MOST_HOSTS, parse_endpoint

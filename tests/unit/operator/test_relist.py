@@ -11,8 +11,8 @@ from flowworker_operator.cluster.resources import PODS
 from flowworker_operator.health import BLIND_AFTER
 from flowworker_operator.metrics import Metrics
 from flowworker_operator.probe import Key
+from flowworker_operator.readable_scopes import ReadableScopes
 from flowworker_operator.relist import Relister
-from flowworker_operator.sight import Sight
 from flowworker_operator.store import Store
 
 
@@ -25,7 +25,7 @@ class Pods:
         self.relister = Relister(
             cluster=cast("Cluster", self),
             store=Store(),
-            sight=Sight((), (PODS,)),
+            readable=ReadableScopes((), (PODS,)),
             selectors={PODS: ""},
             metrics=Metrics(CollectorRegistry()),
             every=60.0,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 import pytest
-from tests.support.waiting import until
+from testkit.support.waiting import until
 
 from flowworker_operator.resolver import THREADS, Resolver
 

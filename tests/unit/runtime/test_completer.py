@@ -11,7 +11,7 @@ from tests.unit.runtime.conftest import ScriptedSource, make_task, now, receipt_
 from flowworker.database.link import Limits
 from flowworker.database.records import Completed, Failed, Receipt, TaskResult, Verdict
 from flowworker.errors import DatabaseUnavailableError
-from flowworker.runtime.holdings import Holding, Holdings
+from flowworker.runtime.held_tasks import HeldTask, HeldTasks
 from flowworker.runtime.loops.completer import BATCH_LIMIT, LEAST_BYTES, Completer, Sizes
 from flowworker.runtime.loops.quarantine import (
     LONGEST_LOCK,
@@ -62,7 +62,7 @@ class Lanes:
         self.receipts: list[Receipt] = []
         self.told_at: list[float] = []
         self.crashes: list[BaseException] = []
-        self.holdings = Holdings(1000)
+        self.holdings = HeldTasks(1000)
         self.completer = Completer(
             source=self.source,
             name="tester",
@@ -76,7 +76,7 @@ class Lanes:
         )
         self.completer.start()
 
-    def _on_receipt(self, holding: Holding, receipt: Receipt) -> None:
+    def _on_receipt(self, holding: HeldTask, receipt: Receipt) -> None:
         self.holdings.disown(holding)
         self.receipts.append(receipt)
         self.told_at.append(now())
@@ -130,7 +130,7 @@ async def test_a_locked_run_leaves_the_fast_lane_with_all_that_comes_after() -> 
 
 async def test_results_aside_do_not_keep_the_worker_from_claiming() -> None:
     lanes = Lanes(lambda _, __, ___: Trouble.LOCKED)
-    lanes.holdings = holdings = Holdings(2)
+    lanes.holdings = holdings = HeldTasks(2)
     lanes.completer._on_aside = holdings.set_aside  # pyright: ignore[reportPrivateUsage]
     lanes.submit(*range(6))
     assert holdings.free == 0
@@ -278,7 +278,7 @@ async def test_a_stop_ends_the_writes_of_both_lanes() -> None:
 async def test_a_lane_that_ends_by_an_error_is_a_crash() -> None:
     lanes = Lanes(lambda _, __, ___: None)
 
-    def fail(_holding: Holding, _receipt: Receipt) -> None:
+    def fail(_holding: HeldTask, _receipt: Receipt) -> None:
         raise RuntimeError("a bug")
 
     lanes.completer._on_receipt = fail  # pyright: ignore[reportPrivateUsage]
@@ -301,6 +301,6 @@ def test_sizes_shrink_with_trouble_and_recover() -> None:
 def test_limits_grow_with_the_tries_and_have_an_end() -> None:
     task = make_task(1)
     result = TaskResult(task=task, outcome=Completed(output=b"1", duration=0.1))
-    item = Item(holding=Holding(task=task, claimed_at=0), result=result, arrived_at=0, tries=100)
+    item = Item(holding=HeldTask(task=task, claimed_at=0), result=result, arrived_at=0, tries=100)
     limits = limits_for(Group(key=item, waits=100), [item])
     assert limits == Limits(statement=LONGEST_STATEMENT + LONGEST_LOCK, lock=LONGEST_LOCK)

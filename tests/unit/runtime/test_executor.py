@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.support.waiting import until
+from testkit.support.waiting import until
 from tests.unit.runtime.conftest import make_task, now
 
 from flowworker.database.records import Completed, Failed, FailureKind, Released, TaskResult
@@ -18,7 +18,7 @@ from flowworker.runtime.execution.children import ChildExecution, Children
 from flowworker.runtime.execution.executor import Executor
 from flowworker.runtime.execution.flow_inputs import RunInputs
 from flowworker.runtime.execution.frames import Request
-from flowworker.runtime.holdings import Holding, Holdings
+from flowworker.runtime.held_tasks import HeldTask, HeldTasks
 from flowworker.runtime.workload import Runnable
 
 
@@ -46,9 +46,9 @@ class Execution:
     """An executor with one task in it."""
 
     def __init__(self, handler: Runnable, *, slots: int = 1, clock: Callable[[], float] = now) -> None:
-        self.holdings = Holdings(slots)
+        self.holdings = HeldTasks(slots)
         self.results: list[tuple[float, TaskResult]] = []
-        self.superseded: list[Holding] = []
+        self.superseded: list[HeldTask] = []
 
         async def no_input(_: object) -> bytes:
             return b"1"
@@ -66,7 +66,7 @@ class Execution:
             clock=clock,
         )
 
-    def launch(self, **changes: Any) -> Holding:
+    def launch(self, **changes: Any) -> HeldTask:
         holding = self.holdings.add(make_task(1, **changes), now())
         self.executor.launch(holding)
         return holding

@@ -14,7 +14,7 @@ from flowworker.database.flow_results import Fence
 from flowworker.database.queue_jobs import JobFence
 from flowworker.database.records import SourceKind
 from flowworker.errors import DatabaseUnavailableError
-from flowworker.runtime.holdings import Holding
+from flowworker.runtime.held_tasks import HeldTask
 from flowworker.runtime.pulse.extender import MARGIN, TROUBLE_CAP, Extender
 
 
@@ -63,13 +63,13 @@ class Worker:
     def __post_init__(self) -> None:
         self.source: Any = ScriptedSource(kind=self.kind, slug=self.name, queue_name=self.name)
         self.holdings = [
-            Holding(task=make_task(n, task_index=n, visible_at=self.visible_at), claimed_at=0.0) for n in self.ids
+            HeldTask(task=make_task(n, task_index=n, visible_at=self.visible_at), claimed_at=0.0) for n in self.ids
         ]
 
-    def owned(self) -> Sequence[Holding]:
+    def owned(self) -> Sequence[HeldTask]:
         return self.holdings
 
-    def on_lost_leases(self, holdings: Sequence[Holding]) -> None:
+    def on_lost_leases(self, holdings: Sequence[HeldTask]) -> None:
         self.told += [holding.task.msg_id for holding in holdings]
 
 

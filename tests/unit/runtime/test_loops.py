@@ -12,7 +12,7 @@ from tests.unit.runtime.conftest import INFO, NOW, ScriptedSource, a_claim, make
 
 from flowworker.database.records import ClaimedTask, Completed, Receipt, RunEnd, TaskResult
 from flowworker.errors import DatabaseUnavailableError, InternalError, MissingRightsError
-from flowworker.runtime.holdings import Holding, Holdings
+from flowworker.runtime.held_tasks import HeldTask, HeldTasks
 from flowworker.runtime.loops.cadence import Adaptive
 from flowworker.runtime.loops.completer import Completer
 from flowworker.runtime.loops.poller import UNKNOWN_PATIENCE, Poller
@@ -31,7 +31,7 @@ class Polling:
     def __init__(self, *claims: Claim | Exception, slots: int = 4, batch_size: int = 10) -> None:
         self.source = ScriptedSource()
         self.source.claims.extend(claims)
-        self.holdings = Holdings(slots)
+        self.holdings = HeldTasks(slots)
         self.events: list[Event] = []
         stream = EventStream()
         stream.subscribe(self.events.append)
@@ -44,7 +44,7 @@ class Polling:
             strategy=Strategy.POLLING, polling=Adaptive(1.0, 5.0, random.Random(1).uniform), fallback=None,
             clock=now, uniform=random.Random(1).uniform,
         )  # fmt: skip
-        self.held: list[Holding] = []
+        self.held: list[HeldTask] = []
         self.poller = Poller(
             source=self.source,
             holdings=self.holdings,
@@ -301,7 +301,7 @@ class Completing:
         for msg_id in msg_ids:
             task = make_task(msg_id)
             outcome = Completed(output=b"1", duration=0.1)
-            self.completer.submit(Holding(task=task, claimed_at=0), TaskResult(task=task, outcome=outcome))
+            self.completer.submit(HeldTask(task=task, claimed_at=0), TaskResult(task=task, outcome=outcome))
 
     @property
     def batches(self) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""Small parts: holdings, cancellation, failures, options, duties, exits, stacks."""
+"""Small parts: holdings, cancellation, failures, options, next moves, exits, stacks."""
 
 import asyncio
 import threading
@@ -18,18 +18,18 @@ from flowworker.definition.codec import InputError, OutputError
 from flowworker.definition.outcomes import Fail, Retry
 from flowworker.errors import DataError, ExitCode, InternalError, UsageError
 from flowworker.runtime.cancellation import CancelSignal
-from flowworker.runtime.duty import Duty, decide
 from flowworker.runtime.execution.children import in_words
 from flowworker.runtime.execution.failures import MESSAGE_LIMIT, clean, describe_failure, timed_out
 from flowworker.runtime.exits import Exit, SlotsExhaustedError, asked_for, caused_by, worst
-from flowworker.runtime.holdings import Holding, Holdings
+from flowworker.runtime.held_tasks import HeldTask, HeldTasks
 from flowworker.runtime.lifecycle import Lifecycle
 from flowworker.runtime.names import claim_name, release_name
+from flowworker.runtime.next_move import Move, decide
 from flowworker.worker_options import WhenDrained
 
 
 def test_a_slot_and_ownership_end_apart() -> None:
-    holdings = Holdings(2)
+    holdings = HeldTasks(2)
     holding = holdings.add(make_task(1), 0.0)
     assert (holdings.free, holdings.in_flight) == (1, 1)
     holdings.vacate(holding)  # the handler has returned, its result is not yet written
@@ -39,7 +39,7 @@ def test_a_slot_and_ownership_end_apart() -> None:
 
 
 def test_a_handler_past_its_end_keeps_its_slot_but_not_its_message() -> None:
-    holdings = Holdings(1)
+    holdings = HeldTasks(1)
     holding = holdings.add(make_task(1), 0.0)
     holdings.linger(holding)
     holdings.disown(holding)
@@ -49,7 +49,7 @@ def test_a_handler_past_its_end_keeps_its_slot_but_not_its_message() -> None:
 
 
 def test_of_two_claims_of_one_message_the_newer_one_counts() -> None:
-    holdings = Holdings(2)
+    holdings = HeldTasks(2)
     old = holdings.add(make_task(1), 0.0)
     holdings.vacate(old)
     new = holdings.add(make_task(1, attempt=2), 1.0)
@@ -60,7 +60,7 @@ def test_of_two_claims_of_one_message_the_newer_one_counts() -> None:
 
 
 def test_too_many_unwritten_results_stop_the_claims() -> None:
-    holdings = Holdings(1, unwritten_limit=2)
+    holdings = HeldTasks(1, unwritten_limit=2)
     for number in range(2):
         holdings.vacate(holdings.add(make_task(number), 0.0))
     assert holdings.free == 0
@@ -68,7 +68,7 @@ def test_too_many_unwritten_results_stop_the_claims() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(["add", "vacate", "disown", "linger"]), st.integers(0, 7)), max_size=60))
 def test_the_counts_always_agree_with_the_holdings(moves: list[tuple[str, int]]) -> None:
-    holdings, known = Holdings(8), list[Holding]()
+    holdings, known = HeldTasks(8), list[HeldTask]()
     for move, which in moves:
         if move == "add" and holdings.free:
             known.append(holdings.add(make_task(len(known)), 0.0))
@@ -213,28 +213,28 @@ def row(state: str = "running", *, deprecated: bool = False, drain: bool = False
 
 
 @pytest.mark.parametrize(
-    ("own", "lifecycle", "in_flight", "when_drained", "duty"),
+    ("own", "lifecycle", "in_flight", "when_drained", "move"),
     [
-        (None, Lifecycle.RUNNING, 0, WhenDrained.EXIT, Duty.STAY),
-        (row(), Lifecycle.RUNNING, 3, WhenDrained.EXIT, Duty.STAY),
-        (row(drain=True), Lifecycle.STARTING, 0, WhenDrained.EXIT, Duty.STAY),
-        (row(drain=True), Lifecycle.RUNNING, 3, WhenDrained.EXIT, Duty.DRAIN),
-        (row(drain=True), Lifecycle.DRAINING, 3, WhenDrained.EXIT, Duty.STAY),
-        (row(drain=True), Lifecycle.DRAINING, 0, WhenDrained.EXIT, Duty.END),
-        (row(drain=True), Lifecycle.DRAINING, 0, WhenDrained.WAIT, Duty.STAY),
-        (row(), Lifecycle.DRAINING, 0, WhenDrained.WAIT, Duty.RESUME),
-        (row(deprecated=True), Lifecycle.RUNNING, 1, WhenDrained.WAIT, Duty.DRAIN),
-        (row(deprecated=True), Lifecycle.DRAINING, 0, WhenDrained.WAIT, Duty.END),
-        (row("lost"), Lifecycle.RUNNING, 1, WhenDrained.EXIT, Duty.REBORN),
-        (row("lost"), Lifecycle.STOPPING, 1, WhenDrained.EXIT, Duty.STAY),
+        (None, Lifecycle.RUNNING, 0, WhenDrained.EXIT, Move.STAY),
+        (row(), Lifecycle.RUNNING, 3, WhenDrained.EXIT, Move.STAY),
+        (row(drain=True), Lifecycle.STARTING, 0, WhenDrained.EXIT, Move.STAY),
+        (row(drain=True), Lifecycle.RUNNING, 3, WhenDrained.EXIT, Move.DRAIN),
+        (row(drain=True), Lifecycle.DRAINING, 3, WhenDrained.EXIT, Move.STAY),
+        (row(drain=True), Lifecycle.DRAINING, 0, WhenDrained.EXIT, Move.END),
+        (row(drain=True), Lifecycle.DRAINING, 0, WhenDrained.WAIT, Move.STAY),
+        (row(), Lifecycle.DRAINING, 0, WhenDrained.WAIT, Move.RESUME),
+        (row(deprecated=True), Lifecycle.RUNNING, 1, WhenDrained.WAIT, Move.DRAIN),
+        (row(deprecated=True), Lifecycle.DRAINING, 0, WhenDrained.WAIT, Move.END),
+        (row("lost"), Lifecycle.RUNNING, 1, WhenDrained.EXIT, Move.REBORN),
+        (row("lost"), Lifecycle.STOPPING, 1, WhenDrained.EXIT, Move.STAY),
     ],
 )
 def test_a_workers_duty_follows_from_its_row(
-    own: OwnRow | None, lifecycle: Lifecycle, in_flight: int, when_drained: WhenDrained, duty: Duty
+    own: OwnRow | None, lifecycle: Lifecycle, in_flight: int, when_drained: WhenDrained, move: Move
 ) -> None:
     decision = decide(own, lifecycle=lifecycle, in_flight=in_flight, when_drained=when_drained)
-    assert decision.duty is duty
-    if duty is not Duty.STAY:
+    assert decision.move is move
+    if move is not Move.STAY:
         assert decision.reason
 
 

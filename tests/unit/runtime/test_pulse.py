@@ -16,7 +16,7 @@ from flowworker.database.heartbeat import SAMPLE, Beat, Crew, Holder, Look, OwnR
 from flowworker.database.queue_jobs import JobFence
 from flowworker.database.records import Peer, SourceKind
 from flowworker.errors import DatabaseUnavailableError, UsageError
-from flowworker.runtime.holdings import Holding
+from flowworker.runtime.held_tasks import HeldTask
 from flowworker.runtime.pulse import pulse as pulse_module
 from flowworker.runtime.pulse.loop_watch import Blockage
 from flowworker.runtime.pulse.pulse import News, Pulse
@@ -105,9 +105,9 @@ class FakeMember:
         self.worker_id = UUID(int=5)
         self.source: Any = ScriptedSource()
         self.channel = channel
-        self.holdings: list[Holding] = []
+        self.holdings: list[HeldTask] = []
         self.news: list[News] = []
-        self.lost: list[Holding] = []
+        self.lost: list[HeldTask] = []
         self.inserts = 0
         self.blockages: list[Blockage] = []
 
@@ -117,13 +117,13 @@ class FakeMember:
             worker_name="tester", version="0", state="running", in_flight=0, slots=1,
         )  # fmt: skip
 
-    def owned(self) -> Sequence[Holding]:
+    def owned(self) -> Sequence[HeldTask]:
         return self.holdings
 
     def on_beat(self, news: News) -> None:
         self.news.append(news)
 
-    def on_lost_leases(self, holdings: Sequence[Holding]) -> None:
+    def on_lost_leases(self, holdings: Sequence[HeldTask]) -> None:
         self.lost.extend(holdings)
 
     def on_insert(self) -> None:
@@ -197,7 +197,7 @@ async def test_a_failed_beat_is_tried_again_and_never_ends_the_pulse(heart: Fake
 async def test_old_leases_are_extended_and_lost_ones_told(heart: FakeHeart) -> None:
     pulse, member = make_pulse(heart), FakeMember()
     old, young = (
-        Holding(task=make_task(n, task_index=n), claimed_at=time.monotonic() - age) for n, age in ((1, 60), (2, 0))
+        HeldTask(task=make_task(n, task_index=n), claimed_at=time.monotonic() - age) for n, age in ((1, 60), (2, 0))
     )
     member.holdings = [old, young]
     heart.lost = [0]
@@ -211,7 +211,7 @@ async def test_old_leases_are_extended_and_lost_ones_told(heart: FakeHeart) -> N
 
 async def test_whatever_else_hangs_the_heart_beats_on(heart: FakeHeart) -> None:
     pulse, member = make_pulse(heart), FakeMember(channel="pgmq.q_flow.INSERT")
-    member.holdings = [Holding(task=make_task(1), claimed_at=time.monotonic() - 60)]
+    member.holdings = [HeldTask(task=make_task(1), claimed_at=time.monotonic() - 60)]
     await pulse.start()
     await pulse.attach(member)
     heart.members_are_in = True

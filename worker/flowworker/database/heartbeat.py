@@ -80,7 +80,7 @@ class Report:
     doubts: int = 0
     """Claims and writes whose outcome is not known."""
     network_namespace: str | None = None
-    """Where the process has bound its socket (`flowworker.runtime.pulse.presence`); None when it has not."""
+    """Where the process has bound its socket (`flowworker.runtime.pulse.liveness_socket`); None when it has not."""
     option_changes: Sequence[OptionChange] | None = None
     """Options of the flow that the database had otherwise at the start, at most `MOST_CHANGES`; None for a queue."""
 
@@ -191,11 +191,11 @@ async def beat(
     A worker whose row someone else has locked is left out, and `OwnRow.written` says so. While pgflow's table is
     locked, as by a migration of it, only ours is written: it is the one that peers go by.
     """
-    sight = look or Look()
+    looked = look or Look()
     try:
-        return await _beat(connection, reports, look=sight, health=health, revive=False)
+        return await _beat(connection, reports, look=looked, health=health, revive=False)
     except asyncpg.LockNotAvailableError:
-        return await _beat(connection, reports, look=sight, health=health, revive=False, pgflow=False)
+        return await _beat(connection, reports, look=looked, health=health, revive=False, pgflow=False)
 
 
 async def mark_stopped(connection: Connection, last: Sequence[Report], features: Capabilities) -> None:

@@ -301,7 +301,7 @@ class LostWorker:
     """Tasks it held."""
 
 
-async def bury(connection: Connection, gone: Sequence[str], silent: Sequence[str]) -> list[LostWorker]:
+async def mark_gone(connection: Connection, gone: Sequence[str], silent: Sequence[str]) -> list[LostWorker]:
     """Mark workers lost that cannot run any more; gives those that had not reported their end, by name.
 
     Args:
@@ -309,7 +309,7 @@ async def bury(connection: Connection, gone: Sequence[str], silent: Sequence[str
         gone: uids of pods that are gone for sure, with all their workers.
         silent: uids of pods that may have started anew: of these only workers that have missed a heartbeat are marked.
     """
-    rows = await connection.fetch(load("probe/bury"), list(gone), list(silent), SILENCE)
+    rows = await connection.fetch(load("probe/mark_gone"), list(gone), list(silent), SILENCE)
     return sorted((LostWorker(**row) for row in rows), key=lambda worker: worker.name)
 
 

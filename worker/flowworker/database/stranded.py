@@ -54,13 +54,13 @@ class GiveBack:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bury:
+class GiveUp:
     """Fail it for good."""
 
     error: str
 
 
-Fate: TypeAlias = GiveBack | Bury
+Fate: TypeAlias = GiveBack | GiveUp
 
 
 def fate_of(losses: int, *, is_loss: bool, budget: int = CRASH_BUDGET) -> Fate:
@@ -74,7 +74,7 @@ def fate_of(losses: int, *, is_loss: bool, budget: int = CRASH_BUDGET) -> Fate:
     total = losses + is_loss
     if total <= budget:
         return GiveBack(losses=total)
-    return Bury(error=crash_message(total, budget))
+    return GiveUp(error=crash_message(total, budget))
 
 
 def waits(losses: Mapping[int, int]) -> Mapping[int, float]:

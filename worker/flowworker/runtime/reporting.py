@@ -12,8 +12,8 @@ from flowworker.option_change import OptionChange
 from flowworker.redaction import redact
 from flowworker.runtime.host import Host
 from flowworker.runtime.lifecycle import Lifecycle
-from flowworker.runtime.loops.settlement import Tally
-from flowworker.runtime.loops.shift import Shift
+from flowworker.runtime.loops.session import WorkerSession
+from flowworker.runtime.loops.settlement import Counters
 from flowworker.runtime.sources.flow_source import GRACE
 from flowworker.runtime.state import WorkerState, active_task
 from flowworker.runtime.workload import Workload
@@ -27,53 +27,53 @@ def package_version() -> str:
 
 
 def make_report(
-    shift: Shift, *, host: Host, options: WorkerOptions, tally: Tally, lifecycle: Lifecycle,
+    session: WorkerSession, *, host: Host, options: WorkerOptions, counters: Counters, lifecycle: Lifecycle,
     option_changes: Sequence[OptionChange], now: float,
 ) -> Report:  # fmt: skip
     """The row of one worker at monotonic `now`; made in the pulse's thread."""
-    identity, source, error = host.identity, shift.source, tally.last_error
+    identity, source, error = host.identity, session.source, counters.last_error
     return Report(
-        worker_id=shift.worker_id,
+        worker_id=session.worker_id,
         boot_id=host.boot_id,
         kind=source.kind,
         slug=source.slug,
         queue_name=source.queue_name,
-        worker_name=shift.info.worker_name,
+        worker_name=session.info.worker_name,
         version=package_version(),
-        state=reported_state(lifecycle, shift.holdings.unsettled),
-        in_flight=shift.holdings.in_flight,
+        state=reported_state(lifecycle, session.holdings.unsettled),
+        in_flight=session.holdings.in_flight,
         slots=options.max_concurrency,
-        completed=tally.completed,
-        failed=tally.failed,
+        completed=counters.completed,
+        failed=counters.failed,
         last_error=None if error is None else redact(error, limit=LONGEST_ERROR),
-        longest_timeout=shift.job_timeout,
+        longest_timeout=session.job_timeout,
         namespace=identity.namespace,
         flowworker=identity.flowworker,
         pod_name=identity.pod_name,
         pod_uid=identity.pod_uid,
         revision=identity.revision,
-        begun_at=shift.begun_at,
-        unwritten_for=_age(shift.completer.oldest_unwritten, now),
-        unclaimed_for=_age(shift.poller.wanting_since, now),
-        doubts=shift.doubts,
+        begun_at=session.begun_at,
+        unwritten_for=_age(session.completer.oldest_unwritten, now),
+        unclaimed_for=_age(session.poller.wanting_since, now),
+        doubts=session.doubts,
         network_namespace=host.pulse.network_namespace,
         option_changes=option_changes[:MOST_CHANGES] if source.kind is SourceKind.FLOW else None,
     )
 
 
 def make_state(
-    shift: Shift, *, workload: Workload, host: Host, options: WorkerOptions, tally: Tally, lifecycle: Lifecycle,
-    reason: str, option_changes: Sequence[OptionChange], now: float,
+    session: WorkerSession, *, workload: Workload, host: Host, options: WorkerOptions, counters: Counters,
+    lifecycle: Lifecycle, reason: str, option_changes: Sequence[OptionChange], now: float,
 ) -> WorkerState:  # fmt: skip
     """Everything worth showing at monotonic `now`; safe in any thread."""
-    source, holdings = shift.source, shift.holdings
+    source, holdings = session.source, session.holdings
     return WorkerState(
         workload=workload,
         kind=source.kind,
         slug=source.slug,
         queue_name=source.queue_name,
-        worker_id=shift.worker_id,
-        worker_name=shift.info.worker_name,
+        worker_id=session.worker_id,
+        worker_name=session.info.worker_name,
         lifecycle=lifecycle,
         reason=reason,
         option_changes=tuple(map(str, option_changes)),
@@ -81,16 +81,16 @@ def make_state(
         max_concurrency=options.max_concurrency,
         batch_size=options.batch_size,
         visibility_timeout=float(LEASE if source.kind is SourceKind.QUEUE else GRACE),
-        signal=shift.wakeup.state(),
+        signal=session.wakeup.state(),
         active_tasks=tuple(active_task(holding, now) for holding in holdings.all()),
         in_flight=holdings.in_flight,
         free_slots=holdings.free,
-        unwritten_results=shift.completer.unwritten,
-        counters=replace(tally),
-        unwritten_for=_age(shift.completer.oldest_unwritten, now),
-        unclaimed_for=_age(shift.poller.last_claim, now),
-        wanting_for=_age(shift.poller.wanting_since, now),
-        doubts=shift.doubts,
+        unwritten_results=session.completer.unwritten,
+        counters=replace(counters),
+        unwritten_for=_age(session.completer.oldest_unwritten, now),
+        unclaimed_for=_age(session.poller.last_claim, now),
+        wanting_for=_age(session.poller.wanting_since, now),
+        doubts=session.doubts,
         beat_age=host.pulse.beat_age,
         loop_blocked_for=host.pulse.blocked_for,
     )

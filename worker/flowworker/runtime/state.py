@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from flowworker.database.records import SourceKind
-from flowworker.runtime.holdings import Holding
+from flowworker.runtime.held_tasks import HeldTask
 from flowworker.runtime.lifecycle import Lifecycle
-from flowworker.runtime.loops.settlement import Tally
+from flowworker.runtime.loops.settlement import Counters
 from flowworker.runtime.loops.wakeup import SignalState
 from flowworker.runtime.workload import Workload
 
@@ -57,7 +57,7 @@ class WorkerState:
     in_flight: int
     free_slots: int
     unwritten_results: int
-    counters: Tally
+    counters: Counters
     unwritten_for: float | None
     """Age in seconds of the oldest result that is not written yet; None when all are."""
     unclaimed_for: float | None
@@ -72,7 +72,7 @@ class WorkerState:
     """Seconds for which the event loop has not run; 0 when it runs."""
 
 
-def active_task(holding: Holding, now: float) -> ActiveTask:
+def active_task(holding: HeldTask, now: float) -> ActiveTask:
     """One holding as it is shown."""
     task = holding.task
     return ActiveTask(

@@ -7,11 +7,11 @@ from uuid import UUID
 from flowworker.database.link import Dsn
 from flowworker.definition.queue import Queue
 from flowworker.errors import LifecycleError, UsageError
-from flowworker.runtime.career import Career
 from flowworker.runtime.exits import Exit
 from flowworker.runtime.host import Host, Identity
 from flowworker.runtime.lifecycle import Lifecycle
 from flowworker.runtime.state import WorkerState
+from flowworker.runtime.worker_lifecycle import WorkerLifecycle
 from flowworker.runtime.workload import HookHandler, JobRun, Router, Workload, router_of, slug_of
 from flowworker.telemetry.stream import EventStream
 from flowworker.worker_options import WorkerArguments, WorkerOptions
@@ -54,14 +54,14 @@ class Worker:
         self._host = host or Host(
             dsn or "", direct_dsn=direct_dsn, statement_cache=statement_cache, identity=identity, events=events
         )
-        self._career = Career(
+        self._inner = WorkerLifecycle(
             workload, name=self._name, options=checked, host=self._host, router=self._router(workload)
         )
 
     @property
     def worker_id(self) -> UUID:
         """The id it is registered under now."""
-        return self._career.worker_id
+        return self._inner.worker_id
 
     @property
     def worker_name(self) -> str:
@@ -71,7 +71,7 @@ class Worker:
     @property
     def lifecycle(self) -> Lifecycle:
         """Where it stands."""
-        return self._career.lifecycle
+        return self._inner.lifecycle
 
     @property
     def events(self) -> EventStream:
@@ -86,7 +86,7 @@ class Worker:
     @property
     def has_state(self) -> bool:
         """Whether it has begun far enough for `state`."""
-        return self._career.state() is not None
+        return self._inner.state() is not None
 
     def state(self) -> WorkerState:
         """Everything worth showing, from any thread.
@@ -94,7 +94,7 @@ class Worker:
         Raises:
             LifecycleError: it has not begun yet.
         """
-        state = self._career.state()
+        state = self._inner.state()
         if state is None:
             raise LifecycleError(f"a worker has a state once it has begun; this one is {self.lifecycle}")
         return state
@@ -107,7 +107,7 @@ class Worker:
             DataError, AccessError: the flow or queue is not there as the code has it, or rights are missing.
             LifecycleError: it was started before.
         """
-        await self._career.start()
+        await self._inner.start()
 
     async def stop(self, *, immediately: bool = False) -> None:
         """Claim nothing more, wait for handlers up to the drain timeout, give back the rest, and return when done.
@@ -115,11 +115,11 @@ class Worker:
         Safe before `start` and when called again. A call with `immediately` also hurries a stop under way: handlers
         are not waited for.
         """
-        await self._career.stop(immediately=immediately)
+        await self._inner.stop(immediately=immediately)
 
     async def wait(self) -> Exit:
         """Return, once it has stopped, how it ended."""
-        return await self._career.wait()
+        return await self._inner.wait()
 
     async def run(self) -> Exit:
         """Start, and return when it has stopped. Raises what `start` raises."""
@@ -142,7 +142,7 @@ class Worker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
-        end = self._career.exit
+        end = self._inner.exit
         if error is None and end is not None and end.error is not None:
             raise end.error
 

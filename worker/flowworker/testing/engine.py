@@ -18,7 +18,7 @@ from flowworker.errors import InternalError
 from flowworker.runtime.execution.children import Children
 from flowworker.runtime.execution.executor import Executor
 from flowworker.runtime.execution.flow_inputs import RunInputs
-from flowworker.runtime.holdings import Holding, Holdings
+from flowworker.runtime.held_tasks import HeldTask, HeldTasks
 from flowworker.runtime.source import Source
 from flowworker.runtime.workload import Workload, router_of
 from flowworker.testing import memory_json
@@ -58,7 +58,7 @@ class Engine:
         self._source = source
         self._clock = clock
         self._timeout = timeout
-        self._holdings = Holdings(max_concurrency)
+        self._holdings = HeldTasks(max_concurrency)
         self._children = Children()
         self._executor = Executor(
             router=router_of(workload),
@@ -72,7 +72,7 @@ class Engine:
             on_vacated=_nothing,
             clock=time.monotonic,
         )
-        self._results: list[tuple[Holding, TaskResult]] = []
+        self._results: list[tuple[HeldTask, TaskResult]] = []
         self._something = asyncio.Event()
         self._launches = count()
         self._launched: dict[int, tuple[int, float]] = {}
@@ -134,16 +134,16 @@ class Engine:
                 self._executor.supersede(holding, "its run has ended")
         return True
 
-    def _settle(self, holding: Holding, receipt: Receipt) -> None:
+    def _settle(self, holding: HeldTask, receipt: Receipt) -> None:
         self._holdings.disown(holding)
         launch, started_at = self._launched[holding.task.msg_id]
         self._attempts[launch] = attempt_of(receipt, started_at)
 
-    def _take(self, holding: Holding, result: TaskResult) -> None:
+    def _take(self, holding: HeldTask, result: TaskResult) -> None:
         self._results.append((holding, result))
         self._something.set()
 
-    def _drop(self, holding: Holding, _duration: float) -> None:
+    def _drop(self, holding: HeldTask, _duration: float) -> None:
         """A handler whose run has ended was stopped."""
         result = TaskResult(task=holding.task, outcome=Released(reason="its run has ended"))
         self._settle(holding, Receipt(result=result, verdict=Verdict.SUPERSEDED))

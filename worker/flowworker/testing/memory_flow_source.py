@@ -24,7 +24,7 @@ from flowworker.database.records import (
     TaskResult,
     Verdict,
 )
-from flowworker.database.stranded import Bury, Fate, GiveBack, fate_of, waits
+from flowworker.database.stranded import Fate, GiveBack, GiveUp, fate_of, waits
 from flowworker.database.verdicts import receipt_of_row
 from flowworker.definition.flow import Flow
 from flowworker.runtime.source import Claim, Finish, Recovery
@@ -160,7 +160,7 @@ class MemoryFlowSource:
                     self._queue.messages[task.msg_id].note({"losses": losses})
                     memory_runs.release(task, at=self._store.now(), wait=apart[task.msg_id])
                     released += 1
-                case Bury(error=error):
+                case GiveUp(error=error):
                     memory_runs.fail(task, error, at=self._store.now(), final=True)
                     failed += 1
         return Recovery(released=released, failed=failed, settled=0 if held is None else self._settle(held), lost=lost)

@@ -13,7 +13,7 @@ from flowworker.database.stranded import CRASH_BUDGET
 from flowworker.definition.queue import Queue
 from flowworker.errors import UnknownRunError
 from flowworker.runtime.source import Claim, Finish, Recovery
-from flowworker.runtime.sources.queue_source import burial_of, claimed_task
+from flowworker.runtime.sources.queue_source import claimed_task, final_loss
 from flowworker.runtime.sources.writing import Entry, write_all, write_kinds
 from flowworker.testing import memory_json
 from flowworker.testing.memory_queue import ROUNDING, Message, MessageQueue
@@ -68,7 +68,7 @@ class MemoryQueueSource:
         )
         jobs = [self._take(message, at.stamp) for message in messages]
         doomed = [job for job in jobs if job.losses > CRASH_BUDGET]
-        await self.finish([burial_of(job, self._definition) for job in doomed])
+        await self.finish([final_loss(job, self._definition) for job in doomed])
         tasks = [claimed_task(job, self._definition) for job in jobs if job.losses <= CRASH_BUDGET]
         return Claim(
             tasks=tasks,

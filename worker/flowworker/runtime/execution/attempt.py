@@ -19,7 +19,7 @@ from flowworker.database.records import Completed, Outcome, Released
 from flowworker.runtime.execution.executions import Broken, Ending, Execution, Raised, Returned
 from flowworker.runtime.execution.failures import STACKTRACE_LIMIT, clean, describe_failure, timed_out
 from flowworker.runtime.execution.stacks import format_frames
-from flowworker.runtime.holdings import Holding
+from flowworker.runtime.held_tasks import HeldTask
 
 CLEANUP_GRACE = 1.0
 """Seconds a handler may take to clean up after it was asked to stop."""
@@ -38,8 +38,8 @@ class Attempt:
     """Supervises one execution."""
 
     def __init__(
-        self, holding: Holding, execution: Execution, *, began: float,
-        decided: Callable[[Holding, Verdict, float, bool], None], ended: Callable[[Holding], None],
+        self, holding: HeldTask, execution: Execution, *, began: float,
+        decided: Callable[[HeldTask, Verdict, float, bool], None], ended: Callable[[HeldTask], None],
         clock: Callable[[], float], grace: float = CLEANUP_GRACE,
     ) -> None:  # fmt: skip
         """Arm the deadline of a handler that has just been started.

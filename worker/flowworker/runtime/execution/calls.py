@@ -11,7 +11,7 @@ from flowworker.definition.reference import HandlerReference
 from flowworker.runtime.execution.contexts import make_context
 from flowworker.runtime.execution.flow_inputs import RunInputs
 from flowworker.runtime.execution.frames import Request
-from flowworker.runtime.holdings import Holding
+from flowworker.runtime.held_tasks import HeldTask
 from flowworker.runtime.workload import Runnable
 from flowworker.telemetry.events import TaskStarted
 from flowworker.telemetry.json_lines import running
@@ -22,7 +22,7 @@ class Call:
     """A handler with the task it is to run."""
 
     handler: Runnable
-    holding: Holding
+    holding: HeldTask
     clock: Callable[[], float]
     """Monotonic seconds; used where the deadline is not yet set."""
     worker_name: str

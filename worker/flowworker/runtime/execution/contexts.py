@@ -8,7 +8,7 @@ from uuid import UUID
 from flowworker.database.headers import readable_headers
 from flowworker.database.records import ClaimedTask
 from flowworker.definition.context import Message, TaskContext
-from flowworker.runtime.holdings import Holding
+from flowworker.runtime.held_tasks import HeldTask
 
 handler_logger = logging.getLogger("flowworker.handler")
 
@@ -16,7 +16,9 @@ LoadFlowInput = Callable[[UUID], Awaitable[Any]]
 """The decoded input of a run."""
 
 
-def make_context(holding: Holding, *, deadline: float, worker_name: str, load_flow_input: LoadFlowInput) -> TaskContext:
+def make_context(
+    holding: HeldTask, *, deadline: float, worker_name: str, load_flow_input: LoadFlowInput
+) -> TaskContext:
     """The context of one attempt.
 
     Args:

@@ -17,7 +17,7 @@ from flowworker.runtime.execution.contexts import describe_task
 from flowworker.runtime.execution.executions import Execution, LoopExecution, ThreadExecution
 from flowworker.runtime.execution.failures import describe_failure
 from flowworker.runtime.execution.flow_inputs import RunInputs
-from flowworker.runtime.holdings import Holding, Holdings
+from flowworker.runtime.held_tasks import HeldTask, HeldTasks
 from flowworker.runtime.signals import signalled_at, uncharged
 from flowworker.runtime.workload import Router, Runnable
 
@@ -26,10 +26,10 @@ class Executor:
     """Starts an attempt for each task, and keeps the attempts that run."""
 
     def __init__(
-        self, *, router: Router, holdings: Holdings, children: Children, worker_name: str,
+        self, *, router: Router, holdings: HeldTasks, children: Children, worker_name: str,
         inputs: RunInputs,
-        on_start: Callable[[Holding], None], on_result: Callable[[Holding, TaskResult], None],
-        on_superseded: Callable[[Holding, float], None], on_vacated: Callable[[], None],
+        on_start: Callable[[HeldTask], None], on_result: Callable[[HeldTask, TaskResult], None],
+        on_superseded: Callable[[HeldTask, float], None], on_vacated: Callable[[], None],
         clock: Callable[[], float], grace: float = CLEANUP_GRACE,
     ) -> None:  # fmt: skip
         """Wire it up.
@@ -63,7 +63,7 @@ class Executor:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def launch(self, holding: Holding) -> None:
+    def launch(self, holding: HeldTask) -> None:
         """Start the handler of a task just claimed."""
         began = self._clock()
         context = contextvars.copy_context()
@@ -81,7 +81,7 @@ class Executor:
             grace=self._grace,
         )  # fmt: skip
 
-    def supersede(self, holding: Holding, reason: str) -> None:
+    def supersede(self, holding: HeldTask, reason: str) -> None:
         """The task is no longer ours: stop its handler and forget what it does."""
         if (attempt := self._attempts.get(id(holding))) is not None:
             attempt.revoke(SUPERSEDED, reason)
@@ -100,7 +100,7 @@ class Executor:
         """Return once every attempt has its outcome; handlers past their end are not waited for."""
         await self._idle.wait()
 
-    def _start(self, holding: Holding, handler: Runnable, context: contextvars.Context) -> Execution:
+    def _start(self, holding: HeldTask, handler: Runnable, context: contextvars.Context) -> Execution:
         call = Call(
             handler=handler,
             holding=holding,
@@ -119,7 +119,7 @@ class Executor:
                     self._children, call.reference, call.request, name=name, clock=self._clock, context=context
                 )
 
-    def _decided(self, holding: Holding, verdict: Verdict, duration: float, runs_on: bool) -> None:
+    def _decided(self, holding: HeldTask, verdict: Verdict, duration: float, runs_on: bool) -> None:
         self._attempts.pop(id(holding), None)
         if runs_on:
             self._holdings.linger(holding)
@@ -133,6 +133,6 @@ class Executor:
         if not self._attempts:
             self._idle.set()
 
-    def _vacate(self, holding: Holding) -> None:
+    def _vacate(self, holding: HeldTask) -> None:
         self._holdings.vacate(holding)
         self._on_vacated()

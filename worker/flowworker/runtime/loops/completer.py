@@ -18,7 +18,7 @@ from flowworker.database.link import Limits
 from flowworker.database.records import Receipt, RunEnd, TaskResult, Verdict
 from flowworker.errors import FlowWorkerError
 from flowworker.runtime.backoff import Randomness, backoff
-from flowworker.runtime.holdings import Holding
+from flowworker.runtime.held_tasks import HeldTask
 from flowworker.runtime.loops.quarantine import (
     MOST_BYTES,
     MOST_TRIES,
@@ -70,9 +70,9 @@ class Completer(Service):
     """The loops that write: one for the many, one aside for those in trouble."""
 
     def __init__(
-        self, *, source: Source, name: str, on_receipt: Callable[[Holding, Receipt], None],
+        self, *, source: Source, name: str, on_receipt: Callable[[HeldTask, Receipt], None],
         on_run_end: Callable[[RunEnd], None], on_error: Callable[[str], None], on_crash: Crash,
-        on_aside: Callable[[Holding, bool], None] = lambda _holding, _aside: None,
+        on_aside: Callable[[HeldTask, bool], None] = lambda _holding, _aside: None,
         randomness: Randomness = random.random, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         """Wire it up.
@@ -120,7 +120,7 @@ class Completer(Service):
         """Monotonic seconds at which the oldest of them arrived; None where there is none. Safe in any thread."""
         return self._oldest
 
-    def submit(self, holding: Holding, result: TaskResult) -> None:
+    def submit(self, holding: HeldTask, result: TaskResult) -> None:
         """Take a result; it is written soon."""
         item = Item(holding=holding, result=result, arrived_at=self._clock())
         self._unsettled[id(holding)] = item
@@ -129,7 +129,7 @@ class Completer(Service):
         self._written.clear()
         self._route(item)
 
-    def forget(self) -> Sequence[Holding]:
+    def forget(self) -> Sequence[HeldTask]:
         """Drop what is unwritten: this worker was declared lost, and its results would all be refused."""
         dropped = [item.holding for item in self._unsettled.values()]
         self._unsettled.clear()

@@ -40,7 +40,7 @@ class Listening:
     def __init__(
         self, source: Source, wakeup: Wakeup, links: Links, *, wanted: Strategy, trial_channel: str | None, name: str
     ) -> None:
-        """Watch over one shift.
+        """Watch over one session.
 
         Args:
             source: whose inserts are announced.

@@ -12,7 +12,7 @@ from flowworker.database.faults import is_passing, refusal_of
 from flowworker.database.records import ClaimedTask
 from flowworker.errors import FlowWorkerError, InternalError
 from flowworker.runtime.backoff import Randomness, backoff
-from flowworker.runtime.holdings import Holdings
+from flowworker.runtime.held_tasks import HeldTasks
 from flowworker.runtime.loops.wakeup import Wakeup
 from flowworker.runtime.service import Crash, Service
 from flowworker.runtime.source import Claim, Source
@@ -41,7 +41,7 @@ class Poller(Service):
     """The loop that claims."""
 
     def __init__(
-        self, *, source: Source, holdings: Holdings, wakeup: Wakeup, batch_size: int, may_claim: Callable[[], bool],
+        self, *, source: Source, holdings: HeldTasks, wakeup: Wakeup, batch_size: int, may_claim: Callable[[], bool],
         launch: Callable[[ClaimedTask], None], on_claimed: Callable[[datetime], None], on_fenced: Callable[[], None],
         on_refused: Callable[[FlowWorkerError], None], events: EventStream, info: WorkerInfo,
         clock: Callable[[], float], on_crash: Crash, randomness: Randomness = random.random,

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from flowworker.database.link import Limits
 from flowworker.database.records import TaskResult
 from flowworker.runtime.backoff import Randomness, backoff
-from flowworker.runtime.holdings import Holding
+from flowworker.runtime.held_tasks import HeldTask
 from flowworker.runtime.source import LockGroup, Trouble, lock_group, weight
 
 MOST_TRIES = 8
@@ -44,7 +44,7 @@ MOST_BYTES = 4 * 1024 * 1024
 class Item:
     """A result on its way to the database."""
 
-    holding: Holding
+    holding: HeldTask
     result: TaskResult
     arrived_at: float
     """Monotonic seconds."""

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from flowworker.database.faults import is_passing
 from flowworker.database.records import Peer
-from flowworker.runtime.holdings import Holdings
+from flowworker.runtime.held_tasks import HeldTasks
 from flowworker.runtime.loops.cadence import Uniform
 from flowworker.runtime.service import Crash, Service
 from flowworker.runtime.source import Recovery, Source
@@ -38,7 +38,7 @@ class Rescuer(Service):
     """The loop that recovers. Several workers may find the same peer dead: the database lets one act."""
 
     def __init__(
-        self, *, source: Source, holdings: Holdings, events: EventStream, info: WorkerInfo,
+        self, *, source: Source, holdings: HeldTasks, events: EventStream, info: WorkerInfo,
         on_returned: Callable[[], None], on_crash: Crash, clock: Callable[[], float],
         uniform: Uniform = random.uniform,
     ) -> None:  # fmt: skip

@@ -16,7 +16,7 @@ from flowworker.database.records import (
     Verdict,
 )
 from flowworker.redaction import redact
-from flowworker.runtime.holdings import Holding
+from flowworker.runtime.held_tasks import HeldTask
 from flowworker.telemetry.events import (
     Event,
     RunCompleted,
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True)
-class Tally:
+class Counters:
     """Counters of a worker since its start."""
 
     completed: int = 0
@@ -62,13 +62,13 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Consequences:
+class Settlement:
     """Makes events of answers."""
 
     worker: WorkerInfo
     emit: Callable[[Event], None]
 
-    def of_receipt(self, holding: Holding, receipt: Receipt) -> None:
+    def of_receipt(self, holding: HeldTask, receipt: Receipt) -> None:
         """Emit the event for one written result."""
         task, outcome = receipt.result.task, receipt.result.outcome
         match receipt.verdict:
@@ -96,7 +96,7 @@ class Consequences:
             case _:
                 assert_never(receipt.verdict)
 
-    def superseded(self, holding: Holding, duration: float) -> None:
+    def superseded(self, holding: HeldTask, duration: float) -> None:
         """Emit the event for a task that was no longer ours."""
         self.emit(TaskSuperseded(worker=self.worker, task=holding.task, duration=duration))
 

@@ -19,7 +19,7 @@ from flowworker.database.queue_jobs import JobFence
 from flowworker.database.records import SourceKind
 from flowworker.errors import FlowWorkerError
 from flowworker.runtime.backoff import Randomness, backoff
-from flowworker.runtime.holdings import Holding
+from flowworker.runtime.held_tasks import HeldTask
 from flowworker.runtime.pulse.leases import to_extend
 from flowworker.runtime.source import Source
 
@@ -57,9 +57,9 @@ class Holder(Protocol):
     @property
     def source(self) -> Source: ...
 
-    def owned(self) -> Sequence[Holding]: ...
+    def owned(self) -> Sequence[HeldTask]: ...
 
-    def on_lost_leases(self, holdings: Sequence[Holding]) -> None: ...
+    def on_lost_leases(self, holdings: Sequence[HeldTask]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ class Lease:
     """One holding with its holder."""
 
     holder: Holder
-    holding: Holding
+    holding: HeldTask
 
     @property
     def queue_name(self) -> str:

@@ -14,9 +14,9 @@ from flowworker.database.queue_jobs import JobFence
 from flowworker.database.records import Peer
 from flowworker.database.statements import load
 from flowworker.database.stranded import mark_lost
+from flowworker.runtime.pulse.connection_pair import ConnectionPair
 from flowworker.runtime.pulse.extender import Leases
-from flowworker.runtime.pulse.pair import Pair
-from flowworker.runtime.pulse.presence import is_gone
+from flowworker.runtime.pulse.liveness_socket import is_gone
 
 T = TypeVar("T")
 
@@ -58,11 +58,11 @@ class DatabaseHeart:
         Args:
             beat: for the heartbeat.
             other: for everything else.
-            lends: whether one may stand in for the other while that is down; see `Pair`.
+            lends: whether one may stand in for the other while that is down; see `ConnectionPair`.
         """
         self._beat = beat
         self._link = other
-        self._pair = Pair(lends=lends)
+        self._pair = ConnectionPair(lends=lends)
         self._features: Capabilities | None = None
         self._connection: Connection | None = None
         self._listening: set[str] = set()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from flowworker.runtime.holdings import Holding
+from flowworker.runtime.held_tasks import HeldTask
 
 BEAT_INTERVAL = 3.0
 """Seconds between two heartbeats."""
@@ -11,6 +11,6 @@ OUTAGE_AFTER = 10.0
 """Seconds without a successful heartbeat after which the leases of jobs may have lapsed."""
 
 
-def to_extend(holdings: Iterable[Holding], *, now: float) -> Sequence[Holding]:
+def to_extend(holdings: Iterable[HeldTask], *, now: float) -> Sequence[HeldTask]:
     """What is held for a beat or longer; a younger lease lasts beyond the next beat anyway."""
     return tuple(holding for holding in holdings if now - holding.claimed_at >= BEAT_INTERVAL)

@@ -6,24 +6,25 @@ from typing import Any
 from uuid import UUID
 
 from flowworker.database.heartbeat import Report
-from flowworker.runtime.holdings import Holding
-from flowworker.runtime.loops.shift import Shift
+from flowworker.runtime.held_tasks import HeldTask
+from flowworker.runtime.loops.session import WorkerSession
 from flowworker.runtime.pulse.loop_watch import Blockage
 from flowworker.runtime.pulse.pulse import News
 from flowworker.runtime.source import Source
 
 
 class Membership:
-    """One shift in the pulse. Methods are called in the pulse's thread; callbacks run on the worker's loop."""
+    """One session in the pulse. Methods are called in the pulse's thread; callbacks run on the worker's loop."""
 
     def __init__(
-        self, shift: Shift, *, channel: str | None, report: Callable[[], Report], on_beat: Callable[[News], None],
+        self, session: WorkerSession, *, channel: str | None, report: Callable[[], Report],
+        on_beat: Callable[[News], None],
         on_listening: Callable[[], None], on_trial: Callable[[], None], on_blocked: Callable[[Blockage], None],
     ) -> None:  # fmt: skip
         """Belong to the running event loop.
 
         Args:
-            shift: what beats.
+            session: what beats.
             channel: where inserts are announced; None to not listen.
             report: what to report; called in the pulse's thread.
             on_beat: takes the news of each beat.
@@ -31,7 +32,7 @@ class Membership:
             on_trial: a note arrived on the trial channel.
             on_blocked: called in the pulse's thread, because the loop does not run.
         """
-        self._shift = shift
+        self._session = session
         self._channel = channel
         self._report = report
         self._on_beat = on_beat
@@ -42,11 +43,11 @@ class Membership:
 
     @property
     def worker_id(self) -> UUID:
-        return self._shift.worker_id
+        return self._session.worker_id
 
     @property
     def source(self) -> Source:
-        return self._shift.source
+        return self._session.source
 
     @property
     def channel(self) -> str | None:
@@ -55,20 +56,20 @@ class Membership:
     def report(self) -> Report:
         return self._report()
 
-    def owned(self) -> Sequence[Holding]:
-        return self._shift.holdings.owned()
+    def owned(self) -> Sequence[HeldTask]:
+        return self._session.holdings.owned()
 
     def on_beat(self, news: News) -> None:
         self.post(self._on_beat, news)
 
-    def on_lost_leases(self, holdings: Sequence[Holding]) -> None:
+    def on_lost_leases(self, holdings: Sequence[HeldTask]) -> None:
         reason = "the task is no longer ours: its run has ended, or it was given to another worker"
         for holding in holdings:  # at once, for handlers in threads; the loop may be blocked
             holding.cancelled.set(reason)
-        self.post(self._shift.lose, tuple(holdings), reason)
+        self.post(self._session.lose, tuple(holdings), reason)
 
     def on_insert(self) -> None:
-        self.post(self._shift.wakeup.announced)
+        self.post(self._session.wakeup.announced)
 
     def on_trial(self) -> None:
         self.post(self._on_trial)

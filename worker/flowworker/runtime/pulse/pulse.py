@@ -25,14 +25,14 @@ from flowworker.database.records import Peer
 from flowworker.database.server_clock import ServerClock
 from flowworker.errors import FlowWorkerError, UsageError
 from flowworker.runtime.backoff import backoff
-from flowworker.runtime.holdings import Holding
-from flowworker.runtime.pulse.background import Background
+from flowworker.runtime.held_tasks import HeldTask
+from flowworker.runtime.pulse.background_loop import BackgroundLoop
 from flowworker.runtime.pulse.extender import Extender
 from flowworker.runtime.pulse.heart import Heart
 from flowworker.runtime.pulse.leases import BEAT_INTERVAL, OUTAGE_AFTER
+from flowworker.runtime.pulse.liveness_socket import LivenessSocket
 from flowworker.runtime.pulse.loop_watch import Blockage, LoopWatch
 from flowworker.runtime.pulse.peers import DEATH_AFTER, Success, Watch, alive_since, failed, succeeded, watched_for
-from flowworker.runtime.pulse.presence import Presence
 from flowworker.runtime.source import Source
 
 logger = logging.getLogger(__name__)
@@ -95,11 +95,11 @@ class Member(Protocol):
 
     def report(self) -> Report: ...
 
-    def owned(self) -> Sequence[Holding]: ...
+    def owned(self) -> Sequence[HeldTask]: ...
 
     def on_beat(self, news: News) -> None: ...
 
-    def on_lost_leases(self, holdings: Sequence[Holding]) -> None: ...
+    def on_lost_leases(self, holdings: Sequence[HeldTask]) -> None: ...
 
     def on_insert(self) -> None: ...
 
@@ -132,7 +132,7 @@ class Pulse:
         self._clock = clock
         self._thread: threading.Thread | None = None
         self._members: dict[UUID, Member] = {}
-        self._presence = Presence(boot_id)
+        self._liveness_socket = LivenessSocket(boot_id)
         self._watch = Watch()
         self._most_silent = False
         self._kept_out = False
@@ -142,7 +142,7 @@ class Pulse:
         self._last_beat = clock()
         self._prune_at = clock() + random.uniform(0, PRUNE_INTERVAL[1])  # noqa: S311 - spreads a fleet
         self._finished: Future[None] = Future()
-        self._backgrounds: Sequence[Background] = ()
+        self._backgrounds: Sequence[BackgroundLoop] = ()
 
     @property
     def trial_channel(self) -> str:
@@ -152,7 +152,7 @@ class Pulse:
     @property
     def network_namespace(self) -> str | None:
         """Where the socket is bound that shows that this process lives; None where there is none."""
-        return self._presence.network_namespace
+        return self._liveness_socket.network_namespace
 
     @property
     def alive(self) -> bool:
@@ -186,7 +186,7 @@ class Pulse:
         self._loop_watch = LoopWatch(main, threading.get_ident(), self._blocked, self._clock)
         ready: Future[None] = Future()
         self._finished = Future()
-        self._presence.begin()
+        self._liveness_socket.begin()
         self._thread = threading.Thread(target=self._run, args=(ready,), name="flowworker-pulse", daemon=True)
         self._thread.start()
         await asyncio.wrap_future(ready)
@@ -201,7 +201,7 @@ class Pulse:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FAREWELL_TIMEOUT):
                 await asyncio.shield(asyncio.wrap_future(self._finished))
-        self._presence.end()
+        self._liveness_socket.end()
 
     async def attach(self, member: Member) -> News:
         """Register a worker and beat for it once.
@@ -261,8 +261,8 @@ class Pulse:
             async with asyncio.timeout(FAREWELL_TIMEOUT):
                 await self._heart.close()
 
-    def _background(self, name: str, turn: Callable[[], Coroutine[Any, Any, float]]) -> Background:
-        return Background(name, turn, clock=self._clock)
+    def _background(self, name: str, turn: Callable[[], Coroutine[Any, Any, float]]) -> BackgroundLoop:
+        return BackgroundLoop(name, turn, clock=self._clock)
 
     def _watch_ended(self, task: "asyncio.Task[None]") -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -9,7 +9,7 @@ from flowworker.database.capabilities import Capabilities
 from flowworker.database.connection import Connection
 from flowworker.database.flow_results import Failure
 from flowworker.database.records import Peer
-from flowworker.database.stranded import BATCH, Bury, GiveBack, Stranded, fate_of
+from flowworker.database.stranded import BATCH, GiveBack, GiveUp, Stranded, fate_of
 from flowworker.runtime.source import Recovery
 
 MOST_ROUNDS = 50
@@ -73,7 +73,7 @@ class FlowRecovery:
         """Release or fail; returns those that were passed over."""
         fates = {task: fate_of(task.losses, is_loss=task.is_loss) for task in tasks}
         back = {task: fate.losses for task, fate in fates.items() if isinstance(fate, GiveBack)}
-        past = {task: Failure(error=fate.error, final=True) for task, fate in fates.items() if isinstance(fate, Bury)}
+        past = {task: Failure(error=fate.error, final=True) for task, fate in fates.items() if isinstance(fate, GiveUp)}
         done = await self._release(back) | await self._fail(past)
         return [task for task in tasks if task not in done]
 

@@ -146,8 +146,8 @@ class QueueSource:
 
     async def _end_doomed(self, connection: Connection, doomed: Sequence[ReadJob]) -> None:
         """The jobs claimed with them must not wait for this: what cannot be written now comes back with its lease."""
-        burials = [burial_of(job, self._queue) for job in doomed]
-        finish = await write_all(burials, lambda batch: self._write(connection, batch), patient=False)
+        losses = [final_loss(job, self._queue) for job in doomed]
+        finish = await write_all(losses, lambda batch: self._write(connection, batch), patient=False)
         for left in finish.unsettled:
             logger.warning("queue %r: a job past its crash budget could not be ended now: %s", self.slug, left.error)
 
@@ -265,7 +265,7 @@ def claimed_task(job: ReadJob, queue: Queue) -> ClaimedTask:
     )
 
 
-def burial_of(job: ReadJob, queue: Queue) -> TaskResult:
+def final_loss(job: ReadJob, queue: Queue) -> TaskResult:
     """The result that ends a job whose workers died too often."""
     outcome = Failed(
         kind=FailureKind.EXIT, message=crash_message(job.losses), stacktrace=None, duration=0.0, final=True

@@ -1,0 +1,162 @@
+"""What is to be written to databases, each FlowWorker's by a task of its own: no round waits for a database.
+
+A round leaves what it wants and goes on; the latest word counts. What came of it is there at a later round, which is
+asked for as soon as there is news. A database that does not answer so holds up nothing but what is written to it.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+
+import structlog
+
+from flowworker.errors import AccessError
+from flowworker_operator.api.conditions import Reason
+from flowworker_operator.domain.plan import Drain, Release
+from flowworker_operator.domain.snapshot import Fault, Loss
+from flowworker_operator.probe import Key, Probes
+from flowworker_operator.probe.faults import LONGEST
+from flowworker_operator.probe.texts import shown
+
+logger = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class News:
+    """What has come of a FlowWorker's orders since the last look."""
+
+    draining: list[Drain] = field(default_factory=list[Drain])
+    """Pods that the database knows to drain, and did not before."""
+    losses: list[Loss] = field(default_factory=list[Loss])
+    """Workers that were marked lost and had not reported their end."""
+    marked: set[str] = field(default_factory=set[str])
+    """Uids of pods that are gone, whose workers are marked."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    """What is to be written for one FlowWorker, and what came of it."""
+
+    drains: tuple[Sequence[Drain], Sequence[Release]] | None = None
+    departures: tuple[AbstractSet[str], AbstractSet[str]] | None = None
+    refusal: Fault | None = None
+    news: News = field(default_factory=News)
+    task: "asyncio.Task[None] | None" = None
+
+
+class DatabaseWrites:
+    """Writes in the background. Belongs to the event loop that uses it."""
+
+    def __init__(self, *, probes: Probes, may_write: Callable[[], bool], on_news: Callable[[Key], None]) -> None:
+        """Write nothing yet.
+
+        Args:
+            probes: lead to the databases.
+            may_write: whether this process leads; asked before each write.
+            on_news: called when there is news about a FlowWorker.
+        """
+        self._probes = probes
+        self._may_write = may_write
+        self._on_news = on_news
+        self._all: dict[Key, _Pending] = {}
+
+    def drain(self, key: Key, drains: Sequence[Drain], releases: Sequence[Release]) -> Fault | None:
+        """Have workers asked to drain, or no longer, instead of what was wanted before.
+
+        Returns:
+            Why the last attempt was refused; it is tried again all the same.
+        """
+        pending = self._all.get(key)
+        if not drains and not releases:
+            if pending is not None:
+                pending.drains = None
+            return None
+        pending = self._pending_of(key)
+        pending.drains = (drains, releases)
+        self._begin(key, pending)
+        return pending.refusal
+
+    def mark_gone(self, key: Key, gone: AbstractSet[str], silent: AbstractSet[str]) -> None:
+        """Have workers marked lost that cannot run any more (see `Probes.mark_gone`), instead of those named before."""
+        if gone or silent:
+            pending = self._pending_of(key)
+            pending.departures = (frozenset(gone), frozenset(silent))
+            self._begin(key, pending)
+
+    def news(self, key: Key) -> News:
+        """What has come of the orders of a FlowWorker; each item once."""
+        pending = self._all.get(key)
+        if pending is None:
+            return News()
+        news, pending.news = pending.news, News()
+        return news
+
+    def forget(self, key: Key) -> None:
+        """Write no more for a FlowWorker, what is under way included."""
+        pending = self._all.pop(key, None)
+        if pending is not None and pending.task is not None:
+            pending.task.cancel()
+
+    async def close(self) -> None:
+        """Write no more at all."""
+        tasks = [pending.task for pending in self._all.values() if pending.task is not None]
+        for key in tuple(self._all):
+            self.forget(key)
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _pending_of(self, key: Key) -> _Pending:
+        return self._all.setdefault(key, _Pending())
+
+    def _begin(self, key: Key, pending: _Pending) -> None:
+        if pending.task is None or pending.task.done():
+            work = self._work(key, pending)
+            pending.task = asyncio.get_running_loop().create_task(work, name=f"database writes of {key}")
+
+    async def _work(self, key: Key, pending: _Pending) -> None:
+        while pending.drains is not None or pending.departures is not None:
+            drains, departures, pending.drains, pending.departures = pending.drains, pending.departures, None, None
+            if not self._may_write():
+                return
+            if departures is not None:
+                await self._mark_gone(key, pending, *departures)
+            if drains is not None:
+                await self._drain(key, pending, *drains)
+
+    async def _mark_gone(self, key: Key, pending: _Pending, gone: AbstractSet[str], silent: AbstractSet[str]) -> None:
+        try:
+            losses = await self._probes.mark_gone(key, sorted(gone), sorted(silent))
+        except Exception as error:  # noqa: BLE001 - whatever one database does, the next order is tried
+            logger.info("cannot tell which workers are gone", **_names(key), error=_words(error))
+            return
+        pending.news.losses += losses
+        pending.news.marked |= gone
+        if gone or losses:
+            self._on_news(key)
+
+    async def _drain(self, key: Key, pending: _Pending, drains: Sequence[Drain], releases: Sequence[Release]) -> None:
+        before = pending.refusal
+        try:
+            new = await self._probes.drain(key, [(one.uid, one.seconds, one.reason) for one in drains])
+            await self._probes.release(key, [one.uid for one in releases])
+        except Exception as error:  # noqa: BLE001 - as above
+            logger.warning("cannot tell workers to drain or to go on", **_names(key), error=_words(error))
+            if isinstance(error, AccessError):
+                message = f"workers cannot be told to drain or to go on: {_words(error)}"
+                pending.refusal = Fault(reason=Reason.DATABASE_REFUSED, message=message)
+        else:
+            pending.refusal = None
+            pending.news.draining += [one for one in drains if one.uid in new]
+            for release in releases:
+                logger.info("released", **_names(key), object=release.pod, reason=release.reason)
+        if pending.news.draining or pending.refusal != before:
+            self._on_news(key)
+
+
+def _words(error: Exception) -> str:
+    return shown(str(error), limit=LONGEST)
+
+
+def _names(key: Key) -> dict[str, str]:
+    return {"namespace": key.namespace, "flowworker": key.name}

@@ -1,0 +1,169 @@
+"""What a worker holds: the tasks it owns in the database, and the slots that its handlers occupy.
+
+The two are not the same. A task whose handler has returned is owned until its result is written but occupies no
+slot; a thread that outlived its deadline occupies a slot long after the database has heard of the timeout.
+
+The pulse's thread reads this too, so every access is behind one lock that is never held for long.
+"""
+
+import threading
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from flowworker.database.records import ClaimedTask
+from flowworker.runtime.cancellation import CancelSignal
+
+ASIDE_FACTOR = 4
+"""How many times more results may wait aside than in line before no more tasks are taken: they cost memory."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class HeldTask:
+    """One claim of one task. A later claim of the same message is another holding."""
+
+    task: ClaimedTask
+    claimed_at: float
+    """Monotonic seconds."""
+    cancelled: CancelSignal = field(default_factory=CancelSignal)
+    owned: bool = True
+    """The database counts it as ours: no result of it has been written, and its fence is not known to be lost."""
+    occupying: bool = True
+    """Its handler takes a slot."""
+    aside: bool = False
+    """Its result cannot be written with the others, and waits by itself."""
+    lingering: bool = False
+    """Its handler is past its end (deadline, shutdown, lost lease) and still runs."""
+    deadline: float | None = None
+    """Monotonic seconds at which the attempt times out; None before the handler starts."""
+    handle: Any = None
+    """What runs the handler: an asyncio task, a thread or a child process."""
+
+
+class HeldTasks:
+    """All holdings of one worker."""
+
+    def __init__(self, slots: int, *, unwritten_limit: int | None = None) -> None:
+        """Take the number of handlers that may run at once.
+
+        Args:
+            slots: handlers at once.
+            unwritten_limit: results waiting for the database at which no more tasks are taken; default twice the slots.
+        """
+        self.slots = slots
+        self._unwritten_limit = unwritten_limit if unwritten_limit is not None else 2 * slots
+        self._lock = threading.Lock()
+        self._all: dict[int, HeldTask] = {}
+        self._occupied = 0
+        self._owned = 0
+        self._lingering = 0
+        self._aside = 0
+        self._expected = 0
+
+    @property
+    def occupied(self) -> int:
+        """Slots taken."""
+        return self._occupied
+
+    @property
+    def lingering(self) -> int:
+        """Slots taken by handlers that are past their end."""
+        return self._lingering
+
+    @property
+    def in_flight(self) -> int:
+        """Tasks owned."""
+        return self._owned
+
+    @property
+    def unsettled(self) -> int:
+        """Tasks owned, and those that a claim on its way may bring: only at 0 is a draining worker drained."""
+        return self._owned + self._expected
+
+    @property
+    def active(self) -> int:
+        """Handlers at work, those past their end not counted."""
+        return self._occupied - self._lingering
+
+    @property
+    def free(self) -> int:
+        """How many tasks may be claimed now."""
+        unwritten = self._owned - self.active - self._aside
+        roomy = unwritten < self._unwritten_limit and self._aside < ASIDE_FACTOR * self._unwritten_limit
+        return max(0, self.slots - self._occupied) if roomy else 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Every slot is taken by a handler that is past its end."""
+        return self._lingering >= self.slots
+
+    def expect(self, tasks: int) -> None:
+        """A claim of at most so many tasks is on its way; 0 when it was answered and its tasks are held."""
+        self._expected = tasks
+
+    def add(self, task: ClaimedTask, now: float) -> HeldTask:
+        """Hold a task that was just claimed."""
+        holding = HeldTask(task=task, claimed_at=now)
+        with self._lock:
+            self._all[id(holding)] = holding
+            self._occupied += 1
+            self._owned += 1
+        return holding
+
+    def vacate(self, holding: HeldTask) -> None:
+        """The handler has ended: its slot is free."""
+        with self._lock:
+            if holding.occupying:
+                holding.occupying = False
+                self._occupied -= 1
+                self._lingering -= holding.lingering
+                self._forget(holding)
+
+    def linger(self, holding: HeldTask) -> None:
+        """The attempt is over and its handler runs on: the slot stays taken."""
+        with self._lock:
+            if holding.occupying and not holding.lingering:
+                holding.lingering = True
+                self._lingering += 1
+
+    def set_aside(self, holding: HeldTask, aside: bool) -> None:
+        """Its result is in trouble of its own, or is not any more: others need not wait for it."""
+        with self._lock:
+            if holding.owned and holding.aside is not aside:
+                holding.aside = aside
+                self._aside += 1 if aside else -1
+
+    def disown(self, holding: HeldTask) -> None:
+        """The task is no longer ours: its result is written, or its fence is lost."""
+        with self._lock:
+            if holding.owned:
+                holding.owned = False
+                self._owned -= 1
+                self._aside -= holding.aside
+                self._forget(holding)
+
+    def all(self) -> Sequence[HeldTask]:
+        """Everything held, oldest first."""
+        with self._lock:
+            return tuple(self._all.values())
+
+    def owned(self) -> Sequence[HeldTask]:
+        """Held tasks that are ours in the database; of several for one message, the newest."""
+        return tuple({holding.task.msg_id: holding for holding in self.all() if holding.owned}.values())
+
+    def message_ids(self) -> frozenset[int]:
+        """Messages that are ours in the database."""
+        return frozenset(holding.task.msg_id for holding in self.all() if holding.owned)
+
+    def of_messages(self, message_ids: Collection[int]) -> Sequence[HeldTask]:
+        """The owned holdings of these messages."""
+        return tuple(holding for holding in self.owned() if holding.task.msg_id in message_ids)
+
+    def of_run(self, run_id: UUID) -> Sequence[HeldTask]:
+        """The owned holdings of a run."""
+        return tuple(holding for holding in self.owned() if holding.task.run_id == run_id)
+
+    def _forget(self, holding: HeldTask) -> None:
+        if not holding.owned and not holding.occupying:
+            self._all.pop(id(holding), None)

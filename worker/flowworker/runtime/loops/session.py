@@ -1,0 +1,242 @@
+"""A worker's work under one worker id: the loops and what they share.
+
+A worker that was declared dead while it lived drops its session as a whole and begins another one under a new id.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from flowworker.database.records import ClaimedTask, Completed, Receipt, RunEnd, RunStatus, SourceKind, TaskResult
+from flowworker.definition.flow import Flow
+from flowworker.definition.queue import Queue
+from flowworker.errors import FlowWorkerError
+from flowworker.runtime.execution.children import Children
+from flowworker.runtime.execution.executor import Executor
+from flowworker.runtime.execution.flow_inputs import RunInputs
+from flowworker.runtime.held_tasks import HeldTask, HeldTasks
+from flowworker.runtime.loops.cadence import Adaptive, Fixed
+from flowworker.runtime.loops.completer import Completer
+from flowworker.runtime.loops.poller import Poller
+from flowworker.runtime.loops.recovery import Rescuer
+from flowworker.runtime.loops.settlement import Counters, Settlement
+from flowworker.runtime.loops.start_recorder import StartRecorder
+from flowworker.runtime.loops.wakeup import Wakeup
+from flowworker.runtime.source import Source
+from flowworker.runtime.workload import Router, Workload, has_dependants
+from flowworker.telemetry.events import TaskStarted, WorkerInfo
+from flowworker.telemetry.stream import EventStream
+from flowworker.worker_options import Strategy, WorkerOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionContext:
+    """What a session is given by its worker."""
+
+    workload: Workload
+    router: Router
+    worker_name: str
+    options: WorkerOptions
+    events: EventStream
+    counters: Counters
+    holdings: HeldTasks
+    """Outlives a session: handlers of an earlier id may still take slots."""
+    may_claim: Callable[[], bool]
+    """Whether claiming is allowed now."""
+    on_fenced: Callable[[], None]
+    """The database lets this worker claim nothing: it was marked lost."""
+    on_refused: Callable[[FlowWorkerError], None]
+    """Claiming cannot work any more."""
+    on_crash: Callable[[BaseException], None]
+    on_settled: Callable[[], None]
+    """Something that was in flight is not any more."""
+    on_vacated: Callable[[], None]
+    """A slot was freed, or is lost to a handler past its end."""
+    clock: Callable[[], float] = time.monotonic
+    randomness: random.Random = field(default_factory=random.Random)
+
+
+class WorkerSession:
+    """Everything that belongs to one worker id."""
+
+    def __init__(self, given: SessionContext, *, source: Source, worker_id: UUID) -> None:
+        """Wire the parts; nothing runs yet."""
+        self.worker_id = worker_id
+        self.source = source
+        self._given = given
+        options = given.options
+        self.info = WorkerInfo(worker_id=worker_id, worker_name=given.worker_name, kind=source.kind, slug=source.slug)
+        self.holdings = given.holdings
+        self._abandoned = False
+        self.wakeup = make_wakeup(source.kind, options, clock=given.clock, randomness=given.randomness)
+        self.job_timeout = given.workload.options.timeout if isinstance(given.workload, Queue) else None
+        """Seconds a job may take, which no table of the database contains; None for a flow."""
+        self._children = Children()
+        self._inputs = RunInputs(source.flow_input, self._decode_flow_input, randomness=given.randomness.random)
+        self._settlement = Settlement(worker=self.info, emit=given.events.emit)
+        self._dependants = {slug for slug in _step_slugs(given.workload) if has_dependants(given.workload, slug)}
+        self.executor = Executor(
+            router=given.router,
+            holdings=self.holdings,
+            children=self._children,
+            worker_name=given.worker_name,
+            inputs=self._inputs,
+            on_start=self._on_start,
+            on_result=self._on_result,
+            on_superseded=self._on_superseded,
+            on_vacated=given.on_vacated,
+            clock=given.clock,
+        )
+        self.completer = Completer(
+            source=source,
+            name=given.worker_name,
+            on_receipt=self._on_receipt,
+            on_run_end=self._on_run_end,
+            on_error=self._on_error,
+            on_aside=self._on_aside,
+            on_crash=given.on_crash,
+            clock=given.clock,
+            randomness=given.randomness.random,
+        )
+        self.start_recorder = StartRecorder(
+            source=source, name=given.worker_name, clock=given.clock, on_crash=given.on_crash
+        )
+        self.poller = Poller(
+            source=source,
+            holdings=self.holdings,
+            wakeup=self.wakeup,
+            batch_size=options.batch_size,
+            may_claim=given.may_claim,
+            launch=self._launch,
+            on_claimed=self.start_recorder.note,
+            on_fenced=given.on_fenced,
+            on_refused=given.on_refused,
+            events=given.events,
+            info=self.info,
+            clock=given.clock,
+            on_crash=given.on_crash,
+            randomness=given.randomness.random,
+        )
+        self.rescuer = Rescuer(
+            source=source,
+            holdings=self.holdings,
+            events=given.events,
+            info=self.info,
+            clock=given.clock,
+            on_returned=self.wakeup.nudge,
+            on_crash=given.on_crash,
+            uniform=given.randomness.uniform,
+        )
+
+    @property
+    def begun_at(self) -> datetime | None:
+        """The database's time of the newest claim whose handlers have begun."""
+        return self.start_recorder.latest
+
+    @property
+    def doubts(self) -> int:
+        """Claims that were not answered and may still take effect."""
+        return self.source.doubts
+
+    def start(self) -> None:
+        """Begin to work."""
+        self.completer.start()
+        self.start_recorder.start()
+        self.poller.start()
+        self.rescuer.start()
+
+    async def stop_claiming(self) -> None:
+        """Claim and recover nothing more; a claim on its way is waited for."""
+        await self.rescuer.stop()
+        await self.poller.stop()
+
+    async def close(self) -> None:
+        """End everything; what is unwritten stays so."""
+        await self.stop_claiming()
+        await self.start_recorder.stop()
+        await self.completer.stop()
+        self._inputs.close()
+        await self._children.close()
+
+    async def abandon(self, reason: str) -> None:
+        """Others own what we hold: stop the handlers and write nothing; what a late claim brings is not launched."""
+        self._abandoned = True
+        self.executor.supersede_all(reason)
+        for holding in self.completer.forget():
+            self._on_superseded(holding, 0.0)
+        for holding in self.holdings.owned():
+            self.holdings.disown(holding)
+        await self.close()
+
+    def lose(self, holdings: "tuple[HeldTask, ...]", reason: str) -> None:
+        """The fence of these is lost: their handlers work for nothing."""
+        for holding in holdings:
+            self.executor.supersede(holding, reason)
+
+    def _launch(self, task: ClaimedTask) -> None:
+        if self._abandoned:
+            return
+        self.executor.launch(self.holdings.add(task, self._given.clock()))
+
+    def _on_start(self, holding: HeldTask) -> None:
+        self._given.events.emit(TaskStarted(worker=self.info, task=holding.task))
+
+    def _on_result(self, holding: HeldTask, result: TaskResult) -> None:
+        self.completer.submit(holding, result)
+
+    def _on_superseded(self, holding: HeldTask, duration: float) -> None:
+        self.holdings.disown(holding)
+        self._given.counters.superseded += 1
+        self._settlement.superseded(holding, duration)
+        self._given.on_settled()
+
+    def _on_receipt(self, holding: HeldTask, receipt: Receipt) -> None:
+        self.holdings.disown(holding)
+        self._given.counters.count(receipt)
+        self._settlement.of_receipt(holding, receipt)
+        if receipt.retry_in is not None:
+            self.wakeup.due_in(receipt.retry_in)
+        if isinstance(receipt.result.outcome, Completed) and receipt.result.task.step_slug in self._dependants:
+            self.wakeup.nudge()
+        self.poller.kick()
+        self._given.on_settled()
+
+    def _on_run_end(self, end: RunEnd) -> None:
+        self._settlement.of_run(end)
+        if end.status is RunStatus.FAILED:
+            self.lose(tuple(self.holdings.of_run(end.run_id)), "the run has failed")
+
+    def _on_aside(self, holding: HeldTask, aside: bool) -> None:
+        self.holdings.set_aside(holding, aside)
+        self.poller.kick()
+
+    def _on_error(self, error: str) -> None:
+        self._given.counters.last_error = error
+
+    def _decode_flow_input(self, text: bytes) -> object:
+        workload = self._given.workload
+        assert isinstance(workload, Flow)
+        return workload.decode_input(text)
+
+
+def make_wakeup(
+    kind: SourceKind, options: WorkerOptions, *, clock: Callable[[], float], randomness: random.Random
+) -> Wakeup:
+    """The wake-up that suits what is served: a queue always has its fixed fallback, a flow what was asked for."""
+    least, most = options.min_poll_interval, options.max_poll_interval
+    if kind is SourceKind.QUEUE:
+        polling: Adaptive | Fixed = Fixed(least)
+        fallback = None
+    else:
+        polling = Adaptive(least, most, randomness.uniform)
+        fallback = options.notify_fallback_interval if options.signal_strategy is Strategy.NOTIFY else None
+    return Wakeup(
+        strategy=options.signal_strategy, polling=polling, fallback=fallback, clock=clock, uniform=randomness.uniform
+    )
+
+
+def _step_slugs(workload: Workload) -> "tuple[str, ...]":
+    return tuple(workload.steps) if isinstance(workload, Flow) else ()
