@@ -7,7 +7,6 @@ error names, so that the checker knows whose outcome was accepted.
 import re
 import time
 from collections.abc import Mapping
-from typing import Any
 from uuid import UUID
 
 import orjson
@@ -121,6 +120,8 @@ READ = """
 """
 
 LOST = "lost"
+READINGS = 20
+"""Of both clocks; it is unlikely that the process has to wait in each."""
 
 
 async def install(connection: Connection) -> None:
@@ -161,12 +162,13 @@ async def read(connection: Connection, processes: Mapping[UUID, str], roles: Map
         roles: names of worker processes by the role that only they use.
     """
     rows = await connection.fetch(READ.format(table="transitions", order="id"))
+    epoch = _epoch()
     return [
         Transition(
             key=Key(owner=row["owner"], step=row["step"], index=row["index"]),
             status=row["status"],
             attempt=row["attempt"],
-            at=_monotonic(row["committed"]),
+            at=int(row["committed"]) - epoch,
             worker=processes.get(row["worker_id"], roles.get(row["role"])),
             incarnation=None if row["worker_id"] is None else str(row["worker_id"]),
             execution=_execution(row["status"], row["output"], row["error"]),
@@ -179,13 +181,14 @@ async def read(connection: Connection, processes: Mapping[UUID, str], roles: Map
 async def read_lives(connection: Connection) -> list[Life]:
     """Every incarnation of a worker, oldest first."""
     rows = await connection.fetch(READ.format(table="lives", order="at"))
-    lost = {row["worker_id"]: _monotonic(row["committed"]) for row in rows if row["state"] == LOST}
+    epoch = _epoch()
+    lost = {row["worker_id"]: int(row["committed"]) - epoch for row in rows if row["state"] == LOST}
     return [
         Life(
             incarnation=str(row["worker_id"]),
             worker=row["process"] or "",
             serves=row["serves"],
-            born=_monotonic(row["committed"]),
+            born=int(row["committed"]) - epoch,
             lost=lost.get(row["worker_id"]),
         )
         for row in rows
@@ -193,8 +196,13 @@ async def read_lives(connection: Connection) -> list[Life]:
     ]
 
 
-def _monotonic(committed: Any) -> int:
-    return int(committed) - (time.time_ns() - time.monotonic_ns())
+def _epoch() -> int:
+    """The time of day at the monotonic clock's zero, in nanoseconds.
+
+    The clocks are read one after the other, and a process that is not on a processor between the two readings makes the
+    difference too small, by as long as it waited.
+    """
+    return max(time.time_ns() - time.monotonic_ns() for _ in range(READINGS))
 
 
 def _execution(status: str, output: bytes | None, error: str | None) -> str | None:

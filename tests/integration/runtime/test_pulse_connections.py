@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from uuid import uuid4
 
+import asyncpg
 import pytest
 from testkit.support.proxy import Proxy, Weather
 from tests.conftest import Database
 from tests.integration.runtime.conftest import World, until, until_true
 from tests.integration.sources.world import report
 
+from flowworker.database import heartbeat
 from flowworker.database.heartbeat import Look
 from flowworker.database.link import Link
 from flowworker.database.queue_jobs import JobFence
@@ -21,6 +23,14 @@ from flowworker.runtime.pulse.heart import DatabaseHeart
 
 MINE = report(uuid4(), kind=SourceKind.QUEUE, slug="lent")
 TIMEOUT = 1.0
+
+CANCELLED = """
+CREATE FUNCTION public.cancel() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'canceling statement due to user request' USING ERRCODE = 'query_canceled'; END $$;
+CREATE TRIGGER cancel BEFORE INSERT OR UPDATE ON flowworker.workers FOR EACH STATEMENT
+WHEN (current_setting('application_name') = 'cancelled') EXECUTE FUNCTION public.cancel();
+"""
+"""Statements of one session are cancelled, as by a person who looks for slow ones."""
 
 
 @dataclass
@@ -63,6 +73,21 @@ async def test_the_heart_beats_though_its_connection_is_cut_off(both: Both, weat
         return both.beat.begun > seen + 1
 
     await until(beaten)
+
+
+async def test_the_heart_beats_though_its_statements_are_cancelled_again_and_again(
+    world: World, database: Database
+) -> None:
+    await world.owner.execute(CANCELLED)
+    beat, other = (Link(database.worker_dsn, application_name=name) for name in ("cancelled", "spared"))
+    heart = DatabaseHeart(beat=beat, other=other, lends=True)
+    await heart.register([MINE])
+    before = (await heart.beat([MINE], Look())).at
+    with pytest.raises(asyncpg.QueryCanceledError):
+        await beat.run(lambda connection: heartbeat.beat(connection, [MINE]))
+    assert (await heart.beat([MINE], Look())).own[MINE.worker_id].written
+    assert (await world.worker_row(MINE.worker_id))["reported_at"] > before
+    await heart.close()
 
 
 async def test_leases_are_extended_though_their_connection_is_cut_off(world: World, both: Both) -> None:

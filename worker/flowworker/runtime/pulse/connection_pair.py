@@ -5,13 +5,16 @@ twice. Neither may hang on one connection while another one works.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from flowworker.database.connection import Connection
+from flowworker.database.connection import Connection, describe
 from flowworker.database.link import Link
 from flowworker.database.statements import load
 from flowworker.errors import DatabaseUnavailableError, FlowWorkerError
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -32,8 +35,21 @@ class ConnectionPair:
         self._lends = lends
         self._probes: dict[Link, asyncio.Task[None]] = {}
 
-    async def run(self, link: Link, spare: Link, work: Callable[[Connection], Awaitable[T]]) -> T:
+    async def run(
+        self,
+        link: Link,
+        spare: Link,
+        work: Callable[[Connection], Awaitable[T]],
+        *,
+        repeated_after: tuple[type[Exception], ...] = (),
+    ) -> T:
         """Do a piece of work that may be repeated.
+
+        Args:
+            link: for the work.
+            spare: stands in.
+            work: gets the connection.
+            repeated_after: what leaves the first connection in order, and has the work repeated on the spare at once.
 
         Raises:
             DatabaseUnavailableError: neither works.
@@ -45,6 +61,8 @@ class ConnectionPair:
                 return await link.run(work)
             except DatabaseUnavailableError:
                 self._probes[link] = asyncio.create_task(self._probe(link), name="probe of a connection")
+            except repeated_after as error:
+                logger.debug("a statement is repeated on the other connection: %s", describe(error))
         return await spare.run(work)
 
     async def close(self) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol, TypeVar
 
+import asyncpg
+
 from flowworker.database import flow_tasks, heartbeat, queue_jobs
 from flowworker.database.capabilities import Capabilities, detect
 from flowworker.database.connection import Connection
@@ -82,6 +84,8 @@ class DatabaseHeart:
             self._beat,
             self._link,
             lambda connection: heartbeat.beat(connection, reports, look=look, health=health),
+            # Peers count the seconds: a heartbeat that was cancelled, whoever has done that, does not wait for a retry.
+            repeated_after=(asyncpg.QueryCanceledError,),
         )
 
     async def mark_lost(self, slug: str, peer: Peer) -> None:
