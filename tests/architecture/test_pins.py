@@ -11,7 +11,7 @@ import yaml
 from tools.audit import arguments, locks
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCKERFILES = sorted([*ROOT.glob("*/Dockerfile"), *ROOT.glob("e2e/images/*/Dockerfile")])
+DOCKERFILES = sorted([*ROOT.glob("*/Dockerfile"), *ROOT.glob("testkit/images/*/Dockerfile")])
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 RENOVATE = json.loads((ROOT / ".github" / "renovate.json").read_text())
 

@@ -28,7 +28,7 @@ UPSTREAM = "worker/flowworker/database/upstream/manifest.json"
 IMAGES = {
     "worker": Image(name="flowworker", dockerfile="worker/Dockerfile", needs=(UPSTREAM,)),
     "operator": Image(name="flowworker-operator", dockerfile="operator/Dockerfile"),
-    "postgres": Image(name="postgres", dockerfile="e2e/images/postgres/Dockerfile"),
+    "postgres": Image(name="postgres", dockerfile="testkit/images/postgres/Dockerfile"),
 }
 """By the name they have on the command line."""
 

@@ -19,7 +19,7 @@ from tools.build_image.catalogue import IMAGES
 ROOT = Path(__file__).resolve().parents[3]
 CONTEXT = (
     *("LICENSE", "README.md", "pyproject.toml", ".dockerignore"),
-    *("LICENSES", "requirements", "tools", "worker", "operator", "e2e/images"),
+    *("LICENSES", "requirements", "tools", "worker", "operator", "testkit/images"),
 )
 TAG = "test"
 WITHOUT_ENGINE = ("buildah", "mmdebstrap", "runc")
