@@ -305,6 +305,19 @@ async def test_work_waits_its_turn_where_the_others_are_quick(database: Database
     await close(links)
 
 
+async def test_all_work_goes_past_other_work_that_holds_the_connection(database: Database) -> None:
+    links = links_of(database)
+    holder = asyncio.create_task(links.claim.run(sleep))
+    await until(lambda: links.claim.busy, "it is held")
+    waiting = [asyncio.create_task(links.on_claim(application)) for _ in range(10)]
+    done, _ = await asyncio.wait(waiting, timeout=10)
+    assert [task.result() for task in done] == ["linked aside"] * 10
+    assert not holder.done()
+    holder.cancel()
+    await asyncio.wait({holder})
+    await close(links)
+
+
 @pytest.mark.parametrize("freed", ["claim", "aside"])
 async def test_work_takes_the_first_of_two_held_connections_that_is_free(database: Database, freed: str) -> None:
     links = links_of(database)
@@ -337,8 +350,13 @@ async def test_work_cancelled_while_it_waits_for_a_connection_leaves_both_to_oth
     await close(links)
 
 
-async def test_work_waits_where_no_more_connection_can_be_had(database: Database, unused_tcp_port: int) -> None:
-    links = links_of(database, aside=f"postgresql://x@127.0.0.1:{unused_tcp_port}/x")
+@pytest.mark.parametrize("reason", ["none can be opened", "the role is refused"])
+async def test_work_waits_where_no_more_connection_can_be_had(
+    database: Database, unused_tcp_port: int, reason: str
+) -> None:
+    nothing_listens = f"postgresql://x@127.0.0.1:{unused_tcp_port}/x"
+    refused = database.server.dsn(database.name, "unknown")
+    links = links_of(database, aside=nothing_listens if reason == "none can be opened" else refused)
     holder = asyncio.create_task(links.claim.run(sleep))
     await until(lambda: links.claim.busy, "it is held")
     waiting = asyncio.create_task(links.on_claim(application))

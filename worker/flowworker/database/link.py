@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from typing import Protocol, TypeAlias, TypeVar
 
 from flowworker.database.capabilities import Known
@@ -20,7 +19,8 @@ from flowworker.database.faults import is_unavailable
 from flowworker.database.pooler import LOST_STATEMENT, REMEDY
 from flowworker.database.statements import load
 from flowworker.database.transport import bytes_moved, let_go
-from flowworker.errors import DatabaseUnavailableError, UsageError
+from flowworker.database.turns import Turns, first_turn, turn_at
+from flowworker.errors import DatabaseUnavailableError, FlowWorkerError, UsageError
 
 T = TypeVar("T")
 
@@ -140,7 +140,7 @@ class Link:
         self._silence = silence
         self._settings = settings
         self._idle_timeout = idle_timeout
-        self._lock = asyncio.Lock()
+        self._turns = Turns()
         self._connection: Connection | None = None
         self._session: Session | None = None
         self._given_up: set[Session] = set()
@@ -162,7 +162,7 @@ class Link:
     @property
     def busy(self) -> bool:
         """Whether work runs on it, so that more would have to wait."""
-        return self._lock.locked()
+        return self._turns.taken
 
     @property
     def limits(self) -> Limits | None:
@@ -183,30 +183,40 @@ class Link:
             AuthenticationError, MissingRightsError, UsageError: connecting is refused and will stay so, or a pooler in
                 transaction mode loses prepared statements.
         """
-        await self.reserve()
-        return await self.run_reserved(work, limits=limits)
+        await turn_at(self._turns)
+        return await self._in_turn(work, limits)
 
-    async def reserve(self) -> None:
-        """Wait for one's turn on the connection; follow with `run_reserved` or `release`."""
-        await self._lock.acquire()
+    async def run_here_or(self, other: "Link", work: Callable[[Connection], Awaitable[T]], *, after: float) -> T:
+        """Do a piece of work on this connection, or on another one that is free earlier, within this one's limits.
 
-    def release(self) -> None:
-        """Let the next one have the connection."""
-        self._lock.release()
+        Args:
+            other: asked only after so many seconds. Where it cannot be opened, the work waits for this one.
+            work: as for `run`.
+            after: see `other`.
 
-    async def run_reserved(self, work: Callable[[Connection], Awaitable[T]], *, limits: Limits | None = None) -> T:
-        """`run` for who has the turn, which ends with it."""
+        Raises:
+            as `run`.
+        """
+        if await first_turn(self._turns, other._turns, after=after) is self._turns:
+            return await self._in_turn(work, None)
+        began = False
+
+        async def noted(connection: Connection) -> T:
+            nonlocal began
+            began = True
+            return await work(connection)
+
         try:
-            self._stay()
-            connection = await self._open()
-            return await self._attempt(connection, work, limits or self._limits)
-        finally:
-            self._rest()
-            self.release()
+            return await other._in_turn(noted, self._limits)
+        except FlowWorkerError:
+            if began:
+                raise
+        return await self.run(work)
 
     async def close(self) -> None:
         """Close the connection; the link may be used again afterwards."""
-        async with self._lock:
+        await turn_at(self._turns)
+        try:
             self._stay()
             connection, self._connection = self._connection, None
             if connection is None or connection.is_closed():
@@ -217,6 +227,17 @@ class Link:
                 connection.terminate()
                 if not is_unavailable(error):
                     raise
+        finally:
+            self._turns.end()
+
+    async def _in_turn(self, work: Callable[[Connection], Awaitable[T]], limits: Limits | None) -> T:
+        try:
+            self._stay()
+            connection = await self._open()
+            return await self._attempt(connection, work, limits or self._limits)
+        finally:
+            self._rest()
+            self._turns.end()
 
     async def _attempt(
         self, connection: Connection, work: Callable[[Connection], Awaitable[T]], limits: Limits | None
@@ -428,55 +449,12 @@ class Links:
 
     async def on_claim(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Do a piece of work that takes milliseconds on the connection of the claims; raises what `Link.run` does."""
-        return await self._on_shared(self.claim, work)
+        return await self.claim.run_here_or(self.aside, work, after=BESIDE_AFTER)
 
     async def on_finish(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """The same on the connection of the finishes."""
-        return await self._on_shared(self.finish, work)
-
-    async def _on_shared(self, link: Link, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Where other work takes long on it, the connection aside does this as well as that one would have."""
-        if not link.busy or link is self.aside:
-            return await link.run(work)
-        if await first_free(link, self.aside, after=BESIDE_AFTER) is link:
-            return await link.run_reserved(work)
-        began = False
-
-        async def noted(connection: Connection) -> T:
-            nonlocal began
-            began = True
-            return await work(connection)
-
-        try:
-            return await self.aside.run_reserved(noted, limits=link.limits)
-        except DatabaseUnavailableError:
-            if began:
-                raise
-            return await link.run(work)  # the database, or a pooler, has no session left for one more connection
+        return await self.finish.run_here_or(self.aside, work, after=BESIDE_AFTER)
 
     def of_main_loop(self) -> tuple[Link, ...]:
         """Those that the worker's own event loop uses."""
         return self.claim, self.finish, self.aside
-
-
-async def first_free(link: Link, other: Link, *, after: float) -> Link:
-    """Reserve whichever of two is free first, the other one not before so many seconds; returns it."""
-    turns: dict[asyncio.Task[None], Link] = {asyncio.create_task(link.reserve()): link}
-    chosen: asyncio.Task[None] | None = None
-    try:
-        done, _ = await asyncio.wait(turns, timeout=after)
-        if not done:
-            turns[asyncio.create_task(other.reserve())] = other
-            done, _ = await asyncio.wait(turns, return_when=asyncio.FIRST_COMPLETED)
-        chosen = next(turn for turn in turns if turn in done)
-        return turns[chosen]
-    finally:
-        for turn, reserved in turns.items():
-            if turn is not chosen:
-                turn.add_done_callback(partial(_give_up, reserved))
-                turn.cancel()
-
-
-def _give_up(link: Link, turn: "asyncio.Task[None]") -> None:
-    if not turn.cancelled():
-        link.release()
