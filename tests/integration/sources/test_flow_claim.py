@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 from testkit.support.waiting import until
 from tests.integration.sources.flows import fan, one_step, root_map, wide
-from tests.integration.sources.world import World, claim_all, completed, drive, failed, finish_one
+from tests.integration.sources.world import World, claim_all, completed, drive, failed, finish_one, hold_aside
 
 from flowworker.database import flow_tasks
 from flowworker.database.leases import PARKED_FOR
@@ -210,9 +210,11 @@ REFUSE = """
 """
 
 
-async def test_a_task_that_cannot_be_claimed_is_put_off_and_the_others_go_on(world: World) -> None:
+@pytest.mark.parametrize("aside", ["free", "taken by another flow"])
+async def test_a_task_that_cannot_be_claimed_is_put_off_and_the_others_go_on(world: World, aside: str) -> None:
     await world.create(one_step)
     source = await world.source(one_step)
+    others_claim = asyncio.create_task(hold_aside(source)) if aside != "free" else None
     poison = await world.start("one_step")
     others = [await world.start("one_step") for _ in range(3)]
     await world.owner.execute(REFUSE.format(run=poison))
@@ -232,6 +234,10 @@ async def test_a_task_that_cannot_be_claimed_is_put_off_and_the_others_go_on(wor
     assert (row["status"], ours["parks"]) == ("queued", 1)
     assert "not this one" in ours["parked"]
     assert 30 < await world.seconds_until_visible("one_step", row["message_id"]) <= PARKED_FOR
+    if others_claim is not None:
+        assert not others_claim.done()
+        others_claim.cancel()
+        await asyncio.wait({others_claim})
 
 
 async def test_a_claim_that_takes_too_long_is_repeated_aside_for_less(world: World) -> None:

@@ -8,7 +8,16 @@ import asyncpg
 import pytest
 from testkit.support.waiting import until
 from tests.conftest import Database
-from tests.integration.sources.world import RELEASED, World, claim_all, completed, failed, finish_one, report
+from tests.integration.sources.world import (
+    RELEASED,
+    World,
+    claim_all,
+    completed,
+    failed,
+    finish_one,
+    hold_aside,
+    report,
+)
 
 from flowworker.database import queue_jobs
 from flowworker.database.capabilities import detect
@@ -24,6 +33,7 @@ from flowworker.database.statements import load
 from flowworker.database.stranded import CRASH_BUDGET
 from flowworker.definition.queue import Queue
 from flowworker.errors import DatabaseUnavailableError, UnknownQueueError, UnknownRunError
+from flowworker.runtime.sources import queue_source
 from flowworker.runtime.sources.queue_source import THOROUGH_INTERVAL, QueueSource
 
 mail = Queue("mail", max_attempts=3, base_delay=2, timeout=20)
@@ -382,6 +392,7 @@ async def test_a_job_that_cannot_be_claimed_is_put_off_or_passed_over_and_the_ot
     world: World, condition: str
 ) -> None:
     source = await world.queue_source(mail)
+    another_flow = asyncio.create_task(hold_aside(source))
     poison = await world.send("mail", 0)
     others = [await world.send("mail", number) for number in range(1, 4)]
     await world.owner.execute(REFUSE.format(condition=condition.format(poison=poison)))
@@ -397,6 +408,35 @@ async def test_a_job_that_cannot_be_claimed_is_put_off_or_passed_over_and_the_ot
     await until(all_others, "the others are claimed")
     assert claimed == others
     assert await world.owner.fetchval("SELECT read_ct FROM pgmq.q_mail WHERE msg_id = $1", poison) == 0
+    assert not another_flow.done()
+    another_flow.cancel()
+    await asyncio.wait({another_flow})
+
+
+async def test_plans_are_renewed_on_each_connection_that_claims(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue_source, "THOROUGH_INTERVAL", 60.0)
+    source = await world.queue_source(mail)
+    links = source._links  # pyright: ignore[reportPrivateUsage]
+    renewed: list[str] = []
+
+    async def listen(connection: Connection, name: str) -> None:
+        connection.add_query_logger(
+            lambda query: renewed.append(name) if query.query == load("session/replan") else None
+        )
+
+    await links.claim.run(lambda connection: listen(connection, "claim"))
+    await links.aside.run(lambda connection: listen(connection, "aside"))
+    for number in range(50):
+        await world.send("mail", number)
+    for _ in range(3):  # the first looks at jobs of other workers as well, with a plan of its own
+        assert len(await claim_all(source)) == 10
+    assert renewed == ["claim"]
+    other_flow = asyncio.create_task(links.claim.run(lambda connection: connection.execute("SELECT pg_sleep(60)")))
+    for _ in range(2):
+        assert len(await claim_all(source)) == 10
+    assert renewed == ["claim", "aside"]
+    other_flow.cancel()
+    await asyncio.wait({other_flow})
 
 
 LAPSE = "UPDATE pgmq.q_mail SET vt = clock_timestamp() WHERE headers -> 'flowworker' ? 'holder'"

@@ -77,6 +77,14 @@ async def drive(source: Source, handler: Callable[[ClaimedTask], Outcome], *, li
     return seen
 
 
+async def hold_aside(source: FlowSource | QueueSource) -> None:
+    """Take the connection aside for a minute, as a claim of another flow may."""
+    links = source._links  # pyright: ignore[reportPrivateUsage]
+    await links.aside.run(
+        lambda connection: connection.execute("SELECT pg_sleep(60)"), limits=Limits(statement=60, lock=1)
+    )
+
+
 def report(worker_id: UUID, *, kind: SourceKind, slug: str, **changes: Any) -> Report:
     plain = Report(
         worker_id=worker_id,

@@ -115,7 +115,7 @@ class FlowSource:
         """Take at most `limit` tasks. See `Source.claim`."""
         async with self._claiming:
             if self._lane.is_stuck:
-                await self._links.aside.run(self._park)
+                await with_more_time(self._links, self._park)
             return await self._lane.run(
                 limit, lambda connection, asked: self._claim(connection, asked, frozenset(held))
             )

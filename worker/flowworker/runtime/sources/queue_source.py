@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
+from weakref import WeakKeyDictionary
 
 from flowworker.database import flow_tasks, leases, queue_jobs
 from flowworker.database.connection import Connection
@@ -21,7 +22,7 @@ from flowworker.database.stranded import CRASH_BUDGET, crash_message, mark_lost,
 from flowworker.definition.queue import Queue
 from flowworker.errors import UnknownQueueError, UnknownRunError
 from flowworker.runtime.source import Claim, Finish, Recovery
-from flowworker.runtime.sources.claiming import ClaimLane, beside_claims
+from flowworker.runtime.sources.claiming import ClaimLane, beside_claims, with_more_time
 from flowworker.runtime.sources.queue_writer import QueueWriter
 from flowworker.runtime.sources.writing import Batch, Written, write_all, write_kinds
 
@@ -51,7 +52,8 @@ class QueueSource:
         self._lane = ClaimLane(links)
         self._refusing: dict[int, float] = {}
         self._busy = False
-        self._thorough_at = self._planned_at = -math.inf
+        self._thorough_at = -math.inf
+        self._planned_at: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
 
     @property
     def kind(self) -> SourceKind:
@@ -95,7 +97,7 @@ class QueueSource:
         simply runs out; what is held here is not taken once more when its own lease has run out.
         """
         if self._lane.is_stuck:
-            await self._links.aside.run(self._park)
+            await with_more_time(self._links, self._park)
         without = {*held, *self._passed_over()}
         return await self._lane.run(limit, lambda connection, asked: self._claim(connection, asked, without))
 
@@ -132,15 +134,15 @@ class QueueSource:
     async def _turns_thorough(self, connection: Connection) -> bool:
         """Whether the next claim is to look at jobs of other workers: the first one, and one in each interval.
 
-        The others have a plan that the session keeps. It is renewed as often, because the one for a queue of ten jobs
+        The others have a plan that each session keeps. It is renewed as often, because the one for a queue of ten jobs
         would sort a million.
         """
         now = time.monotonic()
         if not self._busy or now - self._thorough_at >= THOROUGH_INTERVAL:
             self._thorough_at = now
             return True
-        if now - self._planned_at >= THOROUGH_INTERVAL:
-            self._planned_at = now
+        if now - self._planned_at.get(connection, -math.inf) >= THOROUGH_INTERVAL:
+            self._planned_at[connection] = now
             await connection.execute(load("session/replan"))
         return False
 
