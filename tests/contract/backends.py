@@ -1,17 +1,25 @@
 """What the contract suite needs of a database, once for PostgreSQL and once for memory."""
 
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 import orjson
+from tests.integration.sources.prolonging import prolong, prolong_by
 from tests.integration.sources.world import World
 
+from flowworker.database.flow_results import Fence
 from flowworker.database.headers import KEY
-from flowworker.database.records import Peer, SourceKind
+from flowworker.database.queue_jobs import LEASE, JobFence
+from flowworker.database.records import ClaimedTask, Peer, RunStatus, SourceKind
 from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue
 from flowworker.runtime.source import Source
-from flowworker.testing.memory_source import MemoryStore, memory_source
+from flowworker.runtime.sources.flow_source import FlowSource
+from flowworker.runtime.sources.queue_source import QueueSource
+from flowworker.testing.memory_runs import State
+from flowworker.testing.memory_source import MemoryFlowSource, MemoryQueueSource, MemoryStore, memory_source
 
 
 class Backend(Protocol):
@@ -36,6 +44,43 @@ class Backend(Protocol):
     async def peer(self, worker_id: UUID) -> Peer: ...
 
     async def beat(self, worker_id: UUID, workload: Flow | Queue) -> None: ...
+
+    async def prolong(self, source: Source, tasks: Sequence[ClaimedTask]) -> set[int]:
+        """Keep what a worker holds, as its pulse does; returns the msg_ids of what it has lost."""
+        ...
+
+
+class MemoryLeases:
+    """Leases and fences in a store."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def extend_jobs(self, jobs: Sequence[tuple[str, JobFence]]) -> Sequence[int]:
+        lost: list[int] = []
+        for position, (queue_name, fence) in enumerate(jobs):
+            message = self._store.queue(queue_name).fenced(fence.msg_id, fence.read_count)
+            if message is None:
+                lost.append(position)
+            else:
+                message.visible_at = self._store.now().seconds + LEASE
+        return lost
+
+    async def lost_fences(self, fences: Sequence[Fence]) -> Sequence[int]:
+        return [position for position, fence in enumerate(fences) if not self._holds(fence)]
+
+    async def prolong(self, queue_name: str, msg_ids: Sequence[int], *, seconds: float) -> Mapping[int, datetime]:
+        until = self._store.now().seconds + seconds
+        for msg_id in msg_ids:
+            self._store.queue(queue_name).hide(msg_id, until=until)
+        return {msg_id: self._store.timestamp(until) for msg_id in msg_ids}
+
+    def _holds(self, fence: Fence) -> bool:
+        run = self._store.run(fence.run_id)
+        task = run.steps[fence.step_slug].tasks[fence.task_index]
+        is_running = task.status is State.STARTED and run.status is RunStatus.STARTED
+        same = (task.worker_id, task.attempts) == (fence.worker_id, fence.attempt)
+        return is_running and same and self._store.timestamp(task.started_at or 0.0) == fence.started_at
 
 
 class MemoryBackend:
@@ -82,6 +127,11 @@ class MemoryBackend:
 
     async def beat(self, worker_id: UUID, workload: Flow | Queue) -> None:
         self.store.beat(worker_id)
+
+    async def prolong(self, source: Source, tasks: Sequence[ClaimedTask]) -> set[int]:
+        assert isinstance(source, MemoryFlowSource | MemoryQueueSource)
+        worker_id = source._worker_id  # pyright: ignore[reportPrivateUsage]
+        return await prolong_by(MemoryLeases(self.store), source, worker_id, tasks)
 
 
 def without_holder(headers: Any) -> Any:
@@ -144,3 +194,7 @@ class PostgresBackend:
                 await self._world.beat(worker_id, slug=workload.slug)
             case Queue():
                 await self._world.beat(worker_id, slug=workload.name, kind=SourceKind.QUEUE)
+
+    async def prolong(self, source: Source, tasks: Sequence[ClaimedTask]) -> set[int]:
+        assert isinstance(source, FlowSource | QueueSource)
+        return await prolong(source, tasks)

@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 from testkit.support.waiting import until
 from tests.integration.sources.flows import fan, one_step, root_map, wide
+from tests.integration.sources.prolonging import prolong
 from tests.integration.sources.world import World, claim_all, completed, drive, failed, finish_one, hold_aside
 
 from flowworker.database import flow_tasks
@@ -280,24 +281,24 @@ async def test_a_task_queued_during_the_claim_is_claimed_at_once(
     assert not caplog.records
 
 
-async def test_extend_prolongs_what_is_held_and_names_what_was_lost(world: World) -> None:
+async def test_what_is_held_is_prolonged_and_what_was_lost_is_named(world: World) -> None:
     await world.create(root_map)
     source = await world.source(root_map)
     await world.start("root_map", [1, 2])
     first, second = await claim_all(source)
     await finish_one(source, second, failed())
     await world.make_visible("root_map")
-    assert list(await source.extend([first, second])) == [second.msg_id]
+    assert await prolong(source, [first, second]) == {second.msg_id}
     assert await world.seconds_until_visible("root_map", first.msg_id) > 10
 
 
-async def test_extend_says_that_a_run_has_ended(world: World) -> None:
+async def test_what_is_held_of_a_run_that_has_ended_is_lost(world: World) -> None:
     await world.create(wide)
     source = await world.source(wide)
     await world.start("wide")
     left, middle, right = await claim_all(source)
     await finish_one(source, left, failed())
-    assert set(await source.extend([middle, right])) == {middle.msg_id, right.msg_id}
+    assert await prolong(source, [middle, right]) == {middle.msg_id, right.msg_id}
 
 
 async def test_next_due_is_the_earliest_message_still_invisible(world: World) -> None:

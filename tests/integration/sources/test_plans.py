@@ -95,10 +95,6 @@ async def releasing(connection: Connection) -> list[Any]:
     return [[uuid4()] * 10, *await fences(connection), [0] * 10, [0.0] * 10, "channel"]
 
 
-async def extending(connection: Connection) -> list[Any]:
-    return [uuid4(), list(range(1, 11)), *await fences(connection), 10.0]
-
-
 async def checking(connection: Connection) -> list[Any]:
     return [[uuid4()] * 10, *await fences(connection)]
 
@@ -138,7 +134,6 @@ HOT: dict[str, Arguments] = {
     "flow/complete": completing,
     "flow/fail": failing,
     "flow/release": releasing,
-    "flow/extend": extending,
     "flow/held": checking,
     "flow/prolong": given([1, 2], 20.0),
     "flow/look": looking,
@@ -154,7 +149,6 @@ HOT: dict[str, Arguments] = {
     "recovery/ghosts": given("one_step", 200),
     "queue/archive": given([1, 2], [1, 1], [EARLIER] * 2, [b"{}"] * 2),
     "queue/put_back": given([1, 2], [1, 1], [EARLIER] * 2, [b"{}"] * 2, [0.0, 0.0], "channel"),
-    "queue/extend": given([1, 2], [1, 1], 15.0),
     "queue/look": given([1, 2], [EARLIER] * 2),
 }
 

@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 from testkit.support.waiting import until
 from tests.conftest import Database
+from tests.integration.sources.prolonging import prolong
 from tests.integration.sources.world import (
     RELEASED,
     World,
@@ -199,12 +200,12 @@ async def test_a_lapsed_lease_that_nobody_took_still_lets_the_job_finish(world: 
     await world.send("mail", 1)
     (job,) = await claim_all(source)
     await world.make_visible("mail")
-    assert list(await source.extend([job])) == []
+    assert await prolong(source, [job]) == set()
     assert await world.seconds_until_visible("mail", job.msg_id) == pytest.approx(LEASE, abs=1)
     assert (await finish_one(source, job, completed())).verdict is Verdict.COMPLETED
 
 
-async def test_extend_names_the_jobs_that_were_lost(world: World) -> None:
+async def test_jobs_that_were_lost_are_named_when_leases_are_prolonged(world: World) -> None:
     source, other = await world.queue_source(mail), await world.queue_source(mail)
     for n in range(3):
         await world.send("mail", n)
@@ -212,18 +213,17 @@ async def test_extend_names_the_jobs_that_were_lost(world: World) -> None:
     await world.let_lease_lapse("mail", taken.msg_id)
     await claim_all(other)
     await finish_one(source, done, completed())
-    assert set(await source.extend([taken, kept, done])) == {taken.msg_id, done.msg_id}
-    assert await source.extend([]) == ()
+    assert await prolong(source, [taken, kept, done]) == {taken.msg_id, done.msg_id}
 
 
-async def test_extend_never_waits_for_a_job_that_is_being_finished(world: World) -> None:
+async def test_prolonging_never_waits_for_a_job_that_is_being_finished(world: World) -> None:
     source = await world.queue_source(mail)
     await world.send("mail", 1)
     (job,) = await claim_all(source)
     async with world.owner.transaction():
         await world.owner.execute("SELECT FROM pgmq.q_mail FOR UPDATE")
         async with asyncio.timeout(5):
-            assert list(await source.extend([job])) == []
+            assert await prolong(source, [job]) == set()
 
 
 @pytest.mark.parametrize(
@@ -660,7 +660,7 @@ async def test_an_old_pgmq_without_pgflow_and_without_last_read_at_is_enough_and
     )
     await source.prepare()
     (job,) = await claim_all(source)
-    assert await source.extend([job]) == []
+    assert await prolong(source, [job]) == set()
     assert (await finish_one(source, job, completed())).verdict is Verdict.COMPLETED
     await link.run(lambda connection: connection.execute(UPGRADE))
     await link.close()  # what follows begins on a new connection, as after a restart of the database

@@ -280,7 +280,7 @@ class QueueHistories(Histories):
         self.both(self._extend(self.memory, worker), self._extend(self.postgres, worker))
 
     async def _extend(self, side: Side, worker: int) -> Any:
-        return sorted(await side.sources[worker].extend(list(side.held[worker].values())))
+        return await side.backend.prolong(side.sources[worker], list(side.held[worker].values()))
 
     @precondition(lambda self: self.jobs)
     @invariant()

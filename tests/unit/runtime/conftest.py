@@ -91,9 +91,6 @@ class ScriptedSource:
     patience: list[Limits | None] = field(default_factory=list[Limits | None])
     before_finish: Callable[[], Awaitable[None]] | None = None
     due: float | None = None
-    lost: Collection[int] = ()
-    extended: list[tuple[float, list[int]]] = field(default_factory=list[tuple[float, list[int]]])
-
     doubts: int = 0
 
     async def prepare(self) -> None: ...
@@ -111,10 +108,6 @@ class ScriptedSource:
         if self.before_finish is not None:
             await self.before_finish()
         return Finish(receipts=[receipt_of(result) for result in results])
-
-    async def extend(self, tasks: Sequence[ClaimedTask]) -> Collection[int]:
-        self.extended.append((now(), [task.msg_id for task in tasks]))
-        return self.lost
 
     async def next_due(self) -> float | None:
         return self.due

@@ -17,7 +17,6 @@ from flowworker.database.connection import Connection
 from flowworker.database.flow_results import Fence
 from flowworker.database.identifiers import queue_table
 from flowworker.database.leftovers import Leftover
-from flowworker.database.records import ClaimedTask
 from flowworker.database.server_clock import ServerClock, moment
 from flowworker.database.statements import fill, load
 
@@ -153,24 +152,6 @@ async def delay(connection: Connection, queue_name: str, delays: Mapping[int, tu
     statement = fill("flow/delay", queue_table=queue_table(queue_name))
     known = [vt for vt, _ in delays.values()]
     await connection.execute(statement, list(delays), known, [seconds for _, seconds in delays.values()])
-
-
-async def extend(
-    connection: Connection, queue_name: str, worker_id: UUID, tasks: Sequence[ClaimedTask], *, margin: float
-) -> list[int]:
-    """Prolong messages that become visible within `margin` seconds; return the msg_ids whose fence was lost."""
-    rows = await connection.fetch(
-        fill("flow/extend", queue_table=queue_table(queue_name)),
-        worker_id,
-        [task.msg_id for task in tasks],
-        [task.run_id for task in tasks],
-        [task.step_slug for task in tasks],
-        [task.task_index for task in tasks],
-        [task.attempt for task in tasks],
-        [task.started_at for task in tasks],
-        margin,
-    )
-    return [row["msg_id"] for row in rows]
 
 
 async def lost_fences(connection: Connection, fences: Sequence[Fence]) -> list[int]:

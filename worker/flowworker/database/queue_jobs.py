@@ -214,17 +214,6 @@ async def look(connection: Connection, queue_name: str, fences: Sequence[JobFenc
     }
 
 
-async def extend(connection: Connection, queue_name: str, fences: Sequence[JobFence]) -> list[int]:
-    """Prolong leases; returns the msg_ids whose fence was lost."""
-    rows = await connection.fetch(
-        fill("queue/extend", queue_table=queue_table(queue_name)),
-        [fence.msg_id for fence in fences],
-        [fence.read_count for fence in fences],
-        float(LEASE),
-    )
-    return [row["msg_id"] for row in rows]
-
-
 async def extend_all(connection: Connection, jobs: Sequence[tuple[str, JobFence]]) -> list[int]:
     """Prolong leases in any number of queues, given as (queue's name, fence), in one statement.
 

@@ -128,7 +128,7 @@ class Recovery:
 
 
 class Source(Protocol):
-    """Claims, finishes, extends and recovers the tasks of one flow or queue.
+    """Claims, finishes and recovers the tasks of one flow or queue.
 
     Every method raises `DatabaseUnavailableError` when the database cannot be used now; the caller retries with
     backoff. A `finish` that raises may or may not have been written: repeating it is safe.
@@ -179,10 +179,6 @@ class Source(Protocol):
             patience: None writes on the fast lane, whose short limits nothing may exceed. Otherwise the results are
                 known to be in trouble: they are written on the lane aside, within these limits.
         """
-        ...
-
-    async def extend(self, tasks: Sequence[ClaimedTask]) -> Collection[int]:
-        """Prolong the lease of tasks still held; return the msg_ids whose fence was lost."""
         ...
 
     async def next_due(self) -> float | None:

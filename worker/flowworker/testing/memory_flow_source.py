@@ -28,7 +28,7 @@ from flowworker.database.stranded import Fate, GiveBack, GiveUp, fate_of, waits
 from flowworker.database.verdicts import receipt_of_row
 from flowworker.definition.flow import Flow
 from flowworker.runtime.source import Claim, Finish, Recovery
-from flowworker.runtime.sources.flow_source import EXTENSION_MARGIN, GRACE
+from flowworker.runtime.sources.flow_source import GRACE
 from flowworker.testing import memory_json, memory_runs
 from flowworker.testing.memory_queue import Message, MessageQueue
 from flowworker.testing.memory_runs import Run, State, Task
@@ -115,17 +115,6 @@ class MemoryFlowSource:
             receipts.update(self._finish_batch(batch))
         in_order = [receipts[position] for position in range(len(results))]
         return Finish(receipts=in_order, ended_runs=self._ended_runs(in_order))
-
-    async def extend(self, tasks: Sequence[ClaimedTask]) -> Collection[int]:
-        """Prolong the visibility of tasks that run on. See `Source.extend`."""
-        now = self._store.now().seconds
-        lost: list[int] = []
-        for claimed in tasks:
-            if self._fenced(claimed) is None:
-                lost.append(claimed.msg_id)
-            elif self._queue.messages[claimed.msg_id].visible_at < now + EXTENSION_MARGIN:
-                self._queue.hide(claimed.msg_id, until=now + 2 * EXTENSION_MARGIN)
-        return lost
 
     async def next_due(self) -> float | None:
         """Seconds until the earliest invisible message becomes visible."""

@@ -1,6 +1,6 @@
 """A pgmq queue in memory."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -82,14 +82,3 @@ class MessageQueue:
         """Seconds until the earliest invisible message becomes visible."""
         future = [message.visible_at - now for message in self.messages.values() if message.visible_at > now + ROUNDING]
         return min(future, default=None)
-
-    def extend(self, held: Collection[tuple[int, int]], *, until: float) -> list[int]:
-        """Prolong (msg_id, read_count) pairs; returns the ids whose fence was lost."""
-        lost: list[int] = []
-        for msg_id, read_count in held:
-            message = self.fenced(msg_id, read_count)
-            if message is None:
-                lost.append(msg_id)
-            else:
-                message.visible_at = until
-        return lost

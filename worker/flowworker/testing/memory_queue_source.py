@@ -88,11 +88,6 @@ class MemoryQueueSource:
             results, lambda batch: write_kinds(batch.entries, self._write), patient=patience is not None
         )
 
-    async def extend(self, tasks: Sequence[ClaimedTask]) -> Collection[int]:
-        """Prolong leases. See `Source.extend`."""
-        held = [(task.msg_id, task.read_count) for task in tasks]
-        return self._queue.extend(held, until=self._store.now().seconds + LEASE)
-
     async def next_due(self) -> float | None:
         """Seconds until the earliest invisible job becomes visible."""
         return self._queue.next_due(now=self._store.now().seconds)

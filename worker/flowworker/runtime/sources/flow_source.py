@@ -35,9 +35,6 @@ logger = logging.getLogger(__name__)
 GRACE = 10
 """Seconds between a task's timeout and its message becoming visible again."""
 
-EXTENSION_MARGIN = 10.0
-"""Seconds before the end of its visibility from which on a message that is still held is prolonged."""
-
 DEFAULT_TIMEOUT = 60
 MEETINGS = 5
 """Claims tried at once when tasks keep arriving in the very moment of the claim."""
@@ -308,16 +305,6 @@ class FlowSource:
         written = await write_kinds(batch.entries, writer.write)
         written.ended_runs = await writer.ended_runs()
         return written
-
-    async def extend(self, tasks: Sequence[ClaimedTask]) -> Collection[int]:
-        """Prolong the visibility of tasks that run on. See `Source.extend`."""
-        if not tasks:
-            return ()
-        return await self._links.pulse.run(
-            lambda connection: flow_tasks.extend(
-                connection, self.queue_name, self._worker_id, tasks, margin=EXTENSION_MARGIN
-            )
-        )
 
     async def next_due(self) -> float | None:
         """Seconds until the earliest invisible message becomes visible."""

@@ -214,13 +214,6 @@ class QueueSource:
         )
         return await write_kinds(batch.entries, writer.write)
 
-    async def extend(self, tasks: Sequence[ClaimedTask]) -> Collection[int]:
-        """Prolong the leases of jobs still held. See `Source.extend`."""
-        if not tasks:
-            return ()
-        fences = [JobFence.of(task) for task in tasks]
-        return await self._links.pulse.run(lambda connection: queue_jobs.extend(connection, self.slug, fences))
-
     async def next_due(self) -> float | None:
         """Seconds until the earliest invisible job becomes visible."""
         return await self._links.on_claim(lambda connection: flow_tasks.next_due(connection, self.slug))

@@ -1,0 +1,46 @@
+"""What a worker holds, prolonged as its pulse does it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from flowworker.database.records import ClaimedTask
+from flowworker.runtime.holdings import Holding
+from flowworker.runtime.pulse.extender import Extender, Leases
+from flowworker.runtime.pulse.heart import DatabaseHeart
+from flowworker.runtime.pulse.leases import BEAT_INTERVAL
+from flowworker.runtime.source import Source
+from flowworker.runtime.sources.flow_source import FlowSource
+from flowworker.runtime.sources.queue_source import QueueSource
+
+
+@dataclass(kw_only=True)
+class Keeper:
+    """A worker that has held some tasks for a while."""
+
+    source: Source
+    worker_id: UUID
+    tasks: Sequence[ClaimedTask]
+    lost: list[int] = field(default_factory=list[int])
+
+    def owned(self) -> Sequence[Holding]:
+        return [Holding(task=task, claimed_at=-BEAT_INTERVAL) for task in self.tasks]
+
+    def on_lost_leases(self, holdings: Sequence[Holding]) -> None:
+        self.lost += [holding.task.msg_id for holding in holdings]
+
+
+async def prolong_by(leases: Leases, source: Source, worker_id: UUID, tasks: Sequence[ClaimedTask]) -> set[int]:
+    """Prolong everything given, and return the msg_ids of what is no longer the worker's."""
+    keeper = Keeper(source=source, worker_id=worker_id, tasks=tasks)
+    extender = Extender(leases=leases, server_now=lambda: None, clock=lambda: 0.0)
+    await extender.round([keeper])
+    assert not extender._troubles  # pyright: ignore[reportPrivateUsage]
+    return set(keeper.lost)
+
+
+async def prolong(source: FlowSource | QueueSource, tasks: Sequence[ClaimedTask]) -> set[int]:
+    """The same in the database that the source serves."""
+    links = source._links  # pyright: ignore[reportPrivateUsage]
+    heart = DatabaseHeart(beat=links.beat, other=links.pulse, lends=False)
+    return await prolong_by(heart, source, source._worker_id, tasks)  # pyright: ignore[reportPrivateUsage]
