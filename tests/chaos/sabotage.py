@@ -107,9 +107,13 @@ def changes_outputs() -> None:
     finish = FlowSource.finish
 
     async def finish_and_spoil(
-        self: FlowSource, results: Sequence[TaskResult], *, patience: Limits | None = None
+        self: FlowSource,
+        results: Sequence[TaskResult],
+        *,
+        patience: Limits | None = None,
+        waits_for_lock: bool = False,
     ) -> Finish:
-        done = await finish(self, results, patience=patience)
+        done = await finish(self, results, patience=patience, waits_for_lock=waits_for_lock)
         run_ids = [result.task.run_id for result in results]
         await self._links.finish.run(lambda connection: connection.execute(SPOIL, run_ids))  # pyright: ignore
         return done

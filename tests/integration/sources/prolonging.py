@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from flowworker.database.records import ClaimedTask
 from flowworker.runtime.holdings import Holding
+
+from flowworker.database.records import ClaimedTask
 from flowworker.runtime.pulse.extender import Extender, Leases
 from flowworker.runtime.pulse.heart import DatabaseHeart
 from flowworker.runtime.pulse.leases import BEAT_INTERVAL

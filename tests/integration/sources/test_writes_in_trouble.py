@@ -7,17 +7,19 @@ from uuid import uuid4
 
 import pytest
 from testkit.support.proxy import Proxy
+from testkit.support.waiting import until
 from tests.conftest import OWNER_ROLE, Database, drop_database, install_everything
 from tests.integration.sources.flows import one_step, root_map
-from tests.integration.sources.world import World, a_world, claim_all, completed, failed
+from tests.integration.sources.world import World, a_world, claim_all, completed, failed, hold_aside
 from tests.integration.sources.writing import PATIENCE, claim_everything, writing
 
 from flowworker.database.connection import Connection, connect
 from flowworker.database.link import Limits
 from flowworker.database.local_server import LocalServer
 from flowworker.database.records import ClaimedTask, Completed, Outcome, SourceKind, TaskResult, Verdict
+from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue
-from flowworker.runtime.loops.quarantine import MOST_TRIES
+from flowworker.runtime.loops.quarantine import MOST_BYTES, MOST_TRIES
 from flowworker.runtime.source import Trouble
 
 mail = Queue("mail", max_attempts=3, base_delay=0, timeout=20)
@@ -105,6 +107,61 @@ async def test_new_results_of_a_locked_run_do_not_go_where_the_others_are_writte
         await made.settled(11)
         assert set(made.verdicts().values()) == {Verdict.COMPLETED}
     assert (await world.run(run_id))[0] == "completed"
+
+
+@pytest.mark.parametrize("workload", [one_step, mail], ids=["flow", "queue"])
+async def test_results_of_what_was_locked_do_not_wait_for_the_claim_of_another_flow(
+    world: World, workload: Flow | Queue
+) -> None:
+    match workload:
+        case Flow():
+            await world.create(workload)
+            locked_one: object = await world.start("one_step")
+            hold = HOLD["flow"]
+        case Queue():
+            await world.owner.execute("SELECT pgmq.create('mail')")
+            locked_one, hold = await world.send("mail", 1), HOLD["queue"]
+    async with writing(world, workload) as made:
+        tasks = await claim_everything(made.source)
+        async with locked(world, hold, locked_one):
+            made.submit(tasks, one)
+            await until(lambda: made.errors, "the lock is met")
+            others_claim = asyncio.create_task(hold_aside(made.source))
+            errors = len(made.errors)
+            await until(lambda: len(made.errors) > errors + 2, "it is looked at again")
+        await made.settled(1)
+        assert not others_claim.done()
+        others_claim.cancel()
+        await asyncio.wait({others_claim})
+        assert set(made.verdicts().values()) == {Verdict.COMPLETED}
+
+
+async def test_a_huge_result_goes_before_the_claims_that_wait_for_the_connection_aside(world: World) -> None:
+    await world.create(one_step)
+    await world.start("one_step")
+    async with writing(world, one_step) as made:
+        tasks = await claim_everything(made.source)
+        links = made.source._links  # pyright: ignore[reportPrivateUsage]
+        aside_turns = links.aside._turns  # pyright: ignore[reportPrivateUsage]
+        freed, claims = asyncio.Event(), list[int]()
+
+        async def claim(number: int) -> None:
+            await freed.wait()
+            claims.append(number)
+            assert number == 0 or made.receipts
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(3):
+                group.create_task(links.aside.run(lambda _, number=number: claim(number)))
+            await until(lambda: links.aside.busy, "the first one has it")
+            made.submit(tasks, lambda _: Completed(output=b'"' + b"x" * (MOST_BYTES + 1) + b'"', duration=0.1))
+            await until(
+                lambda: aside_turns._urgent,  # pyright: ignore[reportPrivateUsage]
+                "the result waits as well",
+            )
+            freed.set()
+        assert claims == [0, 1, 2]
+        await made.settled(1)
 
 
 @pytest.mark.parametrize("outcome", [completed(1), failed()], ids=["archive", "put back"])

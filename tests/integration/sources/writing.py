@@ -14,7 +14,6 @@ from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue
 from flowworker.runtime.held_tasks import HeldTask
 from flowworker.runtime.loops.completer import Completer
-from flowworker.runtime.source import Source
 from flowworker.runtime.sources.flow_source import FlowSource
 from flowworker.runtime.sources.queue_source import QueueSource
 
@@ -41,7 +40,7 @@ def links_of(dsn: str, limits: Limits = QUICK) -> Links:
 class Writing:
     """A source with its completer, and the answers so far."""
 
-    source: Source
+    source: FlowSource | QueueSource
     completer: Completer = field(init=False)
     receipts: list[Receipt] = field(default_factory=list[Receipt])
     ends: list[RunEnd] = field(default_factory=list[RunEnd])
@@ -75,7 +74,7 @@ class Writing:
                 await asyncio.sleep(0.01)
 
 
-async def claim_everything(source: Source) -> list[ClaimedTask]:
+async def claim_everything(source: FlowSource | QueueSource) -> list[ClaimedTask]:
     """All that can start now: one claim brings a bounded number."""
     tasks: list[ClaimedTask] = []
     while (claim := await source.claim(200, [task.msg_id for task in tasks])).read:
@@ -93,7 +92,7 @@ async def writing(
     match workload:
         case Flow():
             await world.register(worker_id, slug=workload.slug)
-            source: Source = FlowSource(flow=workload, worker_id=worker_id, links=links)
+            source: FlowSource | QueueSource = FlowSource(flow=workload, worker_id=worker_id, links=links)
         case Queue():
             await world.register(worker_id, slug=workload.name, kind=SourceKind.QUEUE)
             source = QueueSource(queue=workload, worker_id=worker_id, links=links, has_watched=lambda: False)

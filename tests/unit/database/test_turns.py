@@ -86,3 +86,32 @@ async def test_a_wait_for_two_that_is_cancelled_takes_no_turn_of_either() -> Non
     others.end()
     assert not turns.taken
     assert not others.taken
+
+
+async def test_what_is_urgent_goes_first_and_never_twice_in_a_row_while_others_wait() -> None:
+    turns, had = Turns(), list[str]()
+
+    async def work(name: str) -> None:
+        await turn_at(turns, urgent=name.startswith("urgent"))
+        had.append(name)
+        turns.end()
+
+    await turn_at(turns)
+    async with asyncio.TaskGroup() as group:
+        for name in ("claim 1", "claim 2", "urgent 1", "urgent 2", "urgent 3", "urgent 4"):
+            group.create_task(work(name))
+        await asyncio.sleep(0)
+        turns.end()
+    assert had == ["urgent 1", "claim 1", "urgent 2", "claim 2", "urgent 3", "urgent 4"]
+    assert not turns.taken
+
+
+async def test_an_urgent_wait_that_is_cancelled_takes_no_turn() -> None:
+    turns = Turns()
+    await turn_at(turns)
+    waiting = asyncio.create_task(turn_at(turns, urgent=True))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    turns.end()
+    assert not turns.taken

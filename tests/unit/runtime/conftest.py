@@ -102,7 +102,9 @@ class ScriptedSource:
             raise answer
         return replace(answer, full=answer.read >= limit)
 
-    async def finish(self, results: Sequence[TaskResult], *, patience: Limits | None = None) -> Finish:
+    async def finish(
+        self, results: Sequence[TaskResult], *, patience: Limits | None = None, waits_for_lock: bool = False
+    ) -> Finish:
         self.patience.append(patience)
         self.finished.append(results)
         if self.before_finish is not None:

@@ -35,7 +35,9 @@ class RuledSource(ScriptedSource):
 
     rule: Rule
 
-    async def finish(self, results: Sequence[TaskResult], *, patience: Limits | None = None) -> Finish:
+    async def finish(
+        self, results: Sequence[TaskResult], *, patience: Limits | None = None, waits_for_lock: bool = False
+    ) -> Finish:
         await super().finish(results, patience=patience)
         met = [(result, self.rule(result, patience, len(results))) for result in results]
         if any(trouble is Trouble.UNAVAILABLE for _, trouble in met):

@@ -169,12 +169,15 @@ class Link:
         """How long a statement may take unless its piece of work brings other limits."""
         return self._limits
 
-    async def run(self, work: Callable[[Connection], Awaitable[T]], *, limits: Limits | None = None) -> T:
+    async def run(
+        self, work: Callable[[Connection], Awaitable[T]], *, limits: Limits | None = None, urgent: bool = False
+    ) -> T:
         """Do a piece of work on the connection.
 
         Args:
             work: gets the connection.
             limits: of its statements, instead of the link's own.
+            urgent: it goes before other work that waits, which has a turn in between.
 
         Raises:
             asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError: a statement took longer than the limits allow.
@@ -183,7 +186,7 @@ class Link:
             AuthenticationError, MissingRightsError, UsageError: connecting is refused and will stay so, or a pooler in
                 transaction mode loses prepared statements.
         """
-        await turn_at(self._turns)
+        await turn_at(self._turns, urgent=urgent)
         return await self._in_turn(work, limits)
 
     async def run_here_or(self, other: "Link", work: Callable[[Connection], Awaitable[T]], *, after: float) -> T:

@@ -171,13 +171,17 @@ class Source(Protocol):
         """Record that the handlers of everything claimed until then have begun: only such a task counts as lost."""
         ...
 
-    async def finish(self, results: Sequence[TaskResult], *, patience: Limits | None = None) -> Finish:
+    async def finish(
+        self, results: Sequence[TaskResult], *, patience: Limits | None = None, waits_for_lock: bool = False
+    ) -> Finish:
         """Write outcomes behind the fence, in one transaction where the database lets us.
 
         Args:
             results: what to write.
             patience: None writes on the fast lane, whose short limits nothing may exceed. Otherwise the results are
                 known to be in trouble: they are written on the lane aside, within these limits.
+            waits_for_lock: with patience, that only the lock of another transaction has kept them from being written:
+                where the lane aside is taken, the fast one looks whether they can be, and waits for nothing.
         """
         ...
 

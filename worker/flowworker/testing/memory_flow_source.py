@@ -107,7 +107,9 @@ class MemoryFlowSource:
         """Record that handlers have begun. See `Source.begun`."""
         self._store.begin(self._worker_id, self._store.stamp(claimed_at))
 
-    async def finish(self, results: Sequence[TaskResult], *, patience: Limits | None = None) -> Finish:
+    async def finish(
+        self, results: Sequence[TaskResult], *, patience: Limits | None = None, waits_for_lock: bool = False
+    ) -> Finish:
         """Write results behind the fence. See `Source.finish`."""
         receipts: dict[int, Receipt] = {}
         for kind in (Completed, Failed, Released):

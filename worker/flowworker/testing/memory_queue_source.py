@@ -82,7 +82,9 @@ class MemoryQueueSource:
         """Record that handlers have begun. See `Source.begun`."""
         self._store.begin(self._worker_id, self._store.stamp(claimed_at))
 
-    async def finish(self, results: Sequence[TaskResult], *, patience: Limits | None = None) -> Finish:
+    async def finish(
+        self, results: Sequence[TaskResult], *, patience: Limits | None = None, waits_for_lock: bool = False
+    ) -> Finish:
         """Write results behind the fence. See `Source.finish`."""
         return await write_all(
             results, lambda batch: write_kinds(batch.entries, self._write), patient=patience is not None

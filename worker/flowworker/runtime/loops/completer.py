@@ -251,7 +251,7 @@ class Completer(Service):
                 continue
 
     async def _try_aside(self, attempt: Attempt) -> None:
-        finish = await self._finish(attempt.items, attempt.limits)
+        finish = await self._finish(attempt.items, attempt.limits, waits_for_lock=attempt.waits_for_lock)
         left = self._settle(attempt.items, finish)
         held_up: list[Item] = []
         failed: list[Item] = []
@@ -303,11 +303,11 @@ class Completer(Service):
             item.tries, pause = 0, 0.0
         self._quarantine.isolate(item, due=self._clock() + pause)
 
-    async def _finish(self, batch: Sequence[Item], patience: Limits | None) -> Finish:
+    async def _finish(self, batch: Sequence[Item], patience: Limits | None, *, waits_for_lock: bool = False) -> Finish:
         """One write; whatever it raises says that nothing is settled."""
         results = [item.result for item in batch]
         try:
-            return await self._source.finish(results, patience=patience)
+            return await self._source.finish(results, patience=patience, waits_for_lock=waits_for_lock)
         except FlowWorkerError as error:
             trouble, text = Trouble.UNAVAILABLE, str(error)
         except Exception as error:

@@ -92,6 +92,8 @@ class Attempt:
     group: Group
     items: Sequence[Item]
     limits: Limits
+    waits_for_lock: bool
+    """Only a lock has kept them here."""
 
 
 class Quarantine:
@@ -120,7 +122,7 @@ class Quarantine:
 
     def isolate(self, item: Item, *, due: float) -> None:
         """Let an item wait alone, until monotonic `due`: it is too large for company, or in trouble of its own."""
-        group = self._groups.setdefault(item, Group(key=item, size=1))
+        group = self._groups.setdefault(item, Group(key=item, size=1, dissolves=False))
         group.items.append(item)
         group.failures = item.tries
         group.due = due
@@ -142,7 +144,7 @@ class Quarantine:
         self._turn += 1
         group.turn = self._turn
         items = take_batch(group.items, most=group.size, most_bytes=MOST_BYTES)
-        return Attempt(group=group, items=items, limits=limits_for(group, items))
+        return Attempt(group=group, items=items, limits=limits_for(group, items), waits_for_lock=group.dissolves)
 
     def wait(self, now: float) -> float | None:
         """Seconds until something is due; None while nothing is here."""

@@ -28,6 +28,7 @@ from flowworker.runtime.source import Claim, Finish, Recovery
 from flowworker.runtime.sources.claiming import ClaimLane, beside_claims, with_more_time
 from flowworker.runtime.sources.flow_recovery import FlowRecovery
 from flowworker.runtime.sources.flow_writer import FlowWriter
+from flowworker.runtime.sources.result_lane import ResultLane
 from flowworker.runtime.sources.writing import Batch, Written, write_all, write_kinds
 
 logger = logging.getLogger(__name__)
@@ -277,18 +278,12 @@ class FlowSource:
         for msg_id in (id_ for id_, treatment in treatments.items() if treatment.warn):
             logger.warning(FOREIGN_MESSAGE, self.queue_name, msg_id, self.queue_name, msg_id)
 
-    async def finish(self, results: Sequence[TaskResult], *, patience: Limits | None = None) -> Finish:
+    async def finish(
+        self, results: Sequence[TaskResult], *, patience: Limits | None = None, waits_for_lock: bool = False
+    ) -> Finish:
         """Write results behind the fence. See `Source.finish`."""
-
-        async def try_once(batch: Batch) -> Written:
-            async def write(connection: Connection) -> Written:
-                return await self._write(connection, batch)
-
-            if patience is None:
-                return await self._links.on_finish(write)
-            return await self._links.aside.run(write, limits=patience)
-
-        finish = await write_all(results, try_once, patient=patience is not None)
+        lane = ResultLane(links=self._links, patience=patience, waits_for_lock=waits_for_lock)
+        finish = await write_all(results, lambda batch: lane.write(batch, self._write), patient=patience is not None)
         for receipt in finish.receipts:
             task = receipt.result.task
             if receipt.verdict is not Verdict.UNWRITTEN and self._handed.get(task.msg_id) == task.started_at:

@@ -24,6 +24,7 @@ from flowworker.errors import UnknownQueueError, UnknownRunError
 from flowworker.runtime.source import Claim, Finish, Recovery
 from flowworker.runtime.sources.claiming import ClaimLane, beside_claims, with_more_time
 from flowworker.runtime.sources.queue_writer import QueueWriter
+from flowworker.runtime.sources.result_lane import ResultLane
 from flowworker.runtime.sources.writing import Batch, Written, write_all, write_kinds
 
 logger = logging.getLogger(__name__)
@@ -189,18 +190,12 @@ class QueueSource:
         self._refusing = {msg_id: until for msg_id, until in self._refusing.items() if until > now}
         return self._refusing.keys()
 
-    async def finish(self, results: Sequence[TaskResult], *, patience: Limits | None = None) -> Finish:
+    async def finish(
+        self, results: Sequence[TaskResult], *, patience: Limits | None = None, waits_for_lock: bool = False
+    ) -> Finish:
         """Write results behind the fence. See `Source.finish`."""
-
-        async def try_once(batch: Batch) -> Written:
-            async def write(connection: Connection) -> Written:
-                return await self._write(connection, batch)
-
-            if patience is None:
-                return await self._links.on_finish(write)
-            return await self._links.aside.run(write, limits=patience)
-
-        return await write_all(results, try_once, patient=patience is not None)
+        lane = ResultLane(links=self._links, patience=patience, waits_for_lock=waits_for_lock)
+        return await write_all(results, lambda batch: lane.write(batch, self._write), patient=patience is not None)
 
     async def _write(self, connection: Connection, batch: Batch) -> Written:
         features = await self._links.known.of(connection)
