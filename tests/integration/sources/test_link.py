@@ -8,6 +8,7 @@ from testkit.support.proxy import Proxy, Weather
 from testkit.support.waiting import until
 from tests.conftest import Database
 
+from flowworker.database import link as link_module
 from flowworker.database.connection import Connection
 from flowworker.database.identifiers import quote
 from flowworker.database.link import BESIDE_AFTER, RETRY_PAUSE, Limits, Link, Links, StateCallback
@@ -366,6 +367,52 @@ async def test_work_waits_where_no_more_connection_can_be_had(
     assert await waiting == "linked claim"
     await asyncio.wait({holder})
     await close(links)
+
+
+async def test_a_connection_that_could_not_be_opened_helps_out_no_other_for_a_while(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "RETRY_PAUSE", 0.0)
+    async with Proxy(database.server.port) as proxy:
+        links = links_of(database, aside=f"{proxy.dsn(database.worker_dsn)}?connect_timeout=2")
+        proxy.weather = Weather.SWALLOWED
+        for tried in (True, False):
+            holder = asyncio.create_task(links.claim.run(sleep))
+            await until(lambda: links.claim.busy, "it is held")
+            waiting = asyncio.create_task(links.on_claim(application))
+            await asyncio.wait({waiting}, timeout=4 * BESIDE_AFTER)
+            assert links.aside.busy is tried
+            await until(lambda: not links.aside.busy, "it was given up")
+            holder.cancel()
+            assert await waiting == "linked claim"
+            await asyncio.wait({holder})
+        proxy.weather = Weather.CLEAR
+        await links.aside.run(application)
+        holder = asyncio.create_task(links.claim.run(sleep))
+        await until(lambda: links.claim.busy, "it is held")
+        assert await links.on_claim(application) == "linked aside"
+        holder.cancel()
+        await asyncio.wait({holder})
+        await close(links)
+
+
+async def test_work_does_not_begin_on_a_connection_that_has_died_in_silence(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "PROVEN_FOR", 0.0)
+    async with Proxy(database.server.port) as proxy:
+        links = links_of(database, aside=proxy.dsn(database.worker_dsn))
+        await links.aside.run(application)
+        proxy.weather = Weather.SWALLOWED
+        holder = asyncio.create_task(links.claim.run(sleep))
+        await until(lambda: links.claim.busy, "it is held")
+        waiting = asyncio.create_task(links.on_claim(application))
+        await until(lambda: links.aside.busy, "the one aside is tried")
+        await until(lambda: not links.aside.busy, "it was given up")
+        holder.cancel()
+        assert await waiting == "linked claim"
+        await asyncio.wait({holder})
+        await close(links)
 
 
 async def test_work_that_has_begun_aside_is_not_repeated(database: Database) -> None:

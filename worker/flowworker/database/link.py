@@ -56,6 +56,16 @@ FIRST_LOOK = 0.1
 LOOKS = 0.9
 """Parts of the silence allowed, until the first look at how many bytes have moved and between two."""
 
+DISTRUST = 30.0
+"""Seconds for which a connection that was lost, or could not be opened, helps out no other one: the next to find out
+whether it works may wait for ten seconds."""
+
+PROVEN_FOR = 1.0
+"""Seconds since its last use after which a connection proves that it answers, before it helps out."""
+
+PROOF_PATIENCE = 1.0
+"""Seconds it has for that."""
+
 END_PATIENCE = 2.0
 """Seconds for a session that was given up to be gone from the server."""
 
@@ -151,6 +161,8 @@ class Link:
         self._refusal = ""
         self._refused_because: BaseException | None = None
         self._refused_until = float("-inf")
+        self._lost_at = float("-inf")
+        self._answered_at = float("-inf")
         self._opener = opener
         self.on_state = on_state
 
@@ -193,19 +205,22 @@ class Link:
         """Do a piece of work on this connection, or on another one that is free earlier, within this one's limits.
 
         Args:
-            other: asked only after so many seconds. Where it cannot be opened, the work waits for this one.
+            other: asked only after so many seconds, and not where it was lost of late. Where it cannot be opened, or
+                has died in silence while it was idle, the work waits for this one.
             work: as for `run`.
             after: see `other`.
 
         Raises:
             as `run`.
         """
-        if await first_turn(self._turns, other._turns, after=after) is self._turns:
+        elsewhere = self._turns if other._is_distrusted else other._turns
+        if await first_turn(self._turns, elsewhere, after=after) is self._turns:
             return await self._in_turn(work, None)
         began = False
 
         async def noted(connection: Connection) -> T:
             nonlocal began
+            await other._prove(connection)
             began = True
             return await work(connection)
 
@@ -233,6 +248,10 @@ class Link:
         finally:
             self._turns.end()
 
+    @property
+    def _is_distrusted(self) -> bool:
+        return asyncio.get_running_loop().time() - self._lost_at < DISTRUST
+
     async def _in_turn(self, work: Callable[[Connection], Awaitable[T]], limits: Limits | None) -> T:
         try:
             self._stay()
@@ -249,7 +268,9 @@ class Link:
         try:
             async with _Progress(connection, silence):
                 await self._apply(connection, limits)
-                return await work(connection)
+                done = await work(connection)
+                self._answered_at = asyncio.get_running_loop().time()
+                return done
         except asyncio.CancelledError:
             await self._end_statement(connection)
             raise
@@ -265,6 +286,11 @@ class Link:
             self._drop()
             self._report(False, describe(error))
             raise DatabaseUnavailableError(f"the database went away: {describe(error)}") from error
+
+    async def _prove(self, connection: Connection) -> None:
+        if asyncio.get_running_loop().time() - self._answered_at > PROVEN_FOR:
+            async with asyncio.timeout(PROOF_PATIENCE):
+                await connection.execute("SELECT 1")
 
     async def _apply(self, connection: Connection, limits: Limits | None) -> None:
         if limits is None or limits == self._applied or not self._statement_cache:
@@ -387,6 +413,7 @@ class Link:
             self._closing = asyncio.get_running_loop().create_task(self.close(), name="close an idle connection")
 
     def _report(self, up: bool, error: str | None) -> None:
+        self._lost_at = float("-inf") if up else asyncio.get_running_loop().time()
         if up is not self._up:
             self._up = up
             if self.on_state is not None:
