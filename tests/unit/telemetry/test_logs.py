@@ -7,7 +7,9 @@ import json
 import logging
 import timeit
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -24,6 +26,7 @@ from tests.unit.telemetry.samples import (
     task_failed,
 )
 
+from flowworker.database.records import ClaimedTask
 from flowworker.telemetry.events import Event, LifecycleChanged, TaskReleased, TaskStarted
 from flowworker.telemetry.json_lines import EVENT_LOGGER
 from flowworker.telemetry.log_lines import fields_of, level_of, message_of
@@ -220,6 +223,20 @@ async def test_lines_written_by_a_handler_carry_the_ids_of_its_task(json_lines: 
     assert lines["fetching"]["attempt"] == "mine"
     assert "run_id" not in lines["before"]
     assert "run_id" not in lines["after"]
+
+
+class Watched(ClaimedTask):
+    """Weak references to it are possible."""
+
+
+def test_a_context_that_a_handler_has_left_behind_keeps_no_input(json_lines: Lines) -> None:
+    task = Watched(**{field.name: getattr(STARTED.task, field.name) for field in fields(ClaimedTask)})
+    watched, context = weakref.ref(task), contextvars.copy_context()
+    context.run(LogSubscriber(), replace(STARTED, task=task))
+    del task
+    context.run(logging.getLogger("app").info, "later")
+    assert json_lines()[-1]["run_id"] == str(RUN_ID)
+    assert watched() is None
 
 
 def test_an_exception_becomes_text_without_the_password_in_it(json_lines: Lines) -> None:

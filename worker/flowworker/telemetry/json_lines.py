@@ -14,11 +14,10 @@ import orjson
 
 from flowworker.redaction import redact
 from flowworker.redaction.plain_values import name_of, safe_fields, shown
-from flowworker.telemetry.events import TaskStarted
-from flowworker.telemetry.log_lines import task_fields
 
-running: ContextVar[TaskStarted | None] = ContextVar("flowworker_running_task", default=None)
-"""The task whose handler runs in this context; gives the log lines of handlers and libraries their ids."""
+running: ContextVar[Mapping[str, Any] | None] = ContextVar("flowworker_running_task", default=None)
+"""Ids of the task whose handler runs in this context, for the log lines of handlers and libraries. Not the task: what a
+handler starts may keep its context for long, and with it the input."""
 
 EVENT_LOGGER = "flowworker.events"
 """The logger of the lines that the worker's events make; one for each task, so they must be cheap."""
@@ -72,8 +71,8 @@ def _line(message: str, logger: str, level: str, created: float) -> dict[str, An
         "level": level.lower(),
         "timestamp": datetime.fromtimestamp(created, UTC),
     }
-    if (started := running.get()) is not None:
-        line.update(task_fields(started.worker, started.task))
+    if (ids := running.get()) is not None:
+        line.update(ids)
     return line
 
 

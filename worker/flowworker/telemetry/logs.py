@@ -20,7 +20,7 @@ from flowworker.telemetry.json_lines import EVENT_LOGGER, JsonFormatter, message
 from flowworker.telemetry.last_words import log_what_python_prints
 from flowworker.telemetry.late_structlog import forget, when_structlog_is_imported
 from flowworker.telemetry.line_writer import LineWriter, descriptor_of
-from flowworker.telemetry.log_lines import fields_of, level_of, message_of
+from flowworker.telemetry.log_lines import fields_of, level_of, message_of, task_fields
 from flowworker.telemetry.steady import steady
 
 event_logger = logging.getLogger(EVENT_LOGGER)
@@ -36,7 +36,7 @@ class LogSubscriber:
     def __call__(self, event: Event) -> None:
         """Log one event."""
         if isinstance(event, events.TaskStarted):
-            running.set(event)
+            running.set(task_fields(event.worker, event.task))
         level = level_of(event)
         if not self._logger.isEnabledFor(level):
             return

@@ -12,7 +12,6 @@ from structlog.typing import EventDict, Processor
 
 from flowworker.redaction.plain_values import safe_fields
 from flowworker.telemetry.json_lines import message_of_record, running
-from flowworker.telemetry.log_lines import task_fields
 
 
 def terminal_formatter(out: TextIO) -> logging.Formatter:
@@ -66,8 +65,8 @@ def _processors(*, console: bool) -> list[Processor]:
 
 def _add_task(_logger: object, _method: str, line: EventDict) -> EventDict:
     """Ids of the task whose handler writes; lines that bring their own keep them."""
-    started = running.get()
-    return line if started is None else {**task_fields(started.worker, started.task), **line}
+    ids = running.get()
+    return line if ids is None else {**ids, **line}
 
 
 def _hide_secrets(_logger: object, _method: str, line: EventDict) -> EventDict:

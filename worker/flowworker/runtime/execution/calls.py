@@ -1,7 +1,7 @@
 """One call of a handler, in the three places where it may run: decode, call, encode."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 from flowworker.definition.child import ChildContext
@@ -13,7 +13,6 @@ from flowworker.runtime.execution.flow_inputs import RunInputs
 from flowworker.runtime.execution.frames import Request
 from flowworker.runtime.held_tasks import HeldTask
 from flowworker.runtime.workload import Runnable
-from flowworker.telemetry.events import TaskStarted
 from flowworker.telemetry.json_lines import running
 
 
@@ -51,7 +50,7 @@ class Call:
             input=self.holding.task.input,
             flow_input=await self._flow_input(),
             context=ChildContext.of(self._context()),
-            started=_without_payload(running.get()),
+            ids=running.get(),
         )
 
     @property
@@ -72,10 +71,3 @@ class Call:
         return make_context(
             self.holding, deadline=deadline, worker_name=self.worker_name, load_flow_input=self.inputs.decoded
         )
-
-
-def _without_payload(started: TaskStarted | None) -> TaskStarted | None:
-    """What log lines need of a task."""
-    if started is None:
-        return None
-    return replace(started, task=replace(started.task, input=b"", flow_input=None, headers=None))

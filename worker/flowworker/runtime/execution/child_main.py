@@ -70,7 +70,7 @@ def _run(request: Request) -> bytes:
     outlast_stop_signals()  # the module or the last handler may have set handlers of its own
     folder, umask = _folder(), os.umask(0o022)
     os.umask(umask)
-    token = running.set(request.started)
+    token = running.set(request.ids)
     try:
         with NoCopyReturns():
             return run_reference(request.reference, request.input, request.flow_input, request.context)

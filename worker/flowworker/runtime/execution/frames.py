@@ -5,6 +5,7 @@ Both ends are the same code in the same trust: the parent started the child and 
 
 import pickle
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -12,7 +13,6 @@ from flowworker.database.records import Failed
 from flowworker.definition.child import ChildContext
 from flowworker.definition.reference import HandlerReference
 from flowworker.redaction import Discretion
-from flowworker.telemetry.events import TaskStarted
 from flowworker.telemetry.logs import LogForm
 
 LENGTH = struct.Struct("!Q")
@@ -43,8 +43,8 @@ class Request:
     input: bytes
     flow_input: bytes | None
     context: ChildContext
-    started: TaskStarted | None = None
-    """The task, without its payload, for the ids in log lines; None where no log lines of ours are written."""
+    ids: Mapping[str, Any] | None = None
+    """The task's, for log lines; None where no log lines of ours are written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
