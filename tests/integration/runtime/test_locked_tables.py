@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from uuid import UUID
 
 import pytest
 from tests.integration.runtime.conftest import World, until, until_true
@@ -10,13 +11,15 @@ from tests.integration.runtime.conftest import World, until, until_true
 from flowworker.definition.context import TaskContext
 from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue
-from flowworker.runtime.host import Host
 from flowworker.runtime.lifecycle import Lifecycle
 from flowworker.runtime.pulse.peers import DEATH_AFTER
 from flowworker.telemetry.events import TaskFailed, TaskStarted
 
 LONGER_THAN_ANY_LIMIT = 4.0
 """Seconds; a statement of a worker waits at most two for a lock."""
+
+STOPS_WITHIN = 10.0
+"""Seconds."""
 
 
 WATCHED = """
@@ -131,24 +134,57 @@ async def test_a_worker_beats_while_pgflow_s_table_of_workers_is_locked(world: W
         await until(beaten, patience=DEATH_AFTER)
 
 
-async def test_a_queue_claims_aside_while_the_claim_of_another_waits(world: World) -> None:
-    stuck, brisk = Queue("stuck"), Queue("brisk")
-    for queue in (stuck, brisk):
+LOCK_ROW = "SELECT FROM flowworker.workers WHERE worker_id = $1 FOR UPDATE"
+WORK_ROLE_MAY_NOT = "REVOKE UPDATE ON flowworker.workers FROM flowworker_worker"
+WORK_ROLE_MAY = "GRANT UPDATE ON flowworker.workers TO flowworker_worker"
 
-        @queue.job
-        async def work(number: int) -> int:
-            return number
 
-    await world.create(stuck, brisk)
-    await world.owner.execute(WATCHED)
-    host = Host(world.database.worker_dsn)
-    async with world.worker(stuck, host=host), world.worker(brisk, host=host):
-        waiting = await world.send(stuck, 1)
-        async with locked(world, "pgmq.q_stuck"):
+@asynccontextmanager
+async def unwritable(world: World, worker_id: UUID, reason: str) -> AsyncGenerator[None]:
+    """A worker's row that cannot be written."""
+    if reason == "no right":
+        await world.owner.execute(WORK_ROLE_MAY_NOT)
+        yield
+        await world.owner.execute(WORK_ROLE_MAY)
+        return
+    superuser = await world.superuser()
+    try:
+        async with superuser.transaction():
+            await superuser.execute(LOCK_ROW, worker_id)
+            yield
+    finally:
+        await superuser.close()
 
-            async def claimed_aside() -> bool:
-                await world.send(brisk, 2)
-                return "flowworker aside" in {row["application"] for row in await world.owner.fetch(CLAIMED_ON)}
 
-            await until(claimed_aside)
-        assert (await world.done(stuck, waiting))["status"] == "done"
+@pytest.mark.parametrize("reason", ["row locked", "no right"])
+async def test_a_stop_that_cannot_be_written_is_a_stop_and_peers_write_it_later(
+    world: World, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    flow, begun = Flow("stopped", max_attempts=1), asyncio.Event()
+
+    @flow.step
+    async def only(number: int) -> int:
+        if not begun.is_set():
+            begun.set()
+            await asyncio.Event().wait()
+        return number + 1
+
+    await world.create(flow)
+    worker = world.worker(flow, drain_timeout=0)
+    await worker.start()
+    run = await world.start_run(flow, 1)
+    await begun.wait()
+    async with unwritable(world, worker.worker_id, reason):
+        async with asyncio.timeout(STOPS_WITHIN):
+            await worker.stop()
+        assert worker.lifecycle is Lifecycle.STOPPED
+        assert f"could not mark worker {worker.worker_id} as stopped, its peers will" in caplog.text
+        assert (await world.task(run, "only"))["status"] == "queued"
+    assert (await world.worker_row(worker.worker_id))["state"] not in {"stopped", "lost"}
+    async with world.worker(flow):
+        assert await world.ended(run) == ("completed", {"only": 2})
+
+        async def found_gone() -> bool:
+            return (await world.worker_row(worker.worker_id))["state"] == "lost"
+
+        await until(found_gone, patience=40)

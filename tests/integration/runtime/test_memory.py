@@ -5,16 +5,26 @@ import os
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
+import orjson
 import pytest
 from tests.integration.runtime.conftest import World, until, until_true
-from tests.integration.runtime.large_inputs import large
+from tests.integration.runtime.large_inputs import apart, large
+
+from flowworker.definition.child import ChildContext
+from flowworker.definition.context import Message
+from flowworker.runtime.execution.children import Children
+from flowworker.runtime.execution.frames import Request
 
 RUNS = 80
 SIZE = 8 * 1024 * 1024
 IDLE_LIMIT = 120
 """MiB; a worker that has served nothing yet takes about 50."""
+MORE = 8
+"""MiB that a child process may keep: no input of those it has handled."""
 PATIENCE = 300.0
 """Seconds for all runs, on a busy machine."""
 SOON = 30.0
@@ -34,6 +44,31 @@ async def test_a_worker_that_has_served_80_inputs_of_8_mb_is_small_again_when_id
         )  # fmt: skip
         await until(lambda: all_completed(world), patience=PATIENCE)
         await until_true(lambda: resident(pid) <= IDLE_LIMIT, patience=SOON)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+async def test_a_child_process_that_has_handled_large_inputs_is_small_again_when_idle() -> None:
+    context = ChildContext(
+        run_id=uuid4(), step_slug="echo", task_index=0, attempt=1, max_attempts=1, deadline=float("inf"),
+        message=Message(msg_id=1, read_count=1, enqueued_at=datetime.now(UTC), headers={}), idempotency_key="one",
+    )  # fmt: skip
+    children = Children()
+    child = await children.take()
+    try:
+
+        async def handle(payload: bytes) -> None:
+            request = Request(
+                reference=apart.steps["echo"].handler.location, input=payload, flow_input=payload, context=context
+            )
+            assert (await child.ask(request)).result == payload
+
+        await handle(b'{"text":"small"}')
+        small = resident(child.pid)
+        for _ in range(10):
+            await handle(orjson.dumps({"text": "x" * SIZE}))
+        await until_true(lambda: resident(child.pid) <= small + MORE, patience=SOON)
+    finally:
+        await child.reap()
 
 
 async def all_completed(world: World) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from tests.unit.telemetry.samples import STARTED, STOPPED
 
-from flowworker.runtime.malloc import DELAY, WORTH_TRIMMING, MemoryTrimmer, system_trim
+from flowworker.runtime.malloc import DELAY, WORTH_TRIMMING, IdleTrimmer, MemoryTrimmer, system_trim
 
 pytestmark = pytest.mark.looptime
 
@@ -61,6 +61,24 @@ async def test_outputs_count_as_well() -> None:
 
 async def test_without_glibc_nothing_is_done() -> None:
     MemoryTrimmer(None)(LARGE)
+    idle = IdleTrimmer(None)
+    idle.count(WORTH_TRIMMING)
+    assert idle.due_in is None
+
+
+async def test_a_process_that_waits_gives_back_some_time_after_a_large_payload_and_then_no_more() -> None:
+    trims, at = list[float](), 0.0
+    idle = IdleTrimmer(lambda: trims.append(at), clock=lambda: at)
+    idle.count(WORTH_TRIMMING - 1)
+    assert idle.due_in is None
+    idle.count(1)
+    at = 1.0
+    idle.count(WORTH_TRIMMING)
+    assert idle.due_in == DELAY - 1.0
+    at = 2 * DELAY
+    assert idle.due_in == 0.0
+    idle.give_back()
+    assert (trims, idle.due_in) == ([2 * DELAY], None)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc")

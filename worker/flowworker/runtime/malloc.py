@@ -9,6 +9,7 @@ import asyncio
 import contextvars
 import ctypes
 import threading
+import time
 from collections.abc import Callable
 
 from flowworker.telemetry.events import Event, TaskFailed, TaskReleased, TaskStopped, TaskSuperseded
@@ -42,6 +43,39 @@ class MemoryTrimmer:
     def _trim_now(self, trim: Callable[[], None]) -> None:
         self._timer, self._bytes = None, 0
         threading.Thread(target=trim, name="give memory back", daemon=True).start()
+
+
+class IdleTrimmer:
+    """The same for a process that does one thing after the other, and waits in between."""
+
+    def __init__(self, trim: Callable[[], None] | None, clock: Callable[[], float] = time.monotonic) -> None:
+        """Take what trims; None does nothing.
+
+        Args:
+            trim: gives memory back.
+            clock: monotonic seconds.
+        """
+        self._trim = trim
+        self._clock = clock
+        self._bytes = 0
+        self._due: float | None = None
+
+    @property
+    def due_in(self) -> float | None:
+        """Seconds until `give_back` should be called, if nothing else is to do then; None while there is no need."""
+        return None if self._due is None else max(0.0, self._due - self._clock())
+
+    def count(self, size: int) -> None:
+        """So many bytes of payload are done with."""
+        self._bytes += size
+        if self._trim is not None and self._bytes >= WORTH_TRIMMING and self._due is None:
+            self._due = self._clock() + DELAY
+
+    def give_back(self) -> None:
+        """Trim."""
+        self._due, self._bytes = None, 0
+        if self._trim is not None:
+            self._trim()
 
 
 def system_trim() -> Callable[[], None] | None:

@@ -24,6 +24,7 @@ from flowworker.runtime.execution.executions import NoCopyReturns
 from flowworker.runtime.execution.failures import describe_failure
 from flowworker.runtime.execution.families import kill_family
 from flowworker.runtime.execution.frames import LENGTH, Answer, Greeting, Prepare, Request, pack, unpack
+from flowworker.runtime.malloc import IdleTrimmer, system_trim
 from flowworker.telemetry.json_lines import running
 from flowworker.telemetry.logs import LogForm, apply_form
 
@@ -44,9 +45,30 @@ def main() -> None:
     _log(greeting.log_form)
     requests: queue.SimpleQueue[Prepare | Request] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(incoming, requests), daemon=True).start()
+    trimmer = IdleTrimmer(system_trim())
     while True:
-        outgoing.write(pack(Answer(result=_answer(requests.get(), greeting.log_form))))
+        try:
+            request = requests.get(timeout=trimmer.due_in)
+        except queue.Empty:
+            trimmer.give_back()
+            continue
+        result = _answer(request, greeting.log_form)
+        outgoing.write(pack(Answer(result=result)))
         outgoing.flush()
+        trimmer.count(_weight(request, result))
+        del request, result  # the wait for the next one may be long
+
+
+def _weight(request: Prepare | Request, result: bytes | Failed) -> int:
+    """Bytes of payload that were handled."""
+    output = len(result) if isinstance(result, bytes) else 0
+    match request:
+        case Prepare():
+            return output
+        case Request():
+            return len(request.input) + len(request.flow_input or b"") + output
+        case _:
+            assert_never(request)
 
 
 def _answer(request: Prepare | Request, log_form: LogForm | None) -> bytes | Failed:
@@ -98,6 +120,7 @@ def _listen(incoming: BinaryIO, requests: "queue.SimpleQueue[Prepare | Request]"
     worker = os.getppid()
     while _arrives(incoming, worker) and isinstance(frame := _read(incoming), Prepare | Request):
         requests.put(frame)
+        del frame  # its input may be large
     kill_family(os.getpid())
 
 
