@@ -130,6 +130,33 @@ async def test_a_beat_says_when_a_worker_last_ended_whoever_ended_it(world: Worl
     assert await world.owner.fetchval("SELECT count(*) FROM flowworker.workers WHERE ended_at IS NOT NULL") == 1
 
 
+@pytest.mark.parametrize("size", [2 * SAMPLE, 6 * SAMPLE])
+async def test_as_many_see_the_end_of_a_peer_whatever_the_size_of_the_fleet(
+    world: World, pulse: Connection, size: int
+) -> None:
+    reports = [report(uuid4(), kind=QUEUE, slug="a") for _ in range(size)]
+    for one in reports:
+        await register(pulse, [one])
+    gone, *alive = reports
+    await mark_stopped(pulse, [gone], await detect(pulse))
+    crews = [
+        (await beat(pulse, [one], look=Look(after=one.worker_id))).crews[QUEUE, "a"]
+        for one in alive  # as random ids would be, but evenly spread
+    ]
+    assert len({crew.last_end for crew in crews}) == 1
+    assert sum(crew.saw_end for crew in crews) == SAMPLE
+
+
+async def test_all_of_a_small_fleet_see_the_end_of_a_peer(world: World, pulse: Connection) -> None:
+    reports = [report(uuid4(), kind=QUEUE, slug="a") for _ in range(SAMPLE)]
+    for one in reports:
+        await register(pulse, [one])
+    gone, *alive = reports
+    await mark_stopped(pulse, [gone], await detect(pulse))
+    for one in alive:
+        assert (await beat(pulse, [one], look=Look(after=uuid4()))).crews[QUEUE, "a"].saw_end
+
+
 async def test_a_beat_writes_how_well_the_worker_is(world: World, pulse: Connection) -> None:
     worker_id, now = uuid4(), await world.now()
     await register(pulse, [report(worker_id, kind=QUEUE, slug="a")])

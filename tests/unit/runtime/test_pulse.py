@@ -251,7 +251,10 @@ async def test_an_end_of_a_peer_is_news_once(heart: FakeHeart) -> None:
     await pulse.attach(member)
     await until(lambda: len(member.news) > 2)
     assert not any(news.departed for news in member.news)
-    heart.crew = Crew(last_end=NOW)
+    heart.crew = Crew(last_end=NOW - timedelta(seconds=1))
+    await until(lambda: len(heart.looks) > 4)
+    assert not any(news.departed for news in member.news)  # others look after what it left
+    heart.crew = Crew(last_end=NOW, saw_end=True)
     await until(lambda: any(news.departed for news in member.news))
     begun = len(member.news)
     await until(lambda: len(member.news) > begun + 2)

@@ -145,6 +145,8 @@ class Crew:
     """Workers in the sample, ours included."""
     last_end: datetime | None = None
     """When one last stopped or was marked lost; None when no worker has, or the database does not know."""
+    saw_end: bool = False
+    """That one would be in the sample, if it still lived."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,7 +303,7 @@ def _own_row(row: asyncpg.Record, boot_id: UUID) -> OwnRow:
 def _crew(served: asyncpg.Record, rows: Sequence[asyncpg.Record]) -> Crew:
     work = served["kind"], served["slug"]
     silent = [_peer(row) for row in rows if row["what"] == "silent" and (row["kind"], row["slug"]) == work]
-    return Crew(silent=silent, looked_at=served["looked_at"], last_end=served["reported_at"])
+    return Crew(silent=silent, looked_at=served["looked_at"], last_end=served["reported_at"], saw_end=served["seen"])
 
 
 def _peer(row: asyncpg.Record) -> Peer:

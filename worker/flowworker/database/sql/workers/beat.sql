@@ -4,7 +4,8 @@
 -- else has locked: `unless_locked` is nothing, or SKIP LOCKED, so that one such row costs no other worker its heartbeat.
 -- The others are a sample of at most $4 for each flow or queue, those that follow the random id $3: whatever the size of
 -- the fleet, a heartbeat costs the same, and every worker is seen by about $4 others. Silent is who has not reported
--- since $2; NULL judges no worker. LIMIT 1 keeps a look-up an index probe, however many reports the planner expects.
+-- since $2; NULL judges no worker. The same goes for the worker that ended last: only for those in whose sample it would
+-- be has it been `seen` to end, so that about $4 look after what it left, and not all of them. LIMIT 1 keeps a look-up an index probe, however many reports the planner expects.
 WITH report AS MATERIALIZED (
     SELECT *
     FROM jsonb_to_recordset($1::jsonb) AS r(
@@ -92,6 +93,7 @@ SELECT
     drain.reason AS drain_reason,
     written.worker_id IS NOT NULL AS written,
     0 AS looked_at,
+    false AS seen,
     clock_timestamp() AS now,
     pg_postmaster_start_time() AS server
 FROM report
@@ -112,12 +114,25 @@ LEFT JOIN LATERAL (
 ) AS drain ON true
 UNION ALL
 SELECT
-    'served', served.kind, served.slug, NULL, NULL, NULL, NULL, ({last_end}), false, NULL, NULL, false,
-    (SELECT count(*)::integer FROM sample WHERE sample.kind = served.kind AND sample.slug = served.slug), NULL, NULL
+    'served', served.kind, served.slug, NULL, NULL, NULL, NULL, ended.ended_at, false, NULL, NULL, false,
+    looked.count,
+    looked.count < $4::integer OR EXISTS (
+        SELECT
+        FROM sample
+        WHERE sample.kind = served.kind AND sample.slug = served.slug
+            AND (sample.worker_id <= $3::uuid, sample.worker_id) > (ended.worker_id <= $3::uuid, ended.worker_id)
+    ),
+    NULL, NULL
 FROM served
+CROSS JOIN LATERAL (
+    SELECT count(*)::integer FROM sample WHERE sample.kind = served.kind AND sample.slug = served.slug
+) AS looked(count)
+LEFT JOIN LATERAL (
+    {last_end}
+) AS ended ON true
 UNION ALL
 SELECT
     'silent', sample.kind, sample.slug, sample.worker_id, sample.boot_id, sample.pod_uid, sample.state,
-    sample.reported_at, false, NULL, NULL, false, 0, NULL, NULL
+    sample.reported_at, false, NULL, NULL, false, 0, false, NULL, NULL
 FROM sample
 WHERE sample.reported_at < $2::timestamptz AND sample.worker_id NOT IN (SELECT worker_id FROM report)
