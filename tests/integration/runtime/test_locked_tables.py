@@ -11,6 +11,7 @@ from tests.integration.runtime.conftest import World, until, until_true
 from flowworker.definition.context import TaskContext
 from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue
+from flowworker.runtime.host import Host
 from flowworker.runtime.lifecycle import Lifecycle
 from flowworker.runtime.pulse.peers import DEATH_AFTER
 from flowworker.telemetry.events import TaskFailed, TaskStarted
@@ -132,6 +133,29 @@ async def test_a_worker_beats_while_pgflow_s_table_of_workers_is_locked(world: W
             return (await world.worker_row(worker.worker_id))["reported_at"] > seen
 
         await until(beaten, patience=DEATH_AFTER)
+
+
+async def test_a_queue_claims_aside_while_the_claim_of_another_waits(world: World) -> None:
+    stuck, brisk = Queue("stuck"), Queue("brisk")
+    for queue in (stuck, brisk):
+
+        @queue.job
+        async def work(number: int) -> int:
+            return number
+
+    await world.create(stuck, brisk)
+    await world.owner.execute(WATCHED)
+    host = Host(world.database.worker_dsn)
+    async with world.worker(stuck, host=host), world.worker(brisk, host=host):
+        waiting = await world.send(stuck, 1)
+        async with locked(world, "pgmq.q_stuck"):
+
+            async def claimed_aside() -> bool:
+                await world.send(brisk, 2)
+                return "flowworker aside" in {row["application"] for row in await world.owner.fetch(CLAIMED_ON)}
+
+            await until(claimed_aside)
+        assert (await world.done(stuck, waiting))["status"] == "done"
 
 
 LOCK_ROW = "SELECT FROM flowworker.workers WHERE worker_id = $1 FOR UPDATE"

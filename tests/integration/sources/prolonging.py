@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from flowworker.runtime.holdings import Holding
-
 from flowworker.database.records import ClaimedTask
+from flowworker.runtime.held_tasks import HeldTask
 from flowworker.runtime.pulse.extender import Extender, Leases
 from flowworker.runtime.pulse.heart import DatabaseHeart
 from flowworker.runtime.pulse.leases import BEAT_INTERVAL
@@ -24,10 +23,10 @@ class Keeper:
     tasks: Sequence[ClaimedTask]
     lost: list[int] = field(default_factory=list[int])
 
-    def owned(self) -> Sequence[Holding]:
-        return [Holding(task=task, claimed_at=-BEAT_INTERVAL) for task in self.tasks]
+    def owned(self) -> Sequence[HeldTask]:
+        return [HeldTask(task=task, claimed_at=-BEAT_INTERVAL) for task in self.tasks]
 
-    def on_lost_leases(self, holdings: Sequence[Holding]) -> None:
+    def on_lost_leases(self, holdings: Sequence[HeldTask]) -> None:
         self.lost += [holding.task.msg_id for holding in holdings]
 
 
