@@ -14,15 +14,16 @@ Each kind has its own label selector, which kopf sends to the server (docs/adr/0
 """
 
 import asyncio
+import json
 import ssl
 import threading
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 import kopf
@@ -30,6 +31,7 @@ import structlog
 
 from flowworker_operator.cluster.configuration import configuration
 from flowworker_operator.cluster.resources import BUDGETS, DEPLOYMENTS, FLOWWORKERS, PODS, Object, Resource
+from flowworker_operator.cluster.shallow import shallow
 from flowworker_operator.domain.naming import MANAGED_BY_LABEL, MANAGER
 from flowworker_operator.readable_scopes import Readable, ReadableScopes
 from flowworker_operator.store import slim
@@ -229,8 +231,53 @@ class _Lent:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
 
+    async def request(self, **how: Any) -> "_Shallow":
+        """Send, and let nothing of the answer be nested deeper than kopf's parser goes."""
+        return _Shallow(await self._session.request(**how))
+
     async def close(self) -> None:
         """Leave it to the lender."""
+
+
+class _Shallow:
+    """An answer whose JSON is cut where it is nested too deep; everything else is the answer's own.
+
+    One object that kopf cannot parse would end the watch of its kind for all.
+    """
+
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self._answer = answer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._answer, name)
+
+    async def __aenter__(self) -> Self:
+        await self._answer.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._answer.__aexit__(*error)
+
+    @property
+    def content(self) -> Self:
+        """The answer as a stream."""
+        return self
+
+    async def json(self) -> Any:
+        """The whole of it."""
+        return json.loads(shallow(await self._answer.read()))
+
+    async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+        """Its lines, each in one piece, whatever its size."""
+        line = bytearray()
+        async for chunk in self._answer.content.iter_chunked(size):
+            *ended, rest = chunk.split(b"\n")
+            for part in ended:
+                yield shallow(bytes(line + part)) + b"\n"
+                line.clear()
+            line += rest
+        if line:
+            yield shallow(bytes(line))
 
 
 class _Life:

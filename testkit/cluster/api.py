@@ -98,10 +98,10 @@ def fetch(
     url: str,
     method: str = "GET",
     context: ssl.SSLContext | None = None,
-    body: Object | None = None,
+    body: Object | bytes | None = None,
     content_type: str = "application/json",
 ) -> tuple[int, bytes]:
-    """Status and body of the answer to one HTTP request."""
+    """Status and body of the answer to one HTTP request; what is sent may be JSON already."""
     parts = urlsplit(url)
     assert parts.hostname is not None
     connection = (
@@ -111,7 +111,7 @@ def fetch(
     )
     try:
         target = parts.path + (f"?{parts.query}" if parts.query else "")
-        payload = None if body is None else json.dumps(body)
+        payload = body if body is None or isinstance(body, bytes) else json.dumps(body)
         connection.request(method, target, payload, {"Content-Type": content_type, "Accept": "application/json"})
         answer = connection.getresponse()
         return answer.status, answer.read()

@@ -9,11 +9,12 @@ import aiohttp
 import orjson
 import psutil
 import pytest
+from structlog.testing import capture_logs
 from testkit.cluster.control_plane import ControlPlane
 from testkit.support.waiting import until
 from tests.unit.operator import samples
 
-from flowworker_operator.cluster import client
+from flowworker_operator.cluster import client, transport
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.configuration import configuration
 from flowworker_operator.cluster.errors import AlreadyExists, Conflict, NotFound, Refused, Unavailable
@@ -263,6 +264,19 @@ async def test_a_list_is_read_page_by_page(cluster: Cluster, namespace: str, mon
     assert [item["metadata"]["name"] for item in found] == names
     assert {(item["apiVersion"], item["kind"]) for item in found} == {("v1", "Secret")}
     assert await cluster.list(PODS, namespace) == []
+
+
+async def test_an_object_that_is_too_large_is_left_out_of_a_list_and_named(
+    cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, size in (("a", 1), ("b", 200_000), ("c", 1), ("d", 200_000)):
+        await cluster.apply(SECRETS, secret(namespace, name, filler="x" * size))
+    monkeypatch.setattr(transport, "LARGEST_ANSWER", 64 * 1024)
+    with capture_logs() as lines:
+        found = await cluster.list(SECRETS, namespace)
+
+    assert [item["metadata"]["name"] for item in found] == ["a", "c"]
+    assert [line["name"] for line in lines] == ["b", "d"]
 
 
 async def test_a_list_is_selected_by_the_server(cluster: Cluster, namespace: str) -> None:

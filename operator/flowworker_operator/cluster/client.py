@@ -7,10 +7,14 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self, cast
 
+import structlog
+
 from flowworker_operator.cluster.configuration import configuration
-from flowworker_operator.cluster.errors import NotFound, Refused
+from flowworker_operator.cluster.errors import NotFound, Refused, TooLarge
 from flowworker_operator.cluster.resources import Object, Objects, Resource
 from flowworker_operator.cluster.transport import Transport
+
+logger = structlog.stdlib.get_logger(__name__)
 
 FIELD_MANAGER = "flowworker-operator"
 
@@ -19,7 +23,11 @@ FIRST_PAGE = 8
 LARGEST_PAGE = 500
 PAGE_BYTES = 4 * 1024 * 1024
 """About how large an answer may be."""
+MOST_EXPIRIES = 3
+"""How often the pages of one list may expire."""
 
+_TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
+"""A list as `kubectl get` asks for it: the first column has the names."""
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 
@@ -162,28 +170,40 @@ class Cluster:
 
         `keep` makes of each object what is kept of it, so that the whole of all of them is never in memory at once.
         """
+        path = _path("GET", resource, namespace)
         query = _given(labelSelector=labels or None, fieldSelector=fields or None)
-        try:
-            return await self._pages(resource, namespace, query, keep)
-        except Refused as error:
-            if error.status != HTTPStatus.GONE:
-                raise
-        # The pages were of a version that the server has let go: take all at once, which cannot expire.
-        return [keep(item) for item in _items(resource, await self._request("GET", resource, namespace, query=query))]
-
-    async def _pages(
-        self, resource: Resource, namespace: str | None, query: Mapping[str, str], keep: Callable[[Object], Object]
-    ) -> Objects:
-        found, limit, token = list[Object](), FIRST_PAGE, ""
+        found, limit, token, expired = list[Object](), FIRST_PAGE, "", 0
         while True:
-            page, size = await self._transport.sized(
-                "GET", _path("GET", resource, namespace), query={**query, **_given(limit=str(limit), **_token(token))}
-            )
+            try:
+                page, size = await self._transport.sized(
+                    "GET", path, query={**query, "limit": str(limit), **_token(token)}
+                )
+            except TooLarge:
+                if limit > 1:
+                    limit //= 2
+                elif not (token := await self._skip(path, {**query, "limit": "1", **_token(token)})):
+                    return found
+                continue
+            except Refused as error:
+                expired += 1
+                if error.status != HTTPStatus.GONE or expired > MOST_EXPIRIES:
+                    raise
+                # The pages were of a version that the server has let go; it offers to go on with the present one.
+                token = error.go_on
+                found = found if token else []
+                continue
             items = _items(resource, page)
             found += map(keep, items)
             if not (token := page["metadata"].get("continue") or ""):
                 return found
-            limit = next_limit(len(items), size)
+            limit = next_limit(limit, len(items), size)
+
+    async def _skip(self, path: str, query: Mapping[str, str]) -> str:
+        """Leave out one object that is too large to be read, but name it; where the list goes on."""
+        page, _ = await self._transport.sized("GET", path, query={**query, "includeObject": "None"}, accept=_TABLE)
+        names = [row["cells"][0] for row in cast("Objects", page["rows"] or ())]
+        logger.warning("an object is larger than is read, and left out", place=path, name=", ".join(names))
+        return page["metadata"].get("continue") or ""
 
     async def _apply(self, resource: Resource, manifest: Object, subresource: str | None) -> Object:
         namespace, name = _named(manifest)
@@ -214,9 +234,12 @@ def _path(
         raise Refused(0, "InvalidName", str(error), where=f"{method} {resource.plural}") from error
 
 
-def next_limit(objects: int, size: int) -> int:
-    """How many objects to ask for next, after a page with so many objects and bytes."""
-    return max(1, min(LARGEST_PAGE, PAGE_BYTES * objects // max(1, size)))
+def next_limit(limit: int, objects: int, size: int) -> int:
+    """How many objects to ask for next, after a page of at most `limit` with so many objects and bytes.
+
+    Never more than twice as many: large objects may follow small ones.
+    """
+    return max(1, min(LARGEST_PAGE, 2 * limit, PAGE_BYTES * objects // max(1, size)))
 
 
 def _token(token: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ ClusterError
 ├── NotFound        no such object, namespace or kind
 ├── Refused         the request is wrong or not allowed: asking again changes nothing
 └── Unavailable     no answer, or not now: ask again later
+    └── TooLarge    more than is read at once: ask for less
 """
 
 from collections.abc import Mapping, Sequence
@@ -67,6 +68,11 @@ class Refused(ClusterError):  # noqa: N818 - as above
 
     exit_code: ClassVar[ExitCode] = ExitCode.ACCESS
 
+    def __init__(self, status: int, reason: str, message: str, *, where: str = "", go_on: str = "") -> None:
+        """Describe the refusal; `go_on` continues a list whose pages were of a version that the server has let go."""
+        super().__init__(status, reason, message, where=where)
+        self.go_on = go_on
+
 
 class Unavailable(ClusterError):  # noqa: N818 - as above
     """No answer in time, too many requests, or a fault of the server."""
@@ -79,6 +85,10 @@ class Unavailable(ClusterError):  # noqa: N818 - as above
         """Describe the failure; `retry_after` is the wait in seconds that the server asked for."""
         super().__init__(status, reason, message, where=where)
         self.retry_after = retry_after
+
+
+class TooLarge(Unavailable):
+    """An answer has more bytes than are read at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +115,8 @@ def error_of(answer: Answer, where: str) -> ClusterError:
         return Conflict(status, reason, message, where=where)
     if _may_pass(status, message):
         return Unavailable(status, reason, message, where=where, retry_after=_retry_after(answer, told))
-    return Refused(status, reason, message, where=where)
+    listed = cast("Mapping[str, Any]", told.get("metadata") or {})
+    return Refused(status, reason, message, where=where, go_on=str(listed.get("continue") or ""))
 
 
 def _may_pass(status: int, message: str) -> bool:

@@ -1,8 +1,10 @@
 """One request to the API server: signed, sent, read and judged within its deadline."""
 
+import asyncio
 import socket
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -15,9 +17,10 @@ from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException
 
 from flowworker.errors import UsageError
-from flowworker_operator.cluster.errors import Answer, Unavailable, error_of
+from flowworker_operator.cluster.errors import Answer, TooLarge, Unavailable, error_of
 from flowworker_operator.cluster.resources import Object
 from flowworker_operator.cluster.server_clock import ServerClock
+from flowworker_operator.cluster.shallow import shallow
 from flowworker_operator.resolver import Resolver
 
 TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
@@ -25,6 +28,13 @@ TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
 
 CONNECTIONS = 32
 """At most so many at once; they are kept alive between requests."""
+
+LARGEST_ANSWER = 16 * 1024 * 1024
+"""Bytes that are read of one answer. An object has a megabyte and a half at most where it is stored, and six times as
+much where each of its characters is escaped."""
+PIECE = 1 << 16
+
+JSON = "application/json"
 
 USER_AGENT = "flowworker-operator"
 
@@ -65,6 +75,7 @@ class Transport:
         configuration.connection_pool_maxsize = CONNECTIONS
         self.clock = ServerClock()
         self._timeout = timeout
+        self._cutter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="answers nested too deep")
         untyped: Any = configuration
         if untyped.proxy is None:
             untyped.proxy = _proxy(untyped.host)
@@ -88,7 +99,7 @@ class Transport:
         *,
         query: Mapping[str, str] | None = None,
         body: Object | None = None,
-        content_type: str = "application/json",
+        content_type: str = JSON,
     ) -> Object:
         """Send and return what was answered.
 
@@ -105,7 +116,8 @@ class Transport:
         *,
         query: Mapping[str, str] | None = None,
         body: Object | None = None,
-        content_type: str = "application/json",
+        content_type: str = JSON,
+        accept: str = JSON,
     ) -> tuple[Object, int]:
         """Send and return what was answered, and how many bytes it had.
 
@@ -114,42 +126,66 @@ class Transport:
         """
         where = f"{method} {path}"
         try:
-            response = await self._send(method, path, query or {}, body, content_type)
-            data: bytes = await response.read()
+            response = await self._send(method, path, query or {}, body, content_type, accept)
+            data = await _read(response.response)
         except TimeoutError as error:
             raise Unavailable(0, "Timeout", "the API server did not answer in time", where=where) from error
         except (aiohttp.ClientError, OSError, ConfigException) as error:
             raise Unavailable(0, "Unreachable", f"{type(error).__name__}: {error}", where=where) from error
         self.clock.told(response.headers.get("Date"))
-        return _judged(response, data, where), len(data)
+        if data is None:
+            what = f"the answer has more than {LARGEST_ANSWER} bytes"
+            raise TooLarge(cast("int", response.status), "TooLarge", what, where=where)
+        return await self._judged(response, data, where), len(data)
 
     async def close(self) -> None:
         """Close all connections."""
         await self._client.close()
+        self._cutter.shutdown(wait=False, cancel_futures=True)
+
+    async def _judged(self, response: Any, data: bytes, where: str) -> Object:
+        status = cast("int", response.status)
+        if status >= 300:
+            retry_after = cast("str | None", response.headers.get("Retry-After"))
+            raise error_of(Answer(status=status, body=data, retry_after=retry_after), where)
+        try:
+            return cast("Object", orjson.loads(data))
+        except orjson.JSONDecodeError:
+            cut = await asyncio.get_running_loop().run_in_executor(self._cutter, shallow, data)
+        try:
+            return cast("Object", orjson.loads(cut))
+        except orjson.JSONDecodeError as error:
+            what = "something else than the API server answered"
+            raise Unavailable(status, "BadAnswer", what, where=where) from error
 
     async def _send(
-        self, method: str, path: str, query: Mapping[str, str], body: Object | None, content_type: str
+        self, method: str, path: str, query: Mapping[str, str], body: Object | None, content_type: str, accept: str
     ) -> Any:
         request = await self._client.param_serialize(
             method,
             path,
             query_params=list(query.items()),
-            header_params={"Accept": "application/json", "Content-Type": content_type},
+            header_params={"Accept": accept, "Content-Type": content_type},
             body=body,
             auth_settings=["BearerToken"],
         )
         return await self._client.call_api(*request, _request_timeout=self._timeout)
 
 
-def _judged(response: Any, data: bytes, where: str) -> Object:
-    status = cast("int", response.status)
-    if status >= 300:
-        retry_after = cast("str | None", response.headers.get("Retry-After"))
-        raise error_of(Answer(status=status, body=data, retry_after=retry_after), where)
+async def _read(answer: aiohttp.ClientResponse) -> bytes | None:
+    """All of an answer; None for one that is too large, whose connection is given up."""
+    data = bytearray()
     try:
-        return cast("Object", orjson.loads(data))
-    except orjson.JSONDecodeError as error:
-        raise Unavailable(status, "BadAnswer", "something else than the API server answered", where=where) from error
+        async for piece in answer.content.iter_chunked(PIECE):
+            data += piece
+            if len(data) > LARGEST_ANSWER:
+                return None
+        return bytes(data)
+    finally:
+        if answer.content.at_eof():
+            answer.release()
+        else:
+            answer.close()
 
 
 def _proxy(url: str) -> str | None:

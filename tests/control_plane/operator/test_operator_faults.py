@@ -2,17 +2,26 @@
 
 import asyncio
 import time
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
-from testkit.support.waiting import hold_for
+from testkit.support.waiting import hold_for, until
 from tests.chaos.workloads import Plan, single
 from tests.conftest import STRANGER_ROLE, Database, create_database, drop_database
-from tests.control_plane.operator.world import FLOWWORKERS, PODS, World
+from tests.control_plane.operator.world import DEPLOYMENTS, FLOWWORKERS, PODS, World, manifest
 from tests.control_plane.process_pod import MISSING_IMAGE
 
+from flowworker_operator.cluster.shallow import shallow
+from flowworker_operator.domain.naming import MANAGED_BY_LABEL, MANAGER
+
 CONFIG_MAPS = "/api/v1/namespaces/{namespace}/configmaps"
+
+DEEP = "deep here"
+LEVELS = 3000
+"""Of objects that the API server takes."""
 
 LARGE = 60
 """FlowWorkers of 1.4 MB."""
@@ -344,6 +353,58 @@ async def test_a_template_of_a_megabyte_is_refused_by_name_and_costs_no_memory(w
     assert resident(world.operator.pid) - before < LARGE * 1_400_000
     await world.ground.start_run(single, Plan())
     await world.ground.conclude()
+
+
+async def test_an_object_nested_deeper_than_a_parser_goes_is_refused_by_name_and_hides_no_other(world: World) -> None:
+    await world.apply("report")
+    await world.until_idle("report")
+    try:
+        await created_deep(world, FLOWWORKERS, manifest("deep", flow="deep", template={"spec": {"f:a": DEEP}}))
+        await created_deep(world, DEPLOYMENTS, deep_deployment())
+        # It comes with watches first, then with lists.
+        await until(lambda: told_too_deep(world), "it is refused by name")
+        await names_the_cause(world, "later", "BadSecret", "", flow="later", database=database("nowhere"))
+        await world.operator.stop()
+        await world.operator.start()
+        await names_the_cause(world, "last", "BadSecret", "", flow="last", database=database("nowhere"))
+        await world.ground.start_run(single, Plan())
+        await world.ground.conclude()
+    finally:
+        for place in (FLOWWORKERS, DEPLOYMENTS):
+            await world.raw("DELETE", f"{place}/deep")
+
+
+async def created_deep(world: World, place: str, item: dict[str, Any]) -> None:
+    nested = b'{"f:a":' * LEVELS + b"{}" + b"}" * LEVELS
+    status, answer = await world.raw("POST", place, orjson.dumps(item).replace(b'"deep here"', nested))
+    assert status == HTTPStatus.CREATED, answer[:1000]
+
+
+def deep_deployment() -> dict[str, Any]:
+    """Typed objects have room for depth too: in what says who wrote which field."""
+    labels, container = {"app": "deep"}, {"name": "worker", "image": "localhost/pause:e2e"}
+    written = {"manager": "deep", "operation": "Update", "apiVersion": "apps/v1", "fieldsType": "FieldsV1"}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": "deep",
+            "labels": {MANAGED_BY_LABEL: MANAGER},
+            "managedFields": [{**written, "fieldsV1": {"f:metadata": {"f:annotations": DEEP}}}],
+        },
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+        },
+    }
+
+
+async def told_too_deep(world: World) -> bool:
+    _, answer = await world.raw("GET", f"{FLOWWORKERS}/deep")
+    found = orjson.loads(shallow(answer))
+    conditions = found.get("status", {}).get("conditions", ())
+    return any("spec.template: is nested too deep" in one["message"] for one in conditions)
 
 
 def resident(pid: int) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
-from testkit.cluster.api import MERGE
+from testkit.cluster.api import MERGE, fetch
 from testkit.cluster.control_plane import ControlPlane
 from testkit.cluster.errors import ApiError
 from testkit.support import journal
@@ -82,6 +82,13 @@ class World:
         """Any request; `{namespace}` in the place is filled in."""
         path = place.format(namespace=self.namespace)
         return await asyncio.to_thread(self.control_plane.api.request, method, path, body, kind)
+
+    async def raw(self, method: str, place: str, body: bytes | None = None) -> tuple[int, bytes]:
+        """Any request, and its answer as it comes, for what this side cannot read either."""
+        api = self.control_plane.api
+        return await asyncio.to_thread(
+            fetch, api.server + place.format(namespace=self.namespace), method, api.context, body
+        )
 
     async def list(self, place: str) -> Sequence[Object]:
         """All objects of a kind in this namespace."""

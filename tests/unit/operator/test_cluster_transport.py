@@ -12,14 +12,16 @@ import aiohttp
 import orjson
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from flowworker_operator.cluster import client
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.configuration import configuration
 from flowworker_operator.cluster.errors import Refused, Unavailable
 from flowworker_operator.cluster.resources import PODS, Object
-from flowworker_operator.cluster.transport import Transport
+from flowworker_operator.cluster.transport import LARGEST_ANSWER, Transport
 
+MIB = 1 << 20
 Answerer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -90,6 +92,13 @@ async def cluster(port: int, tmp_path: Path) -> AsyncGenerator[Cluster]:
         yield cluster
 
 
+@pytest.fixture
+async def patient(port: int, tmp_path: Path) -> AsyncGenerator[Cluster]:
+    """A client that waits for long answers."""
+    async with connected(tmp_path, f"http://127.0.0.1:{port}", 30) as cluster:
+        yield cluster
+
+
 @asynccontextmanager
 async def connected(folder: Path, address: str, seconds: float) -> AsyncGenerator[Cluster]:
     kubeconfig = folder / "kubeconfig"
@@ -144,6 +153,17 @@ async def test_something_else_than_an_api_server_is_unavailable(server: StrangeS
         await cluster.get(PODS, "shop", "web")
 
 
+async def test_an_object_nested_deeper_than_a_parser_goes_hides_no_other(
+    server: StrangeServer, cluster: Cluster
+) -> None:
+    deep = b'{"a":' * 9990 + b"1" + b"}" * 9990
+    names = (b'{"metadata":{"name":"%s"},"spec":%s}' % (name, spec) for name, spec in ((b"a", deep), (b"b", b"{}")))
+    server.answers.append(saying(200, b'{"metadata":{},"items":[%s]}' % b",".join(names)))
+    found = await cluster.list(PODS, "shop")
+
+    assert [pod["metadata"]["name"] for pod in found] == ["a", "b"]
+
+
 async def test_nobody_listening_is_unavailable(tmp_path: Path, unused_tcp_port: int) -> None:
     async with connected(tmp_path, f"http://127.0.0.1:{unused_tcp_port}", 0.5) as cluster:
         with pytest.raises(Unavailable, match="Cannot connect"):
@@ -158,24 +178,68 @@ async def test_a_busy_server_is_left_alone_for_as_long_as_it_wants(server: Stran
     assert caught.value.retry_after == 4
 
 
-async def test_pages_that_expire_are_read_again_all_at_once(server: StrangeServer, cluster: Cluster) -> None:
-    expired = saying(410, {"kind": "Status", "reason": "Expired", "message": "too old"})
-    server.answers += [page("a", token="more"), expired, page("a", "b")]
+def expired(token: str = "") -> Answerer:
+    status = {"kind": "Status", "reason": "Expired", "message": "too old", "metadata": {"continue": token}}
+    return saying(410, status)
+
+
+async def test_pages_that_expire_go_on_where_the_server_offers_to(server: StrangeServer, cluster: Cluster) -> None:
+    server.answers += [page("a", token="more"), expired("anew"), page("b")]
     found = await cluster.list(PODS, None, labels="app=web")
 
     assert [pod["metadata"]["name"] for pod in found] == ["a", "b"]
     assert [dict(request.query) for request in server.asked] == [
         {"labelSelector": "app=web", "limit": str(client.FIRST_PAGE)},
-        {"labelSelector": "app=web", "limit": str(client.LARGEST_PAGE), "continue": "more"},
-        {"labelSelector": "app=web"},
+        {"labelSelector": "app=web", "limit": str(2 * client.FIRST_PAGE), "continue": "more"},
+        {"labelSelector": "app=web", "limit": str(2 * client.FIRST_PAGE), "continue": "anew"},
     ]
 
 
-def test_pages_are_as_large_as_the_objects_allow() -> None:
-    assert client.next_limit(8, 16 * 1024) == client.LARGEST_PAGE
-    assert client.next_limit(8, 8 * 1_400_000) == 2
-    assert client.next_limit(1, 100 * 1_400_000) == 1
-    assert client.next_limit(0, 200) == 1
+async def test_pages_that_expire_for_good_are_read_from_the_beginning(server: StrangeServer, cluster: Cluster) -> None:
+    server.answers += [page("a", token="more"), expired(), page("a", "b")]
+    assert [pod["metadata"]["name"] for pod in await cluster.list(PODS, None)] == ["a", "b"]
+    assert "continue" not in server.asked[2].query
+    server.answers += [expired()] * (client.MOST_EXPIRIES + 1)
+    with pytest.raises(Refused, match="too old"):
+        await cluster.list(PODS, None)
+
+
+def test_pages_are_as_large_as_the_objects_allow_and_grow_step_by_step() -> None:
+    assert client.next_limit(8, 8, 16 * 1024) == 16
+    assert client.next_limit(400, 400, 400 * 1024) == client.LARGEST_PAGE
+    assert client.next_limit(8, 8, 8 * 1_400_000) == 2
+    assert client.next_limit(1, 1, 100 * 1_400_000) == 1
+    assert client.next_limit(8, 0, 200) == 1
+
+
+async def endless(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    for _ in range(2 * LARGEST_ANSWER // MIB):
+        await response.write(b" " * MIB)
+    return response
+
+
+async def test_a_page_that_is_too_large_is_asked_for_in_parts(server: StrangeServer, patient: Cluster) -> None:
+    server.answers += [endless, endless, page("a", "b", token="more"), page("c")]
+    found = await patient.list(PODS, "shop")
+
+    assert [pod["metadata"]["name"] for pod in found] == ["a", "b", "c"]
+    assert [request.query["limit"] for request in server.asked] == ["8", "4", "2", "4"]
+
+
+async def test_an_object_that_is_too_large_is_named_and_left_out(server: StrangeServer, patient: Cluster) -> None:
+    table = saying(200, {"kind": "Table", "metadata": {"continue": "c"}, "rows": [{"cells": ["huge", "1/1"]}]})
+    server.answers += [page("a", token="b"), *[endless] * 5, table, page("c")]
+    with capture_logs() as lines:
+        found = await patient.list(PODS, "shop", labels="app=web")
+
+    assert [pod["metadata"]["name"] for pod in found] == ["a", "c"]
+    asked = server.asked[-2]
+    assert "as=Table" in asked.headers["Accept"]
+    assert dict(asked.query) == {"labelSelector": "app=web", "limit": "1", "continue": "b", "includeObject": "None"}
+    assert server.asked[-1].query["continue"] == "c"
+    assert [line["name"] for line in lines] == ["huge"]
 
 
 async def test_a_continuation_arrives_as_it_was_given(server: StrangeServer, cluster: Cluster) -> None:
