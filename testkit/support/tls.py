@@ -3,7 +3,7 @@
 import os
 import subprocess
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,11 +15,15 @@ TLS_BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 """Of Debian's packages."""
 
 
-def self_signed(folder: Path) -> tuple[Path, Path]:
+ELLIPTIC = ("ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
+RSA = ("rsa:2048",)
+
+
+def self_signed(folder: Path, key_kind: Sequence[str] = ELLIPTIC) -> tuple[Path, Path]:
     """A certificate for `localhost`, and its key."""
     certificate, key = folder / "server.crt", folder / "server.key"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
+        ["openssl", "req", "-x509", "-newkey", *key_kind, "-nodes", "-days", "1",
          "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate],
         check=True, capture_output=True,
     )  # fmt: skip
@@ -28,18 +32,18 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
 
 
 @contextmanager
-def running_tls_server() -> Generator[tuple[LocalServer, Path]]:
+def running_tls_server(key_kind: Sequence[str] = ELLIPTIC, **more: str) -> Generator[tuple[LocalServer, Path]]:
     """A server with a certificate of its own for `localhost`, and that certificate."""
     if not TLS_BINARIES:
         pytest.skip("needs Debian's postgresql: the embedded one has no TLS")
     with tempfile.TemporaryDirectory(prefix="flowworker-test-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        certificate, key = self_signed(folder)
+        certificate, key = self_signed(folder, key_kind)
         if os.geteuid() == 0:
             account = unprivileged_account()
             os.chown(key, account.pw_uid, account.pw_gid)
-        settings = {"ssl": "on", "ssl_cert_file": str(certificate), "ssl_key_file": str(key)}
+        settings = {"ssl": "on", "ssl_cert_file": str(certificate), "ssl_key_file": str(key), **more}
         binaries = TLS_BINARIES[-1]
         with LocalServer(directory=folder / "server", binaries=binaries, settings=settings, trust=True) as server:
             yield server, certificate

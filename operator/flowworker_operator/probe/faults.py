@@ -16,6 +16,8 @@ LONGEST = 512
 
 VAGUE = "check host and port in the Secret, DNS, firewalls, and that PostgreSQL runs there and is not overloaded"
 STANDBY = "this server takes no writes: it is a standby, or read-only; a failover may be going on"
+NO_COMMON_GROUND = frozenset({"SSLV3_ALERT_HANDSHAKE_FAILURE", "TLSV1_ALERT_PROTOCOL_VERSION"})
+"""What OpenSSL calls it when a server ends a handshake for want of a version or cipher in common."""
 GRANT = "grant it what a worker needs with `flowworker db install --role ROLE`"
 
 
@@ -121,7 +123,10 @@ def _why(cause: BaseException) -> str:
 
 
 def _certificate(error: ssl.SSLError) -> str:
-    return str(getattr(error, "verify_message", "") or getattr(error, "reason", "") or error)
+    reason = getattr(error, "reason", "")
+    if reason in NO_COMMON_GROUND:
+        return "it takes no cipher of the operator, which are those of TLS 1.3, and of TLS 1.2 those with ECDHE"
+    return str(getattr(error, "verify_message", "") or reason or error)
 
 
 def _words(error: BaseException) -> str:

@@ -5,28 +5,38 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from testkit.support.tls import running_tls_server, self_signed
+from testkit.support.tls import RSA, running_tls_server, self_signed
 from tests.conftest import Database, create_database, create_roles, install_everything
 from tests.integration.operator.probing import Observer, subject
 
 from flowworker.database.connection import connect
+from flowworker.database.local_server import LocalServer
 from flowworker_operator.api.conditions import Reason
 
 FLOW = subject("one_step")
 
 
+async def built(server: LocalServer) -> Database:
+    """A database with everything installed."""
+    await create_roles(server)
+    database = await create_database(server, "app")
+    await install_everything(database)
+    return database
+
+
 @pytest.fixture(scope="module")
 def secure() -> Iterator[tuple[Database, Path]]:
-    """A database behind TLS with everything installed, and its certificate."""
-
-    async def build() -> Database:
-        database = await create_database(server, "app")
-        await install_everything(database)
-        return database
-
+    """A database behind TLS, and its certificate."""
     with running_tls_server() as (server, certificate):
-        asyncio.run(create_roles(server))
-        yield asyncio.run(build()), certificate
+        yield asyncio.run(built(server)), certificate
+
+
+@pytest.fixture(scope="module")
+def costly() -> Iterator[Database]:
+    """A database whose server takes part in no handshake but the one whose cost it chooses."""
+    how = {"ssl_ciphers": "DHE-RSA-AES256-GCM-SHA384", "ssl_max_protocol_version": "TLSv1.2"}
+    with running_tls_server(RSA, **how) as (server, _):
+        yield asyncio.run(built(server))
 
 
 def by_name(database: Database, mode: str) -> str:
@@ -57,6 +67,27 @@ async def test_without_certificates_require_encrypts_and_trusts(
 ) -> None:
     observer.watch(by_name(secure[0], "require"), FLOW)
     await observer.reads(FLOW)
+
+
+async def test_a_server_that_would_choose_what_a_handshake_costs_is_refused(
+    observer: Observer, costly: Database
+) -> None:
+    observer.watch(by_name(costly, "require"), FLOW)
+    assert "of TLS 1.2 those with ECDHE" in await observer.fails(FLOW, Reason.DATABASE_REFUSED)
+
+
+@pytest.mark.parametrize("mode", ["prefer", "allow"])
+async def test_where_encryption_is_only_preferred_such_a_server_is_read_without(
+    observer: Observer, costly: Database, mode: str
+) -> None:
+    observer.watch(by_name(costly, mode), FLOW)
+    await observer.reads(FLOW)
+    superuser = await connect(costly.superuser_dsn, application_name="test")
+    encrypted = await superuser.fetch(
+        "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'flowworker-operator'"
+    )
+    await superuser.close()
+    assert {row["ssl"] for row in encrypted} == {False}
 
 
 async def test_a_worker_verifies_with_the_file_that_its_pod_names(
