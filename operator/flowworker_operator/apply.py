@@ -12,7 +12,7 @@ from typing import Any, assert_never
 
 import structlog
 
-from flowworker_operator.cluster.bounded import Recent
+from flowworker_operator.bounded import Recent
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.errors import AlreadyExists, Conflict, NotFound, Refused
 from flowworker_operator.cluster.resources import BUDGETS, DEPLOYMENTS, FLOWWORKERS, PODS, Object, Resource

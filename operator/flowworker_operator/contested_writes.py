@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, cast
 
 import orjson
 
-from flowworker_operator.cluster.bounded import Recent
+from flowworker_operator.bounded import Recent
 from flowworker_operator.cluster.resources import Object, Resource
 from flowworker_operator.domain import plan as steps
 from flowworker_operator.domain.naming import DELETION_COST_ANNOTATION, MANAGER, PROVEN_ANNOTATION

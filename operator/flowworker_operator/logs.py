@@ -9,7 +9,8 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor
 
-from flowworker.redaction.plain_values import safe_fields, shown
+from flowworker.redaction.plain_values import Plain, safe_fields, shown
+from flowworker_operator.domain.words import printable
 from flowworker_operator.settings import LogFormat, LogLevel
 
 _LEVELS = {
@@ -92,8 +93,20 @@ def _renderer(log_format: LogFormat, out: TextIO) -> Processor:
 
 
 def _make_safe(_logger: object, _method: str, line: EventDict) -> EventDict:
-    """Any object may be in a line, also of kopf: none costs the line, and none brings a secret into it."""
-    return {**safe_fields(line)}
+    """Any object may be in a line, also of kopf: none costs the line, brings a secret into it, or moves a terminal."""
+    return {name: _printable(value) for name, value in safe_fields(line).items()}
+
+
+def _printable(value: Plain) -> Plain:
+    match value:
+        case str():
+            return printable(value)
+        case list():
+            return [_printable(one) for one in value]
+        case dict():
+            return {printable(name): _printable(one) for name, one in value.items()}
+        case _:
+            return value
 
 
 def _to_json(line: Any, **_: object) -> str:

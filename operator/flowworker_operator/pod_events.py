@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from flowworker_operator.cluster.bounded import Recent
+from flowworker_operator.bounded import Recent
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.errors import ClusterError
 from flowworker_operator.cluster.resources import EVENTS, Object

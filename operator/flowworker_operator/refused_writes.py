@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from flowworker_operator.api.conditions import Reason
-from flowworker_operator.cluster.bounded import Recent
+from flowworker_operator.bounded import Recent
 from flowworker_operator.domain.snapshot import Fault
 
 FIRST_PAUSE = 5.0

@@ -8,7 +8,7 @@ import structlog
 from pydantic import ValidationError
 
 from flowworker_operator.api.status import Installation
-from flowworker_operator.cluster.bounded import Recent
+from flowworker_operator.bounded import Recent
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.errors import Conflict, NotFound
 from flowworker_operator.cluster.events import EventRecorder

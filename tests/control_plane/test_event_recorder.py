@@ -14,7 +14,7 @@ from testkit.support.kubectl import kubectl_says
 from testkit.support.waiting import hold_for, until
 from tests.unit.operator import samples
 
-from flowworker_operator.cluster.bounded import Allowance
+from flowworker_operator.bounded import Allowance
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.events import Bounds, EventRecorder
 from flowworker_operator.cluster.resources import EVENTS, FLOWWORKERS, Object

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self
 
-from flowworker_operator.cluster.bounded import Allowance, Purse, Recent, spent
+from flowworker_operator.bounded import Allowance, Purse, Recent, spent
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.errors import AlreadyExists, ClusterError, NotFound, Unavailable
 from flowworker_operator.cluster.occurrence import Occurrence, together

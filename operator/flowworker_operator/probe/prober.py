@@ -11,11 +11,12 @@ from uuid import UUID
 import asyncpg
 
 from flowworker.database import probe
-from flowworker.database.connection import CONNECT_TIMEOUT, Connection
+from flowworker.database.connection import CONNECT_TIMEOUT, Connection, describe
 from flowworker.database.link import RETRY_PAUSE, Link
 from flowworker.database.probe import WorkerRow
 from flowworker.database.records import Peer
 from flowworker.database.stranded import mark_lost
+from flowworker_operator.bounded import Allowance, Purse, spent
 from flowworker_operator.domain.snapshot import Fault
 from flowworker_operator.probe.dialing import Dialer, Resolve
 from flowworker_operator.probe.endpoint import Endpoint
@@ -40,6 +41,7 @@ from flowworker_operator.probe.reader import (
     Success,
     Unusable,
 )
+from flowworker_operator.probe.texts import shown
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +53,14 @@ EAGER_INTERVAL = 1.0
 """While work must be noticed soon, or a worker may have died."""
 SHORTEST_REST = 0.2
 """Seconds between two ticks whatever happens: changes that come together are read together."""
+HURRY = Allowance(burst=10, per_second=1)
+"""Ticks that a database itself may bring forward, by announcing messages or by answers that change: what it says has
+no end, and the ticks that come anyway see to it within a second."""
+LINES = Allowance(burst=4, per_second=1 / 60)
+"""Log lines about one database."""
+LONGEST_LINE = 512
+"""Characters of one."""
+LONGEST_SLUG = 128
 JITTER = 0.1
 """Part of the interval that is random."""
 BACKOFF = 1.0
@@ -84,6 +94,8 @@ class Prober:
     """When a failure of the network is published to FlowWorkers that may not show more of it."""
     _publishing: asyncio.TimerHandle | None = None
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _hurry: Purse | None = None
+    _lines: Purse | None = None
     _task: "asyncio.Task[None] | None" = None
     _listener: Listener = field(init=False)
     _link: Link = field(init=False)
@@ -94,7 +106,7 @@ class Prober:
     def __post_init__(self) -> None:
         self._dialer = Dialer(self.resolve)
         self._patience = self.endpoint.arguments().timeout or CONNECT_TIMEOUT
-        self._listener = Listener(self._wake.set)
+        self._listener = Listener(self.look_soon)
         self._link = Link(
             self.endpoint.dsn,
             application_name="flowworker-operator",
@@ -149,8 +161,13 @@ class Prober:
         self._watches.pop(key, None)
 
     def look_soon(self) -> None:
-        """Something was changed: do not wait for the next tick."""
-        self._wake.set()
+        """Something was changed: do not wait for the next tick, unless that happens all the time."""
+        if self._wake.is_set():
+            return
+        left = spent(self._hurry, HURRY, self.clock())
+        if left is not None:
+            self._hurry = left
+            self._wake.set()
 
     async def order(self, work: Callable[[Connection], Awaitable[T]]) -> T:
         """Do a piece of work on the connection, between two ticks.
@@ -204,12 +221,12 @@ class Prober:
     def _succeed(self) -> None:
         self._publish_no_more()
         if self._failures:
-            logger.info("%s answers again", self.place)
+            self._say(logging.INFO, f"{self.place} answers again")
         self._failures = 0
 
     def _fail(self, subjects: Sequence[Subject], fault: Fault, *, secret: bool) -> None:
         if not self._failures:
-            logger.warning("%s: %s", fault.reason, fault.message)
+            self._say(logging.WARNING, f"{fault.reason}: {fault.message}")
         self._failures += 1
         self._reader = None
         self._watches.clear()
@@ -247,7 +264,7 @@ class Prober:
         idle = (subject.slug for subject in subjects if subject.eager and _is_empty(outcomes[subject.key]))
         async with asyncio.timeout(COMMAND_TIMEOUT):
             if await self._listener.listen(connection, idle):
-                self._wake.set()
+                self.look_soon()
 
     async def _judge(self, connection: Connection, outcomes: Mapping[Key, Outcome]) -> set[UUID]:
         """Workers that died without a word; they are marked lost in the database before this process reports them."""
@@ -270,7 +287,8 @@ class Prober:
                 async with asyncio.timeout(COMMAND_TIMEOUT):
                     marked = await mark_lost(connection, slug, peers)
             except (asyncpg.InsufficientPrivilegeError, asyncpg.LockNotAvailableError) as error:
-                logger.warning("workers of %s are silent and could not be marked lost: %s", slug, error)
+                what = f"workers of {shown(slug, limit=LONGEST_SLUG)} are silent and could not be marked lost"
+                self._say(logging.WARNING, f"{self.place}: {what}: {describe(error)}")
                 marked = [peer.worker_id for peer in peers]
             lost |= set(marked)
         return lost
@@ -288,6 +306,13 @@ class Prober:
     def _tell(self, subject: Subject, news: Reading | Fault) -> None:
         if subject.key in self._subjects:
             self.publish(subject.key, news)
+
+    def _say(self, level: int, line: str) -> None:
+        """Log what a database is the cause of: a few lines, then one a minute, whatever it does."""
+        left = spent(self._lines, LINES, self.clock())
+        if left is not None:
+            self._lines = left
+            logger.log(level, "%s", shown(line, limit=LONGEST_LINE))
 
     async def _rest(self) -> None:
         pause = self._pause()

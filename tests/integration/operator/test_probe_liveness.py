@@ -20,7 +20,9 @@ from flowworker.database.connection import Connection, connect
 from flowworker.database.heartbeat import Report, beat, register
 from flowworker.database.records import SourceKind
 from flowworker.errors import FlowWorkerError
+from flowworker_operator.bounded import Allowance
 from flowworker_operator.domain.snapshot import WorkerState
+from flowworker_operator.probe import prober
 
 pytestmark = pytest.mark.slow
 
@@ -158,11 +160,23 @@ async def test_a_slow_database_kills_nobody(observer: Observer, database: Databa
         await observer.probes.close()
 
 
-async def test_a_role_that_may_not_mark_a_worker_lost_still_knows_it_is(
-    observer: Observer, database: Database, owner: Connection
+async def test_a_role_that_may_not_mark_a_worker_lost_still_knows_it_is_and_one_short_line_says_so(
+    observer: Observer,
+    database: Database,
+    owner: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    monkeypatch.setattr(prober, "LINES", Allowance(burst=1, per_second=0))
     await owner.execute("REVOKE UPDATE ON flowworker.workers FROM flowworker_worker")
-    await report(owner, kind="queue", slug="mail", flowworker="mail", pod_uid="silent")
+    slug = "\x1b[2J" + "mail\n" * 12_000
+    await report(owner, kind="queue", slug=slug, flowworker="mail", pod_uid="silent")
     observer.watch(database.worker_dsn, MAIL)
     await until(lambda: states(observer) == {"silent": WorkerState.LOST}, "it is lost for the operator")
     assert await marked(owner) == set()
+    for _ in range(2):
+        await observer.reads(MAIL)
+    (line,) = (record.getMessage() for record in caplog.records if record.name == prober.__name__)
+    assert "could not be marked lost: permission denied" in line
+    assert line.isprintable()
+    assert len(line) <= prober.LONGEST_LINE

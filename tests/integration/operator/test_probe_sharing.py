@@ -1,15 +1,18 @@
 """One connection and one statement for all subjects of a database, however many, and none where nobody looks."""
 
 import asyncio
+import itertools
+import time
 
 import pytest
 from testkit.support.proxy import Proxy
-from testkit.support.waiting import hold_for, until
+from testkit.support.waiting import PATIENCE, hold_for, until
 from tests.conftest import Database
 from tests.integration.operator.probing import Observer, send, subject
 
 from flowworker.database.connection import Connection
-from flowworker_operator.probe import Subject, prober
+from flowworker.database.identifiers import insert_channel
+from flowworker_operator.probe import Reading, Subject, prober
 
 MANY = 200
 
@@ -159,6 +162,28 @@ async def test_work_is_heard_of_between_two_ticks_where_inserts_notify(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE application_name = 'flowworker-operator' AND datname = current_database()"
         )
+
+
+async def test_a_database_that_announces_all_the_time_is_looked_at_as_often_as_any_other(
+    database: Database, owner: Connection
+) -> None:
+    mail = subject("mail", "queue")
+    await owner.execute("SELECT pgmq.create('mail')")
+    observer = Observer(clock=lambda: 1000.0)  # what it may spend never grows again
+    observer.watch(database.worker_dsn, mail)
+    looked = list[float]()
+    last: Reading | None = None
+    async with asyncio.timeout(PATIENCE):
+        while len(looked) < prober.HURRY.burst + 4:
+            await owner.execute(f'NOTIFY "{insert_channel("mail")}"')
+            reading = observer.probes.reading(mail.key)
+            if reading is not last:
+                looked.append(time.monotonic())
+            last = reading
+            await asyncio.sleep(0.01)
+    await observer.probes.close()
+    pauses = [later - earlier for earlier, later in itertools.pairwise(looked)]
+    assert min(pauses[-2:]) > 0.7 * prober.EAGER_INTERVAL, pauses
 
 
 def startable(observer: Observer, one: Subject) -> int | None:

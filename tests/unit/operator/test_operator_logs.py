@@ -53,6 +53,22 @@ def test_no_secret_gets_through() -> None:
     assert len(lines(out)) == 3
 
 
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_what_moves_a_terminal_or_hides_a_part_of_a_line_stays_out_of_it(form: LogFormat) -> None:
+    out = io.StringIO()
+    configure_logging(level="info", log_format=form, stream=out)
+    evil = "a\x1b[2J\u202eb\x9b31m\x07c"
+    structlog.stdlib.get_logger("ours").warning(evil, why=evil, of=[{evil: (evil,)}])
+    logging.getLogger("theirs").warning("said %s", evil)
+    try:
+        raise RuntimeError(evil)
+    except RuntimeError:
+        logging.getLogger("theirs").exception("failed")
+    text = out.getvalue()
+    assert text.count("a[2Jb31mc") == 6
+    assert all(line.isprintable() and "\\u" not in line and "\\x" not in line for line in text.splitlines())
+
+
 class Rude:
     """An object that is no help to a log."""
 

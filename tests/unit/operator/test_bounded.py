@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowworker_operator.cluster.bounded import Allowance, Purse, Recent, spent
+from flowworker_operator.bounded import Allowance, Purse, Recent, spent
 
 
 def test_the_eldest_is_let_go() -> None:
