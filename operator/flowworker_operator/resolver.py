@@ -3,7 +3,7 @@
 A name may take the system's resolver twenty seconds, and a thread that waits for it cannot be stopped. asyncio looks
 names up in a pool of a few threads that everything in the process shares. Here each lookup has a thread of its own for
 as long as it takes, and a namespace never has more than half of the threads that the others leave: however many slow
-hosts a tenant has, there is a thread for the next one's.
+hosts a tenant has, there is a thread for the next one's, also for a host that the first one waits for too.
 """
 
 import asyncio
@@ -36,9 +36,11 @@ class _Search:
     """One lookup of a host, for all who ask meanwhile."""
 
     host: str
-    namespace: str
-    """Of who asked first; its thread counts for it."""
     answer: "asyncio.Future[Sequence[str]]"
+    queued: set[str] = field(default_factory=set[str])
+    """Namespaces that wait for a thread for it; it begins with the first that gets one."""
+    namespace: str = ""
+    """Whose thread it has."""
     waiting: int = 0
     began: float | None = None
 
@@ -76,20 +78,23 @@ class Resolver:
         known = self._known.get(host)
         if known is not None and self.clock() < known.until:
             return known.addresses
-        search = self._searches.get(host) or self._ask(namespace, host)
+        search = self._searches.get(host)
+        if search is None:
+            search = self._searches[host] = _Search(host, asyncio.get_running_loop().create_future())
+        if search.began is None and namespace not in search.queued:
+            self._queue(namespace, search)
         search.waiting += 1
         try:
             return await asyncio.shield(search.answer)
         finally:
             search.waiting -= 1
 
-    def _ask(self, namespace: str, host: str) -> _Search:
-        search = _Search(host, namespace, asyncio.get_running_loop().create_future())
-        self._searches[host] = search
+    def _queue(self, namespace: str, search: _Search) -> None:
+        """Let a search wait for a thread of a namespace, also where it waits for one of another already."""
+        search.queued.add(namespace)
         self._queues.setdefault(namespace, deque()).append(search)
         # The caller does not wait yet, and a search that no caller waits for is not begun.
         asyncio.get_running_loop().call_soon(self._begin_next)
-        return search
 
     def _begin_next(self) -> None:
         while (namespace := self._next_namespace()) is not None:
@@ -97,8 +102,10 @@ class Resolver:
             search = queue.popleft()
             if not queue:
                 del self._queues[namespace]
+            if search.began is not None or search.answer.done():
+                continue
             if search.waiting:
-                self._begin(search)
+                self._begin(search, namespace)
             else:
                 search.answer.cancel()
                 del self._searches[search.host]
@@ -112,10 +119,10 @@ class Resolver:
         left = self.threads - (all_of_them - mine)
         return namespace if all_of_them < self.threads and mine < max(1, left // 2) else None
 
-    def _begin(self, search: _Search) -> None:
+    def _begin(self, search: _Search, namespace: str) -> None:
         loop = asyncio.get_running_loop()
-        search.began = self.clock()
-        self._running[search.namespace] += 1
+        search.namespace, search.began = namespace, self.clock()
+        self._running[namespace] += 1
         thread = threading.Thread(target=self._look_up, args=(loop, search), name="lookup of a host", daemon=True)
         try:
             thread.start()

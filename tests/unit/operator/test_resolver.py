@@ -77,6 +77,21 @@ async def test_who_asks_for_the_same_host_shares_one_lookup(names: Names, resolv
     assert names.asked == ["slow"]
 
 
+async def test_a_host_that_waits_in_the_line_of_another_namespace_is_looked_up_for_the_next_one_at_once(
+    names: Names, resolver: Resolver
+) -> None:
+    slow = [asyncio.create_task(resolver.resolve("greedy", f"slow-{number}")) for number in range(THREADS)]
+    slow.append(asyncio.create_task(resolver.resolve("greedy", "good")))
+    await until(lambda: len(names.asked) == THREADS // 2, "half of the threads are taken")
+    async with asyncio.timeout(5):
+        assert await resolver.resolve("second", "good") == ["192.0.2.1"]
+        assert await slow[-1] == ["192.0.2.1"]
+    for task in slow:
+        task.cancel()
+    await ended(names, slow)
+    assert names.asked.count("good") == 1
+
+
 async def test_an_answer_that_comes_after_who_asked_has_left_serves_the_next(names: Names, resolver: Resolver) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2):
