@@ -3,6 +3,9 @@
 Only the first read of a Secret is waited for. What is known is used until a later read, in the background and few at
 once, brings something else: a hundred databases that fail, each a reason to look whether its Secret was changed, must
 not take the rounds of other FlowWorkers.
+
+A Secret may hold more than connection strings. Only values that FlowWorkers name are kept, and none for longer than
+three minutes after the last read.
 """
 
 import asyncio
@@ -17,7 +20,7 @@ from flowworker_operator.api.conditions import Reason
 from flowworker_operator.api.spec import CertificatesRef, SecretRef
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.errors import ClusterError, Refused
-from flowworker_operator.cluster.resources import SECRETS, Object
+from flowworker_operator.cluster.resources import SECRETS
 from flowworker_operator.domain.snapshot import Fault
 from flowworker_operator.probe import Key
 
@@ -33,7 +36,22 @@ AT_ONCE = 2
 
 Place: TypeAlias = tuple[str, str]
 """Namespace and name."""
-Found: TypeAlias = Object | Refused | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What is kept of a Secret."""
+
+    keys: tuple[str, ...]
+    values: Mapping[str, str]
+    """In base64, by key; only those that were asked for."""
+
+    def lacks(self, key: str) -> bool:
+        """Whether a value is there that was not kept."""
+        return key in self.keys and key not in self.values
+
+
+Found: TypeAlias = _Content | Refused | None
 
 
 @dataclass(slots=True)
@@ -63,6 +81,9 @@ class Secrets:
         self._clock = clock
         self._on_news = on_news
         self._reads: dict[Place, _Read] = {}
+        self._wanted: dict[Place, set[str]] = {}
+        """Keys that were asked for."""
+        self._purging: asyncio.TimerHandle | None = None
         self._asking: dict[Place, set[Key]] = {}
         """Who has asked for what is read now."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -86,18 +107,22 @@ class Secrets:
         return await self._text(key, reference, "certificates in PEM", doubted=doubted)
 
     async def close(self) -> None:
-        """Read no more."""
+        """Read no more, and keep nothing."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._purging is not None:
+            self._purging.cancel()
+        self._reads.clear()
 
     async def _text(
         self, key: Key, reference: SecretRef | CertificatesRef, content: str, *, doubted: bool
     ) -> str | Fault:
         place = key.namespace, reference.name
         read = self._reads.get(place)
-        if read is None or self._clock() - read.at >= 2 * FRESH_FOR:
-            read = await self._first(place)
+        self._wanted.setdefault(place, set()).add(reference.key)
+        if read is None or self._is_old(read) or (isinstance(read.found, _Content) and read.found.lacks(reference.key)):
+            read = await self._first(place, reference.key)
         text = _value(place, reference, content, read.found)
         doubted = doubted or isinstance(text, Fault)
         if not doubted:
@@ -106,12 +131,21 @@ class Secrets:
             self._read_again(place, key, doubted=doubted)
         return text
 
-    async def _first(self, place: Place) -> _Read:
-        found = await self._ask(place)
-        now = self._clock()
-        self._reads = {key: read for key, read in self._reads.items() if now - read.at < 2 * FRESH_FOR}
-        self._reads[place] = read = _Read(now, found)
+    async def _first(self, place: Place, key: str) -> _Read:
+        found = await self._ask(place, key)
+        self._reads[place] = read = _Read(self._clock(), found)
+        if self._purging is None:
+            self._purging = asyncio.get_running_loop().call_later(FRESH_FOR, self._purge)
         return read
+
+    def _is_old(self, read: _Read) -> bool:
+        return self._clock() - read.at >= 2 * FRESH_FOR
+
+    def _purge(self) -> None:
+        """Let go of what has not been asked for lately."""
+        self._reads = {place: read for place, read in self._reads.items() if not self._is_old(read)}
+        self._wanted = {place: keys for place, keys in self._wanted.items() if place in self._reads}
+        self._purging = asyncio.get_running_loop().call_later(FRESH_FOR, self._purge) if self._reads else None
 
     def _read_again(self, place: Place, key: Key, *, doubted: bool) -> None:
         if place in self._asking:
@@ -139,15 +173,21 @@ class Secrets:
             for key in asking:
                 self._on_news(key)
 
-    async def _ask(self, place: Place) -> Found:
+    async def _ask(self, place: Place, *keys: str) -> Found:
         try:
-            return await self._cluster.get(SECRETS, *place)
+            found = await self._cluster.get(SECRETS, *place)
         except Refused as error:
             return error
+        if found is None:
+            return None
+        data: Mapping[str, str] = found.get("data") or {}
+        wanted = self._wanted.setdefault(place, set())
+        wanted.update(keys)
+        return _Content(tuple(sorted(data)), {key: data[key] for key in wanted & data.keys()})
 
 
 def _content(found: Found) -> object:
-    return str(found) if isinstance(found, Refused) else None if found is None else found.get("data")
+    return str(found) if isinstance(found, Refused) else found
 
 
 def _value(place: Place, reference: SecretRef | CertificatesRef, content: str, found: Found) -> str | Fault:
@@ -156,12 +196,11 @@ def _value(place: Place, reference: SecretRef | CertificatesRef, content: str, f
         return _fault(f"{where} cannot be read: {found.message}")
     if found is None:
         return _fault(f"{where} does not exist; it must hold {content} under the key {reference.key}")
-    data: Mapping[str, str] = found.get("data") or {}
-    if reference.key not in data:
-        keys = ", ".join(sorted(data)) or "none"
+    if reference.key not in found.keys:
+        keys = ", ".join(found.keys) or "none"
         return _fault(f"{where} has no key {reference.key}; its keys are: {keys}")
     try:
-        text = base64.b64decode(data[reference.key]).decode().strip()
+        text = base64.b64decode(found.values[reference.key]).decode().strip()
     except (binascii.Error, UnicodeDecodeError):
         return _fault(f"key {reference.key} of {where} is no text; it must be {content}")
     return text or _fault(f"key {reference.key} of {where} is empty; it must be {content}")

@@ -1,7 +1,11 @@
 """Reading the cluster: Secrets by name, and everything else anew now and then."""
 
 import asyncio
+import base64
+import gc
+import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -9,7 +13,8 @@ from prometheus_client import CollectorRegistry
 from testkit.cluster.control_plane import ControlPlane
 from testkit.support.waiting import until
 
-from flowworker_operator.api.spec import SecretRef
+from flowworker_operator import secrets as operator_secrets
+from flowworker_operator.api.spec import CertificatesRef, SecretRef
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.resources import FLOWWORKERS, SECRETS, Object, Resource
 from flowworker_operator.domain.snapshot import Fault
@@ -180,6 +185,40 @@ async def test_what_is_known_is_given_at_once_while_the_api_server_is_slow_and_t
     api.open.set()
     await until(lambda: sorted(key.name for key in news) == ["one", "two"], "both are notified")
     assert await read(secrets, namespace) == "postgresql://two"
+
+
+async def test_of_a_secret_only_what_is_named_is_kept_and_not_for_long(
+    cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operator_secrets, "FRESH_FOR", 0.2)
+    await cluster.create(SECRETS, secret(namespace, uri="postgresql://one", ca="some", token="canary"))
+    secrets = Secrets(cluster, time.monotonic, lambda _: None)
+    assert await read(secrets, namespace) == "postgresql://one"
+    certificates = CertificatesRef(name="app", key="ca")
+    key = Key(namespace=namespace, name="one")
+    assert await secrets.certificates(key, certificates, doubted=False) == "some"
+    assert {"postgresql://one", "some"} <= kept(secrets)
+    assert "canary" not in kept(secrets)
+    await until(lambda: not kept(secrets) & {"postgresql://one", "some"}, "it is kept no more")
+    assert await read(secrets, namespace) == "postgresql://one"
+    await secrets.close()
+    assert "postgresql://one" not in kept(secrets)
+
+
+def kept(secrets: Secrets) -> set[str]:
+    """Texts that are reachable, as they are in Secrets."""
+    seen, found, rest = set[int](), set[str](), list[Any]([secrets])
+    while rest:
+        one = rest.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, str):
+            with suppress(ValueError):
+                found.add(base64.b64decode(one, validate=True).decode())
+        elif isinstance(one, dict | list | tuple | set) or type(one).__module__ == operator_secrets.__name__:
+            rest += gc.get_referents(one)
+    return found
 
 
 async def test_a_secret_that_may_not_be_read_is_a_fault_of_the_secret(
