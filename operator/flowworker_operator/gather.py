@@ -197,9 +197,17 @@ def replicas_set(flowworker: Object) -> bool:
 
 
 def owned_by(item: Object, uid: str) -> bool:
-    """Whether an object belongs to the FlowWorker of this uid, even when its owner reference was removed."""
-    owners = [one["uid"] for one in item["metadata"].get("ownerReferences", ()) if one.get("controller")]
-    return owners == [uid] if owners else annotation(item, OWNER_ANNOTATION) == uid
+    """Whether an object belongs to the FlowWorker of this uid, even when its owner reference was removed.
+
+    Then its annotation says so, which copies keep and others can write: it counts for nothing on an object that another
+    owner has, or that is managed by another.
+    """
+    metadata = item["metadata"]
+    owners: Sequence[Object] = metadata.get("ownerReferences", ())
+    if any(one.get("controller") for one in owners):
+        return [one["uid"] for one in owners if one.get("controller")] == [uid]
+    manager = metadata.get("labels", _NOTHING).get(MANAGED_BY_LABEL, MANAGER)
+    return manager == MANAGER and all(one["uid"] == uid for one in owners) and annotation(item, OWNER_ANNOTATION) == uid
 
 
 def orphaned(item: Object, flowworker: Object) -> bool:

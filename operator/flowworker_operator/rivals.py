@@ -61,8 +61,8 @@ class Rivals:
         self._clock = clock
         self._asked: Recent[str, Asked] = Recent(REMEMBERED)
         self._seen: Recent[str, _Rival] = Recent(REMEMBERED)
-        self._unknown_field = False
-        """The CRD is older than this operator and keeps no name: then there is nothing to go by."""
+        self._nameless_since: float | None = None
+        """The CRD is older than this operator and keeps no name: then there is nothing to go by, for a while."""
 
     def seen(self, flowworker: Object) -> str | None:
         """A message about another installation that wants to serve a FlowWorker; None when none asked recently."""
@@ -87,20 +87,22 @@ class Rivals:
             case Stance.ANSWER:
                 assert names.challenged_by is not None
                 self._seen.set(uid, _Rival(who=names.challenged_by, seen_at=now))
-                return await self._written(flowworker, {"challengedBy": None}, Stance.SERVE)
+                written = await self._written(flowworker, {"challengedBy": None})
+                return None if written is None else Stance.SERVE
             case Stance.CHALLENGE:
                 self._asked.set(uid, Asked(at=now, generation=generation))
                 self._tell(flowworker, names)
-                return await self._written(flowworker, {"challengedBy": self._named()}, Stance.STAND_BACK)
+                written = await self._written(flowworker, {"challengedBy": self._named()})
+                return None if written is None else Stance.STAND_BACK
 
     async def _claim(self, flowworker: Object) -> Stance | None:
-        if self._unknown_field:
+        if self._nameless_since is not None and self._clock() - self._nameless_since < ASKED_AGAIN_AFTER:
             return Stance.SERVE
-        claim = {"servedBy": self._named(), "challengedBy": None}
-        found = await self._written(flowworker, claim, Stance.SERVE)
-        kept = self._store.get(FLOWWORKERS, key_of(flowworker))
-        self._unknown_field = found is Stance.SERVE and kept is not None and "servedBy" not in kept.get("status", {})
-        return found
+        written = await self._written(flowworker, {"servedBy": self._named(), "challengedBy": None})
+        if written is None:
+            return None
+        self._nameless_since = None if "servedBy" in written.get("status", {}) else self._clock()
+        return Stance.SERVE
 
     def _named(self) -> Mapping[str, Any]:
         return self._me.model_dump(by_alias=True)
@@ -111,7 +113,7 @@ class Rivals:
         self._recorder.record(claim, Event(type="Warning", reason="StandsBack", message=message))
         logger.warning("another installation serves it", namespace=claim.namespace, flowworker=claim.name, why=message)
 
-    async def _written(self, flowworker: Object, patch: Mapping[str, Any], found: Stance) -> Stance | None:
+    async def _written(self, flowworker: Object, patch: Mapping[str, Any]) -> Object | None:
         """Write into the status, unless it has changed since it was looked at."""
         key, version = key_of(flowworker), flowworker["metadata"]["resourceVersion"]
         if not self._may_write():
@@ -126,4 +128,4 @@ class Rivals:
                 self._store.put(FLOWWORKERS, live)
             return None
         self._store.put(FLOWWORKERS, written)
-        return found
+        return written

@@ -27,7 +27,7 @@ from flowworker_operator.domain.snapshot import (
     RevisionState,
     WorkerState,
 )
-from flowworker_operator.gather import Design, design, gather, replicas_set, status_of
+from flowworker_operator.gather import Design, design, gather, owned_by, replicas_set, status_of
 from flowworker_operator.gather_pods import hangs, has_ended, last_end
 from flowworker_operator.render.deployment import deployment
 from flowworker_operator.render.identity import Owner
@@ -302,3 +302,24 @@ def test_an_adopted_deployment_keeps_its_pods_and_is_no_drift() -> None:
     adopted["metadata"] |= {"uid": "d", "resourceVersion": "7", "creationTimestamp": "2026-01-01T11:00:00Z"}
     found = the_revision(deployments=[adopted], pods=[live_pod("a", "x", owner="0"), live_pod("b", "y", owner="1")])
     assert ([pod.name for pod in found.pods], found.drifted) == (["a"], False)
+
+
+OTHERS = {"apiVersion": "v1", "kind": "ConfigMap", "name": "theirs", "uid": "theirs"}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "ours"),
+    [
+        ({"ownerReferences": []}, True),
+        ({"ownerReferences": [], "labels": {}}, True),
+        ({"ownerReferences": [{**OTHERS, "uid": OWNER.uid}]}, True),
+        ({"ownerReferences": [OTHERS]}, False),
+        ({"ownerReferences": [{**OTHERS, "controller": True}]}, False),
+        ({"ownerReferences": [], "labels": {"app.kubernetes.io/managed-by": "Helm"}}, False),
+    ],
+    ids=["no owner", "no labels", "not controlling", "another owner", "another controller", "another manager"],
+)
+def test_an_object_that_another_has_is_not_ours_whatever_its_annotation_says(
+    metadata: dict[str, Any], ours: bool
+) -> None:
+    assert owned_by(live_deployment(**metadata), OWNER.uid) is ours
