@@ -73,7 +73,7 @@ class Resolver:
         Raises:
             OSError: the name is unknown, or cannot be looked up now.
         """
-        if _is_address(host):
+        if is_address(host):
             return [host]
         known = self._known.get(host)
         if known is not None and self.clock() < known.until:
@@ -166,7 +166,8 @@ class Resolver:
         self._known[search.host] = _Known(addresses, now + min(took, LONGEST_MEMORY))
 
 
-def _is_address(host: str) -> bool:
+def is_address(host: str) -> bool:
+    """Whether a host is an address and no name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

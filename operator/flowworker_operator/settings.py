@@ -31,7 +31,8 @@ class Settings(BaseSettings):
         Field(
             description="Hosts of databases for which FlowWorkers show exactly why one cannot be reached (names, `*` "
             "for anything, addresses and networks, separated by commas). For others they show only that it cannot: "
-            "else a namespace could look into networks that are closed to it."
+            "else a namespace could look into networks that are closed to it. Loopback and link-local addresses are "
+            "connected to only if they are among the addresses and networks of this list."
         ),
     ] = ""
     kubeconfig: Annotated[Path | None, Field(description="Kubeconfig file. Unset: the service account of the pod.")] = (

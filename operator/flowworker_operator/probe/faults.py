@@ -10,6 +10,7 @@ from flowworker.database.connection import describe
 from flowworker.errors import AccessError, MissingRightsError, UsageError
 from flowworker_operator.api.conditions import Reason
 from flowworker_operator.domain.snapshot import Fault
+from flowworker_operator.probe.hosts import INWARD, InwardError
 from flowworker_operator.probe.texts import shown
 
 LONGEST = 512
@@ -58,7 +59,8 @@ def is_of_the_network(error: BaseException) -> bool:
 
 def unreachable(cause: BaseException, place: str) -> Fault:
     """Why the database does not answer now."""
-    return fault(Reason.DATABASE_UNREACHABLE, f"no answer from {place}: {_why(cause)}")
+    why = INWARD if isinstance(cause, InwardError) else _why(cause)
+    return fault(Reason.DATABASE_UNREACHABLE, f"no answer from {place}: {why}")
 
 
 def beyond_bounds(reason: str, place: str) -> Fault:

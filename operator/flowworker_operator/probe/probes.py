@@ -16,13 +16,13 @@ from flowworker_operator.api.conditions import Reason
 from flowworker_operator.domain.snapshot import Fault, Loss, WorkerState
 from flowworker_operator.probe import faults
 from flowworker_operator.probe.endpoint import Endpoint, parse_endpoint
-from flowworker_operator.probe.hosts import KnownHosts
+from flowworker_operator.probe.hosts import INWARD, InwardError, KnownHosts
 from flowworker_operator.probe.interpret import says_the_same
 from flowworker_operator.probe.model import Key, Reading, Subject
 from flowworker_operator.probe.prober import Prober
 from flowworker_operator.probe.same_database import SameDatabase, SameDatabaseProofs
 from flowworker_operator.probe.texts import shown
-from flowworker_operator.resolver import Lookup, Resolver, system_lookup
+from flowworker_operator.resolver import Lookup, Resolver, is_address, system_lookup
 
 T = TypeVar("T")
 
@@ -70,7 +70,8 @@ class Probes:
             on_reading: called when a subject's reading or fault has changed in something that matters.
             randomness: numbers from 0 up to 1; spreads ticks and attempts to connect.
             lookup: gives the addresses of a host; called in threads.
-            known: hosts of which FlowWorkers show exactly why they cannot be reached.
+            known: hosts of which FlowWorkers show exactly why they cannot be reached, and addresses that may be dialled
+                although they are loopback or link-local.
         """
         self._clock = clock
         self._on_reading = on_reading
@@ -218,6 +219,7 @@ class Probes:
         entry.source = source
         try:
             endpoint = parse_endpoint(*source)
+            self._check_addresses(endpoint)
         except UsageError as error:
             self._leave(key, entry)
             self._publish(key, faults.fault(Reason.BAD_SECRET, str(error)))
@@ -227,12 +229,25 @@ class Probes:
             entry.endpoint, entry.prober = endpoint, self._prober_of(key.namespace, endpoint)
         return entry
 
+    def _check_addresses(self, endpoint: Endpoint) -> None:
+        """What a connection string says itself needs no attempt, and shows nothing of the network."""
+        for host, _ in endpoint.hosts:
+            if is_address(host) and not self._known.admits(host):
+                raise UsageError(f"the host {host} of the connection string cannot be used: {INWARD}")
+
+    async def _resolve(self, namespace: str, host: str) -> Sequence[str]:
+        """The addresses of a host that may be dialled."""
+        found = [one for one in await self._resolver.resolve(namespace, host) if self._known.admits(one)]
+        if not found:
+            raise InwardError(INWARD)
+        return found
+
     def _prober_of(self, namespace: str, endpoint: Endpoint) -> Prober:
         prober = self._probers.get(endpoint)
         if prober is None:
             prober = self._probers[endpoint] = Prober(
                 endpoint=endpoint,
-                resolve=partial(self._resolver.resolve, namespace),
+                resolve=partial(self._resolve, namespace),
                 clock=self._clock,
                 randomness=self._randomness,
                 publish=self._publish,

@@ -16,7 +16,7 @@ from flowworker.database.connection import CONNECT_TIMEOUT
 from flowworker.database.local_server import free_port
 from flowworker_operator.api.conditions import Reason
 from flowworker_operator.probe import Subject
-from flowworker_operator.probe.hosts import KnownHosts
+from flowworker_operator.probe.hosts import KnownHosts, known_hosts
 
 CLOSED, SILENT, UNKNOWN, OTHER = (subject("one_step", name=name) for name in ("closed", "silent", "unknown", "other"))
 
@@ -30,7 +30,7 @@ def lookup(host: str) -> Sequence[str]:
 @pytest.fixture
 async def stranger() -> AsyncIterator[Observer]:
     """Watches databases of which none is known to who runs the operator."""
-    made = Observer(lookup=lookup, known=KnownHosts())
+    made = Observer(lookup=lookup, known=known_hosts(["127.0.0.0/8"]))
     yield made
     await made.probes.close()
 
@@ -75,7 +75,7 @@ async def test_a_database_that_is_back_before_that_was_never_away(database: Data
         attempts.append(host)
         return ["127.0.0.1"]
 
-    stranger = Observer(lookup=counted, known=KnownHosts())
+    stranger = Observer(lookup=counted, known=known_hosts(["127.0.0.0/8"]))
     async with Proxy(database.server.port) as proxy:
         proxy.weather = Weather.REFUSED
         stranger.watch(proxy.dsn(database.worker_dsn).replace("127.0.0.1", "host.example"), OTHER)
@@ -85,3 +85,32 @@ async def test_a_database_that_is_back_before_that_was_never_away(database: Data
         await stranger.reads(OTHER)
         assert stranger.probes.fault(OTHER.key) is None
         await stranger.probes.close()
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "[::1]", "0.0.0.0", "169.254.169.254", "[fe80::1]", "[::ffff:127.0.0.1]"]
+)
+async def test_an_address_of_the_machine_itself_or_next_to_it_is_refused_by_name(host: str) -> None:
+    stranger = Observer(lookup=lookup, known=known_hosts(["localhost", "10.0.0.0/8", "*.example"]))
+    stranger.watch(f"postgresql://u:p@db.example,{host}/app", OTHER)
+    assert f"the host {host.strip('[]')} of the connection string" in await stranger.fails(OTHER, Reason.BAD_SECRET)
+    await stranger.probes.close()
+
+
+@pytest.mark.parametrize("host", ["localhost", "2130706433", "inner.example"])
+async def test_a_name_that_leads_to_such_an_address_is_not_dialled(
+    host: str, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    stranger = Observer(known=KnownHosts()) if host != "inner.example" else Observer(lookup=lookup, known=KnownHosts())
+    async with Proxy(database.server.port) as proxy:
+        stranger.watch(proxy.dsn(database.worker_dsn).replace("127.0.0.1", host), OTHER)
+        await until(lambda: "loopback" in caplog.text, "the log says why")
+        assert proxy.accepted == 0
+        await stranger.probes.close()
+
+
+async def test_of_a_host_only_the_addresses_that_may_be_dialled_are(database: Database) -> None:
+    stranger = Observer(lookup=lambda _: ["127.0.0.2", "::1", "127.0.0.1"], known=known_hosts(["127.0.0.1"]))
+    stranger.watch(database.worker_dsn.replace("127.0.0.1", "host.example"), OTHER)
+    await stranger.reads(OTHER)
+    await stranger.probes.close()
