@@ -17,6 +17,7 @@ from typing import Any, ClassVar, cast
 import orjson
 
 from flowworker.errors import ExitCode, FlowWorkerError
+from flowworker.redaction import redact
 
 LONGEST_MESSAGE = 2000
 """Characters; some refusals quote the whole object before they come to the point."""
@@ -153,7 +154,7 @@ def _shortened(message: str) -> str:
     if len(message) <= LONGEST_MESSAGE:
         return message
     half = LONGEST_MESSAGE // 2
-    return f"{message[:half]} … {message[-half:]}"
+    return f"{redact(message, limit=half)} {redact(message, limit=half, keep_end=True)}"
 
 
 def _details(told: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -26,6 +26,10 @@ KILLED = 137
 _QUOTA_WORDS = ("exceeded quota", "limitrange", "must specify", " per container is ", " per pod is ")
 """Of a refusal by a ResourceQuota or a LimitRange; the latter does not name itself."""
 
+LOG_TAIL = 2048 - 3
+"""Bytes of a container's log that kubelet makes a message of where the container left none: the last 2048, however they
+begin, less a character of which a part was cut off."""
+
 _VOLUME = re.compile(r'volume "([^"]+)"')
 
 _EXIT_REASONS = {
@@ -123,8 +127,16 @@ def _ended(pod: str, container: ContainerState) -> Fault | None:
     if container.exit_code == KILLED and container.ended_reason == OOM_KILLED:
         advice = "raise resources.limits.memory or lower worker.maxConcurrency"
         return _fault(Reason.OUT_OF_MEMORY, f"{where} used more memory than its limit", advice)
-    words = container.ended_message or end_words(container.ended_reason, container.exit_code)
+    words = _from_a_start(container.ended_message) or end_words(container.ended_reason, container.exit_code)
     return _fault(_exit_reason(container), f"{where} ended with code {container.exit_code}", words)
+
+
+def _from_a_start(message: str) -> str:
+    """A message without the line, or the word, whose beginning may have been cut off: it could be half a password."""
+    if len(message.encode("utf-8", "replace")) < LOG_TAIL:
+        return message
+    _, _, lines = message.partition("\n")
+    return lines if lines.strip() else message.partition(" ")[2]
 
 
 def end_words(reason: str, code: int | None) -> str:

@@ -82,6 +82,12 @@ def test_a_message_that_quotes_an_object_keeps_both_ends() -> None:
     assert error.message.endswith("parsing time failed")
 
 
+def test_a_secret_where_a_message_is_cut_is_not_shown_in_part() -> None:
+    for before in range(960, 1010):
+        text = "x" * before + " postgresql://app:hunter2-secret@db/app " + "word " * 2000
+        assert "hunter" not in told(422, reason="Invalid", message=text).message
+
+
 @pytest.mark.parametrize(
     ("header", "details", "seconds"),
     [("7", {}, 7), (None, {"retryAfterSeconds": 3}, 3), (None, {}, None), ("Wed, 21 Oct 2026 07:28:00 GMT", {}, None)],

@@ -174,3 +174,24 @@ def test_one_bad_pod_among_good_ones_is_told_but_changes_nothing() -> None:
 
 def test_every_reason_is_explained_to_users() -> None:
     assert MEANINGS.keys() == set(Reason)
+
+
+@pytest.mark.parametrize("line_end", ["\n", " "])
+def test_the_end_of_a_log_begins_with_a_whole_line_or_word(line_end: str) -> None:
+    log = f"cannot reach postgresql://app:hunter2-secret@db/app{line_end}" + f"and more words{line_end}" * 200
+    for length in range(2045, 2049):
+        whole = log[: log.index("secret") + length][-length:]
+        assert whole.startswith("secret@db")
+        fault = fault_of(exit_code=1, ended_message=whole)
+        assert "secret" not in fault.message
+        assert "and more words" in fault.message
+
+
+def test_a_password_that_the_end_of_what_is_shown_cuts_is_hidden_first() -> None:
+    for before in range(470, 520):
+        words = "x" * before + " postgresql://app:hunter2-secret@db/app " + "word " * 100
+        assert "hunter" not in fault_of(exit_code=1, ended_message=words).message
+
+
+def test_characters_that_are_not_seen_hide_no_password_in_a_fault() -> None:
+    assert "hunter2" not in fault_of(exit_code=1, ended_message="pass\u200bword=hunter2").message

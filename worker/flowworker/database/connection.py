@@ -18,7 +18,7 @@ CONNECT_TIMEOUT = 10.0
 """Seconds for one attempt to connect."""
 
 LONGEST_TEXT = 4096
-"""Characters of an error that are looked at."""
+"""Characters of an error that are shown."""
 
 JSONB_VERSION = b"\x01"
 """The version byte before the text in PostgreSQL's binary format of jsonb."""
@@ -124,8 +124,7 @@ def describe(error: BaseException) -> str:
 
     The text may be a server's own, of any length: it is cut before anything else is done with it.
     """
-    text = " ".join(str(error)[:LONGEST_TEXT].split())
-    text = redact(text)  # servers quote values and whole rows
+    text = " ".join(redact(str(error), limit=LONGEST_TEXT).split())  # servers quote values and whole rows
     return text if isinstance(error, asyncpg.PostgresError) and text else f"{type(error).__name__} {text}".strip()
 
 

@@ -5,20 +5,28 @@ that is used. A value is looked for as it is and in the forms in which it travel
 """
 
 import json
+import logging
 import os
 import re
 import threading
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, quote_plus, unquote
 
-from flowworker.redaction.shapes import HIDDEN, names_a_secret
+from flowworker.redaction.names import names_a_secret
+from flowworker.redaction.uris import has_user_alone
+from flowworker.redaction.words import HIDDEN
+
+logger = logging.getLogger(__name__)
 
 SHORTEST = 4
 """Characters; a shorter secret is a part of too many words."""
 
-MOST = 64
-"""Secrets remembered; each costs every text a search. The oldest go first."""
+MOST_GIVEN = 1000
+"""Secrets remembered beside those of the environment, which all stay: passwords that were in use, also those before a
+rotation. What was used last stays; only a password that a thousand others followed is forgotten, with a warning."""
 
 _NO_SECRET = re.compile(r"(?:FILE|PATH|DIR|SOCK|NAME|TYPE|HOST|PORT|USER|MODE|LIFETIME|TIMEOUT|ENABLED|COUNT|CACHE)$")
 """Ends of variables that say something about a secret and hold none, such as PGPASSFILE."""
@@ -27,7 +35,16 @@ _SWITCH = re.compile(r"(?i)true|false|yes|no|on|off|none|null|enabled|disabled|d
 """Values that are no secrets, whatever the name: hiding them by value would blot out half of a log."""
 
 _CREDENTIALS = re.compile(r"://[^:/?#\s]*:(.+)@")
+_LONE_TOKEN = re.compile(r"://([^:@/?#\s]+)@")
 _QUERY_PASSWORD = re.compile(r"[?&](?:ssl)?password=([^&\s]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """One way to write a secret."""
+
+    text: str
+    pattern: re.Pattern[str]
 
 
 class Known:
@@ -36,34 +53,64 @@ class Known:
     def __init__(self, environment: Mapping[str, str]) -> None:
         """Know what an environment holds."""
         self._lock = threading.Lock()
-        self._forms: dict[str, tuple[tuple[str, re.Pattern[str]], ...]] = {}
+        self._lasting: dict[str, tuple[_Form, ...]] = {}
+        self._given: dict[str, tuple[_Form, ...]] = {}
+        self._forms: tuple[_Form, ...] = ()
+        self.longest = 0
         for name, value in environment.items():
             for secret in secrets_in(name, value):
-                self.add(secret)
+                if _can_be_found(secret):
+                    self._lasting[secret] = _forms(secret)
+        self._arrange()
 
     def add(self, secret: str) -> None:
         """Know one more; what is too short to be looked for is left out."""
+        if secret in self._lasting or not _can_be_found(secret):
+            return
         with self._lock:
-            if len(secret) < SHORTEST or secret in self._forms or not secret.strip("*"):
-                return
-            forms = dict(self._forms)
-            if len(forms) >= MOST:
-                del forms[next(iter(forms))]
-            forms[secret] = tuple((form, _pattern(form)) for form in _forms(secret))
-            self._forms = forms  # others read it without the lock
+            is_new = secret not in self._given
+            self._given[secret] = self._given.pop(secret, None) or _forms(secret)
+            gone = len(self._given) > MOST_GIVEN
+            if gone:
+                del self._given[next(iter(self._given))]
+            if is_new:
+                self._arrange()
+        if gone:
+            logger.warning(
+                "more than %d passwords were in use; the oldest is no longer hidden by its value", MOST_GIVEN
+            )
+
+    def _arrange(self) -> None:
+        forms = {form.text: form for known in (self._lasting, self._given) for each in known.values() for form in each}
+        self._forms = tuple(forms.values())  # others read it without the lock
+        self.longest = max(map(len, forms), default=0)
 
     @property
     def all(self) -> tuple[str, ...]:
         """What is known."""
-        return tuple(self._forms)
+        with self._lock:
+            return (*self._lasting, *self._given)
 
     def hide(self, text: str) -> str:
-        """The text without them."""
-        for forms in self._forms.values():
-            for form, pattern in forms:
-                if form in text:
-                    text = pattern.sub(HIDDEN, text)
-        return text
+        """The text without them. All are found before one is hidden, as one secret may be a part of another."""
+        found = [each.span() for form in self._forms if form.text in text for each in form.pattern.finditer(text)]
+        return _without_spans(text, sorted(found)) if found else text
+
+
+def _can_be_found(secret: str) -> bool:
+    return len(secret) >= SHORTEST and bool(secret.strip("*"))
+
+
+def _without_spans(text: str, spans: list[tuple[int, int]]) -> str:
+    pieces: list[str] = []
+    done, (begin, end) = 0, spans[0]
+    for start, stop in [*spans[1:], (len(text) + 1, 0)]:
+        if start <= end:
+            end = max(end, stop)
+            continue
+        pieces += [text[done:begin], HIDDEN]
+        done, begin, end = end, start, stop
+    return "".join([*pieces, text[done:]])
 
 
 def secrets_in(name: str, value: str) -> Iterator[str]:
@@ -85,6 +132,9 @@ def passwords_of(uri: str) -> Iterator[str]:
         if found := pattern.search(uri):
             yield found[1]
             yield unquote(found[1])
+    if (token := _LONE_TOKEN.search(uri)) and not has_user_alone(uri):
+        yield token[1]
+        yield unquote(token[1])
 
 
 def remember(*secrets: str | None) -> None:
@@ -94,18 +144,25 @@ def remember(*secrets: str | None) -> None:
             _known().add(part)
 
 
+def remember_as_they_are(*secrets: str) -> None:
+    """Hide these by value from now on, whatever is in them."""
+    for secret in secrets:
+        _known().add(secret)
+
+
 def remember_whole(text: str) -> None:
     """Hide this text wherever it stands: a connection string, which may be so malformed that no password is found."""
-    _known().add(text)
-    _known().add(text.strip())
-    _known().add(str(Path(text)))
-    for password in passwords_of(text):
-        _known().add(password)
+    remember_as_they_are(text, text.strip(), str(Path(text)), *passwords_of(text))
 
 
 def remembered() -> tuple[str, ...]:
     """All that is hidden by value, for a child process to do the same."""
     return _known().all
+
+
+def longest_known() -> int:
+    """Characters of the longest form of a secret that is looked for."""
+    return _known().longest
 
 
 def without_known(text: str) -> str:
@@ -123,12 +180,30 @@ def _known() -> Known:
 
 _knowledge: Known | None = None
 
+_ESCAPE = re.compile(r"%[0-9A-F]{2}")
 
-def _forms(secret: str) -> list[str]:
-    """How a secret may be written: as it is, percent-encoded once or twice, and as JSON and Python escape it."""
-    encoded = quote(secret, safe="")
-    forms = [secret, encoded, quote(encoded, safe=""), quote_plus(secret), json.dumps(secret)[1:-1], repr(secret)[1:-1]]
-    return list(dict.fromkeys(forms))
+
+def _forms(secret: str) -> tuple[_Form, ...]:
+    """How a secret may be written: as it is, percent-encoded, escaped for JSON, Python and XML, and in Base64."""
+    raw = secret.encode("utf-8", "surrogateescape")
+    encoded = quote(raw, safe="")
+    texts = [
+        secret,
+        encoded,
+        _ESCAPE.sub(lambda found: found[0].lower(), encoded),
+        quote(encoded, safe=""),
+        quote_plus(raw),
+        json.dumps(secret)[1:-1],
+        json.dumps(secret, ensure_ascii=False)[1:-1],
+        repr(secret)[1:-1],
+        secret.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"),
+    ]
+    if len(secret) >= _LONG_ENOUGH_FOR_BASE64:
+        texts += [b64encode(raw).decode().rstrip("="), urlsafe_b64encode(raw).decode().rstrip("=")]
+    return tuple(_Form(text, _pattern(text)) for text in dict.fromkeys(texts))
+
+
+_LONG_ENOUGH_FOR_BASE64 = 6
 
 
 def _pattern(form: str) -> re.Pattern[str]:

@@ -25,14 +25,14 @@ MOST_ITEMS = 1000
 LONGEST_TEXT = 64 * 1024
 """Characters of one text that are shown."""
 
-_MARGIN = 4096
-"""Characters beyond it that are looked at, so that no half of a secret is left at the cut."""
-
 LARGEST_NUMBER = (1 << 64) - 1
 SMALLEST_NUMBER = -(1 << 63)
 
 _CONNECTION = re.compile(r"(?i)(?:dsn|connection[_-]?string)$")
 """Names of what is worth showing without its password."""
+
+_NAMING = frozenset({"name", "key", "id"})
+"""Of an object with a name and a value, as in the environment of a container."""
 
 Plain: TypeAlias = "str | int | float | bool | list[Plain] | dict[str, Plain] | None"
 
@@ -54,8 +54,7 @@ def shown(value: object) -> str:
     """Any object as text that is safe to write."""
     try:
         text = str(value)
-        cut = text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT + _MARGIN]
-        return redact(cut.encode("utf-8", "backslashreplace").decode(), limit=LONGEST_TEXT)
+        return redact(text.encode("utf-8", "backslashreplace").decode(), limit=LONGEST_TEXT)
     except BaseException:  # noqa: BLE001 - see plain
         return f"<{name_of(type(value))} that cannot be shown>"
 
@@ -90,7 +89,9 @@ def _nested(value: object, depth: int) -> Plain:
         case _:
             shown_fields = [field for field in fields(cast("Any", value)) if field.repr]
             members = [(field.name, getattr(value, field.name, None)) for field in shown_fields]
-    return {shown(key): _field(key, one, depth - 1) for key, one in islice(members, MOST_ITEMS)}
+    found = list(islice(members, MOST_ITEMS))
+    named = any(type(key) is str and key in _NAMING and names_a_secret(str(one)) for key, one in found)
+    return {shown(key): HIDDEN if named and key == "value" else _field(key, one, depth - 1) for key, one in found}
 
 
 def _items(values: Iterable[object], depth: int) -> Plain:

@@ -69,10 +69,8 @@ def timed_out(timeout: float, *, duration: float, where: str | None = None) -> F
 
 def clean(text: str, limit: int, *, keep_end: bool = False) -> str:
     """Text that may be stored: without secrets, U+0000 and lone surrogates, at most `limit` characters."""
-    storable = redact(text).replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
-    if len(storable) <= limit:
-        return storable
-    return "…" + storable[1 - limit :] if keep_end else storable[: limit - 1] + "…"
+    shown = redact(text, limit=limit, keep_end=keep_end)
+    return shown.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
 
 
 def _kind(error: BaseException) -> FailureKind:

@@ -1,0 +1,95 @@
+"""Trying a pattern only where one of a few words stands, which costs a tenth of trying it everywhere."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import TypeAlias
+
+from flowworker.redaction.words import HIDDEN
+
+Replacement: TypeAlias = Callable[[re.Match[str]], str]
+
+
+def hide(found: re.Match[str]) -> str:
+    """The first group of what was found, and stars for the rest."""
+    return f"{found[1]}{HIDDEN}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """How one kind of secret is written. Compiled when first needed: all together take a command milliseconds."""
+
+    begins: tuple[str, ...]
+    """Plain texts in small letters; the pattern begins with one of them."""
+    pattern: str
+    hints: tuple[str, ...] = ()
+    """One of these must be in the text as well, in small letters."""
+    replaced_by: Replacement = hide
+
+
+class Shapes:
+    """Several shapes, looked for one after the other."""
+
+    def __init__(self, *shapes: Shape) -> None:
+        """Compile nothing yet."""
+        self._shapes = shapes
+        self.words = frozenset(word for shape in shapes for word in shape.hints or shape.begins)
+        self._any = any_of(self.words)
+
+    def hide_in(self, text: str) -> str:
+        """The text without what has one of the shapes."""
+        lowered = lower(text)
+        if len(text) < SHORT and not compiled(self._any).search(lowered):
+            return text
+        for shape in self._shapes:
+            if shape.hints and not _holds(lowered, shape.hints):
+                continue
+            places = [at for word in shape.begins if word in lowered for at in _places_of(word, lowered)]
+            if places and (hidden := _without_shape(text, sorted(places), shape)) is not text:
+                text, lowered = hidden, lower(hidden)
+        return text
+
+
+SHORT = 300
+"""Characters; in a short text one search for any of many words takes less time than one for each."""
+
+
+def any_of(words: Iterable[str]) -> str:
+    """A pattern of any of these words."""
+    return "|".join(map(re.escape, sorted(words)))
+
+
+def lower(text: str) -> str:
+    """The text in small letters, each in its place: one capital has a small form of two characters."""
+    return text.lower() if text.isascii() else text.replace("\u0130", "i").lower()
+
+
+def _holds(text: str, hints: tuple[str, ...]) -> bool:
+    for hint in hints:  # noqa: SIM110 - `any` over a generator takes twice as long, and most texts hold none
+        if hint in text:
+            return True
+    return False
+
+
+def _places_of(word: str, lowered: str) -> Iterator[int]:
+    at = lowered.find(word)
+    while at >= 0:
+        yield at
+        at = lowered.find(word, at + 1)
+
+
+def _without_shape(text: str, places: list[int], shape: Shape) -> str:
+    pieces: list[str] = []
+    done, pattern = 0, compiled(shape.pattern)
+    for start in places:
+        if start >= done and (found := pattern.match(text, start)):
+            pieces += [text[done:start], shape.replaced_by(found)]
+            done = found.end()
+    return "".join([*pieces, text[done:]]) if pieces else text
+
+
+@cache
+def compiled(pattern: str) -> re.Pattern[str]:
+    """A pattern, compiled once."""
+    return re.compile(pattern)
