@@ -5,12 +5,14 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from prometheus_client import CollectorRegistry
 from tests.integration.runtime.conftest import World, until
 
 from flowworker.definition.flow import Flow
 from flowworker.definition.outcomes import Retry
 from flowworker.definition.queue import Queue
 from flowworker.runtime.host import Host
+from flowworker.telemetry.metrics import MetricsSubscriber
 
 
 class BusyError(OSError, Retry):
@@ -125,3 +127,35 @@ async def test_a_list_of_60000_for_a_map_is_written_whatever_the_role_s_timeout_
             await worker.stop(immediately=True)
     finally:
         await superuser.close()
+
+
+REPLAY = """
+    INSERT INTO pgmq.q_replayed (msg_id, enqueued_at, vt, message, headers) OVERRIDING SYSTEM VALUE
+    SELECT msg_id, enqueued_at, now(), message, headers FROM pgmq.a_replayed
+"""
+
+
+async def test_an_attempt_of_which_the_database_takes_no_outcome_is_counted(world: World) -> None:
+    """Of a job that was copied back from its archive, under the number that is still taken there."""
+    queue = Queue("replayed", max_attempts=1, timeout=20)
+
+    @queue.job
+    async def work(value: int) -> int:
+        return value
+
+    await world.create(queue)
+    registry = CollectorRegistry()
+    world.heard.stream.subscribe(MetricsSubscriber(registry))
+    job = {"source": "queue", "slug": "replayed", "step": "replayed"}
+
+    async def refused() -> float | None:
+        return registry.get_sample_value("flowworker_results_refused_total", job)
+
+    async with asyncio.timeout(40), world.worker(queue):
+        await world.done(queue, await world.send(queue, 1))
+        assert await refused() == 0
+        await world.owner.execute(REPLAY)
+        assert await until(refused) == 1
+        await world.done(queue, await world.send(queue, 2))
+    assert await refused() == 1
+    assert registry.get_sample_value("flowworker_tasks_completed_total", job) == 2

@@ -19,8 +19,11 @@ from flowworker.database.local_server import LocalServer
 from flowworker.database.records import ClaimedTask, Completed, Outcome, SourceKind, TaskResult, Verdict
 from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue
+from flowworker.runtime.held_tasks import HeldTask
 from flowworker.runtime.loops.quarantine import MOST_BYTES, MOST_TRIES
+from flowworker.runtime.loops.settlement import Settlement
 from flowworker.runtime.source import Trouble
+from flowworker.telemetry.events import Event, TaskReleased, WorkerInfo
 
 mail = Queue("mail", max_attempts=3, base_delay=0, timeout=20)
 
@@ -290,6 +293,10 @@ async def test_what_the_database_takes_in_no_form_is_left_and_runs_again(world: 
         await made.settled(1)
         assert made.receipts[0].verdict is Verdict.UNWRITTEN
         assert "an audit trigger says no" in (made.receipts[0].error or "")
+        told: list[Event] = []
+        worker = WorkerInfo(worker_id=uuid4(), worker_name="w", kind=SourceKind.FLOW, slug="one_step")
+        Settlement(worker=worker, emit=told.append).of_receipt(HeldTask(task=task, claimed_at=0.0), made.receipts[0])
+        assert [(type(event), getattr(event, "refused", None)) for event in told] == [(TaskReleased, True)]
         assert (await world.task(run_id, "only"))["status"] == "started"
         await world.owner.execute("DROP TRIGGER nothing ON pgflow.step_tasks")
         await made.source.claim(1, held=())

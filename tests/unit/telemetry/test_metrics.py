@@ -90,7 +90,14 @@ def test_released_and_superseded_tasks_are_neither_completed_nor_failed(scrape: 
     assert scrape.value("flowworker_tasks_released_total", **STEP) == 1
     assert scrape.value("flowworker_tasks_superseded_total", **STEP) == 1
     assert scrape.value("flowworker_tasks_completed_total", **STEP) == 0
+    assert scrape.value("flowworker_results_refused_total", **STEP) == 0
     assert b"flowworker_tasks_failed_total{" not in generate_latest(scrape.registry)
+
+
+def test_an_attempt_of_which_the_database_took_no_outcome_is_counted(scrape: Scrape) -> None:
+    scrape.count(events.TaskReleased(worker=WORKER, task=flow_task(), reason="an audit trigger", refused=True))
+    assert scrape.value("flowworker_results_refused_total", **STEP) == 1
+    assert scrape.value("flowworker_tasks_released_total", **STEP) == 1
 
 
 def test_the_wait_of_a_task_is_measured_by_the_database_s_clock(scrape: Scrape) -> None:

@@ -111,6 +111,8 @@ class TaskReleased:
     worker: WorkerInfo
     task: ClaimedTask
     reason: str
+    refused: bool = False
+    """Whether the attempt had an outcome, which the database took in no form."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,11 @@ TASKS_SUPERSEDED = CounterSpec(
     help="Results the database refused: another attempt owns the task, or its run has ended.",
     labels=STEP,
 )
+RESULTS_REFUSED = CounterSpec(
+    name="flowworker_results_refused_total",
+    help="Attempts of which the database took no outcome, whatever was written; the task runs again.",
+    labels=STEP,
+)
 TASK_DURATION = HistogramSpec(
     name="flowworker_task_duration_seconds",
     help="Time a handler ran, successful or not.",
@@ -148,6 +153,7 @@ METRICS: tuple[MetricSpec, ...] = (
     TASKS_FAILED,
     TASKS_RELEASED,
     TASKS_SUPERSEDED,
+    RESULTS_REFUSED,
     TASK_DURATION,
     TASK_WAIT,
     POLL_DURATION,

@@ -84,6 +84,7 @@ class _StepChildren:
     completed: Counter
     released: Counter
     superseded: Counter
+    refused: Counter
     duration: Histogram
     wait: Histogram
 
@@ -96,6 +97,7 @@ class _TaskMetrics:
         self._failed = listed.TASKS_FAILED.on(registry)
         self._released = listed.TASKS_RELEASED.on(registry)
         self._superseded = listed.TASKS_SUPERSEDED.on(registry)
+        self._refused = listed.RESULTS_REFUSED.on(registry)
         self._duration = listed.TASK_DURATION.on(registry)
         self._wait = listed.TASK_WAIT.on(registry)
         self._children = cache(self._bind)
@@ -106,6 +108,7 @@ class _TaskMetrics:
             completed=self._completed.labels(*step),
             released=self._released.labels(*step),
             superseded=self._superseded.labels(*step),
+            refused=self._refused.labels(*step),
             duration=self._duration.labels(*step),
             wait=self._wait.labels(*step),
         )
@@ -134,6 +137,7 @@ class _TaskMetrics:
                 children.duration.observe(event.duration)
             case events.TaskReleased():
                 children.released.inc()
+                children.refused.inc(event.refused)
             case events.TaskSuperseded():
                 children.superseded.inc()
             case _:

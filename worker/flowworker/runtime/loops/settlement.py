@@ -90,7 +90,7 @@ class Settlement:
                 self.emit(TaskReleased(worker=self.worker, task=task, reason=reason))
             case Verdict.RELEASED | Verdict.UNWRITTEN:
                 logger.error("%s %s: %s", task.step_slug, task.msg_id, unwritten(receipt))
-                self.emit(TaskReleased(worker=self.worker, task=task, reason=unwritten(receipt)))
+                self.emit(TaskReleased(worker=self.worker, task=task, reason=unwritten(receipt), refused=True))
             case Verdict.SUPERSEDED:
                 self.superseded(holding, duration_of(receipt))
             case _:
