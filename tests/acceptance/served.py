@@ -111,17 +111,18 @@ async def serving(
     cli: Cli,
     module: str,
     *,
+    targets: tuple[str, ...] = (f"{MODULE}:{MODULE}",),
     before: tuple[str, ...] = (),
     form: str = "json",
     more: Mapping[str, str] | None = None,
     **environment: str,
 ) -> AsyncGenerator[Served]:
-    """Serve the queue `users` of a module with this text."""
+    """Serve the queue `users` of a module with this text, or the targets given."""
     (cli.folder / f"{MODULE}.py").write_text(dedent(module))
     await stage.owner.execute(f"SELECT pgmq.create('{MODULE}')")
     with (cli.folder / "out").open("wb") as out, (cli.folder / "err").open("wb") as err:
         process = await asyncio.create_subprocess_exec(
-            *before, sys.executable, "-m", "flowworker.cli", "run", f"{MODULE}:{MODULE}",
+            *before, sys.executable, "-m", "flowworker.cli", "run", *targets,
             stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=err,
             env={**cli.variables(), **environment, **(more or {})}, cwd=cli.folder, start_new_session=True,
         )  # fmt: skip

@@ -5,6 +5,7 @@ import json
 import socket
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,11 @@ from tests.acceptance.served import MODULE, Served, serving
 from tests.acceptance.support import Stage
 from tests.integration.cli.calling import Cli
 
+from flowworker import Flow
 from flowworker.database.jobs_admin import JobState
+from flowworker.errors import ExitCode
+from flowworker.redaction import remember
+from flowworker.telemetry.events import RunFailed
 
 CARD = "CARD-4111-7777"
 PASSWORD = "pa55-of-the-database"
@@ -243,6 +248,101 @@ async def test_no_secret_that_the_process_knows_leaves_the_worker_by_itself(
             assert lines["plain"]["login"] == {"user": "me", "password": "***"}
             assert "%s and %s (its arguments do not fit it)" in lines
             assert "incomplete" not in served.written
+
+
+KNOWN = "kn0wn-s3same!of-the-environment"
+SHAPED = (
+    "ALTER ROLE app PASSWORD 's3same-1'", "https://s3same-2@github.com/a", "curl -u app:s3same-3 https://x",
+    '{"value": "s3same-4", "name": "DB_PASSWORD"}', "pass\u200bword=s3same-5", "Set-Cookie: session=s3same-6",
+)  # fmt: skip
+EVERYWHERE = """
+import os
+from flowworker import Flow, Queue, TaskContext
+
+SAID = f"no luck with {os.environ['THE_TOKEN']}, " + %r
+users = Queue("users", max_attempts=2, base_delay=0, timeout=60)
+refused = Flow("refused", max_attempts=2, base_delay=0, timeout=60)
+
+def fail():
+    try:
+        raise RuntimeError(SAID)
+    except RuntimeError as error:
+        raise ConnectionError(SAID + " word" * 100_000 + SAID) from error
+"""
+HANDLERS = {
+    "loop": "@users.job\nasync def job(_: int) -> None:\n    fail()\n"
+    "@refused.step\nasync def only(_: int) -> None:\n    fail()\n",
+    "thread": "@users.job\ndef job(_: int) -> None:\n    fail()\n"
+    "@refused.step\ndef only(_: int) -> None:\n    fail()\n",
+    "process": "@users.job(run_in='process')\ndef job(_: int) -> None:\n    fail()\n"
+    "@refused.step(run_in='process')\ndef only(_: int) -> None:\n    fail()\n",
+}
+TABLES = (
+    "pgmq.q_users", "pgmq.a_users", "pgmq.q_refused", "pgmq.a_refused", "pgflow.runs", "pgflow.step_states",
+    "pgflow.step_tasks", "pgflow.workers", "flowworker.workers",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", HANDLERS)
+async def test_no_secret_in_an_exception_leaves_the_worker_by_any_exit(stage: Stage, cli: Cli, mode: str) -> None:
+    last_words = cli.folder / "last words"
+    last_words.touch()
+    more = {**PROBES, "THE_TOKEN": KNOWN, "FLOWWORKER_TERMINATION_LOG": str(last_words)}
+    module = EVERYWHERE % ", ".join(SHAPED) + HANDLERS[mode]
+    targets = (f"{MODULE}:users", f"{MODULE}:refused")
+    flow: Any = {}
+    exec((EVERYWHERE % "" + HANDLERS[mode]).replace("os.environ['THE_TOKEN']", "'x'"), flow)
+    await stage.create(flow["refused"])
+    async with serving(stage, cli, module, targets=targets, more=more) as served:
+        run_id = (await stage.client.start("refused", 1)).run_id
+        job = await served.do(1)
+        run = await stage.client.wait(run_id, timeout=40)
+        await served.error_reported()
+        exits = {path: (await get(served, path))[1] for path in ("/state", "/metrics", "/livez", "/readyz")}
+        for table in TABLES:
+            rows = await stage.owner.fetch(f"SELECT one::text AS text FROM {table} AS one")
+            exits[table] = "\n".join(row["text"] for row in rows)
+        exits |= {"client, job": repr(job), "client, run": repr(run)}
+        for command in (("jobs", "show", MODULE, str(job.msg_id)), ("runs", "show", str(run_id)), ("workers", "list")):
+            answer = await cli(*command, "--output", "json")
+            exits[" ".join(command[:2])] = answer.out + answer.err
+        await served.stopped()
+        exits |= {"log": served.written, "standard output": served.printed, "last words": last_words.read_text()}
+    for name, text in exits.items():
+        assert "s3same" not in text, name
+    named = {"log", "/state", "pgmq.a_users", "pgflow.step_tasks", "flowworker.workers", "client, job", "jobs show",
+             "runs show", "workers list"}  # fmt: skip
+    assert {name for name in named if "no luck with ***" not in exits[name]} == set()
+
+
+async def test_no_secret_in_an_exception_at_import_is_among_the_last_words_of_a_worker(cli: Cli) -> None:
+    last_words = cli.folder / "last words"
+    last_words.touch()
+    (cli.folder / "users.py").write_text(EVERYWHERE % ", ".join(SHAPED) + "fail()\n")
+    environment = {"THE_TOKEN": KNOWN, "FLOWWORKER_TERMINATION_LOG": str(last_words)}
+    answer = await replace(cli, environment={**cli.environment, **environment})("run", "users:users", "--debug")
+    assert answer.code == ExitCode.HANDLER
+    assert "no luck with ***" in last_words.read_text()
+    assert "no luck with ***" in answer.err
+    assert "s3same" not in answer.out + answer.err + last_words.read_text()
+
+
+async def test_no_secret_in_an_exception_is_in_an_event(stage: Stage) -> None:
+    said = f"no luck with {KNOWN}, " + ", ".join(SHAPED)
+    remember(KNOWN)
+    flow = Flow("refused", max_attempts=1, timeout=60)
+
+    @flow.step
+    async def only(_: int) -> None:
+        raise ConnectionError(said + " word" * 100_000) from RuntimeError(said)
+
+    await stage.create(flow)
+    async with stage.worker(flow):
+        await stage.client.start(flow, 1)
+        await stage.heard.first(RunFailed)
+    everything = "\n".join(map(repr, stage.heard.events))
+    assert "no luck with ***" in everything
+    assert "s3same" not in everything
 
 
 async def test_the_state_is_for_this_machine_unless_exposed(stage: Stage, cli: Cli) -> None:

@@ -26,7 +26,7 @@ from tests.unit.telemetry.samples import (
     task_failed,
 )
 
-from flowworker.database.records import ClaimedTask
+from flowworker.redaction.plain_values import LONGEST_TEXT
 from flowworker.telemetry.events import Event, LifecycleChanged, TaskReleased, TaskStarted
 from flowworker.telemetry.json_lines import EVENT_LOGGER
 from flowworker.telemetry.log_lines import fields_of, level_of, message_of
@@ -58,6 +58,29 @@ def json_lines(restored: None) -> Lines:
     out = io.StringIO()
     configure_logging(level="debug", log_format="json", stream=out)
     return lambda: [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def test_a_line_that_cannot_be_formatted_holds_no_secret() -> None:
+    class Broken(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            raise RuntimeError("no line")
+
+    out = io.StringIO()
+    handler = LineHandler(out, Broken())
+    handler.emit(logging.makeLogRecord({"msg": "at %s", "args": ("postgresql://app:hunter2@db",), "levelname": "INFO"}))
+    line = json.loads(out.getvalue())
+    assert (line["event"], line["incomplete"]) == (
+        "at postgresql://app:***@db",
+        "RuntimeError while this line was made",
+    )
+
+
+@pytest.mark.parametrize("name", ["error", "reason", "exception", "stack"])
+def test_a_field_of_megabytes_is_cut(name: str, json_lines: Lines) -> None:
+    logging.getLogger(EVENT_LOGGER).info("told", extra={name: "password=hunter2 " + "word " * 500_000})
+    (line,) = json_lines()
+    assert line[name].startswith("password=*** word")
+    assert len(line[name]) <= LONGEST_TEXT
 
 
 class Terminal(io.StringIO):

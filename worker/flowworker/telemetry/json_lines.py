@@ -13,7 +13,7 @@ from typing import Any, cast
 import orjson
 
 from flowworker.redaction import redact
-from flowworker.redaction.plain_values import name_of, safe_fields, shown
+from flowworker.redaction.plain_values import LONGEST_TEXT, name_of, safe_fields, shown
 
 running: ContextVar[Mapping[str, Any] | None] = ContextVar("flowworker_running_task", default=None)
 """Ids of the task whose handler runs in this context, for the log lines of handlers and libraries. Not the task: what a
@@ -50,10 +50,12 @@ class JsonFormatter(logging.Formatter):
         return to_json(safe_fields(line))
 
     def format_event(self, message: str, level: int, created: float, fields: Mapping[str, Any]) -> str:
-        """The line of a record of the events' logger, without the record: making one costs as much as all the rest."""
+        """The line of a record of the events' logger, without the record: making one costs as much as all the rest.
+
+        The fields are those of an event, whose texts hold no secrets any more.
+        """
         line = _line(message, EVENT_LOGGER, logging.getLevelName(level), created)
         line.update(fields)
-        hide_secrets(line, _TEXTS)
         return to_json(line)
 
     def _exception(self, record: logging.LogRecord) -> str:
@@ -91,7 +93,7 @@ def hide_secrets(line: MutableMapping[str, Any], names: Iterable[str]) -> None:
     for name in names:
         value = line.get(name)
         if isinstance(value, str):
-            line[name] = redact(value)
+            line[name] = redact(value, limit=LONGEST_TEXT)
 
 
 def to_json(fields: Any, **_: object) -> str:

@@ -5,6 +5,7 @@ from typing import Any, assert_never
 
 from flowworker.database.records import ClaimedTask, SourceKind
 from flowworker.redaction import redact
+from flowworker.redaction.plain_values import LONGEST_TEXT
 from flowworker.telemetry import events
 from flowworker.telemetry.events import Event, WorkerInfo
 
@@ -78,7 +79,7 @@ def fields_of(event: Event) -> dict[str, Any]:
         case events.TaskFailed():
             return task_fields(event.worker, event.task) | _failure(event)
         case events.TaskReleased():
-            return task_fields(event.worker, event.task) | {"reason": redact(event.reason)}
+            return task_fields(event.worker, event.task) | {"reason": _safe(event.reason)}
         case events.PollStarted():
             return _worker(event.worker) | {"active_tasks": event.active_tasks}
         case events.PollStopped():
@@ -93,7 +94,7 @@ def fields_of(event: Event) -> dict[str, Any]:
         case events.RunCompleted():
             return _run(event)
         case events.RunFailed():
-            return _run(event) | {"error": redact(event.error)}
+            return _run(event) | {"error": _safe(event.error)}
         case _:
             return _rare(event)
 
@@ -112,14 +113,18 @@ def _rare(
         case events.WorkerStarted():
             return {**event.details, **fields}
         case events.WorkerStopped():
-            return fields | {"duration": round(event.duration, 3), "reason": redact(event.reason)}
+            return fields | {"duration": round(event.duration, 3), "reason": _safe(event.reason)}
         case events.LifecycleChanged():
-            return fields | {"previous": event.previous, "current": event.current, "reason": redact(event.reason)}
+            return fields | {
+                "previous": event.previous,
+                "current": event.current,
+                "reason": _safe(event.reason),
+            }
         case events.LoopBlocked():
             return fields | {
                 "step": event.step_slug,
                 "blocked_for": round(event.blocked_for, 3),
-                "stack": redact(event.stack),
+                "stack": _safe(event.stack),
             }
         case events.WorkerLost():
             return fields | {
@@ -128,7 +133,7 @@ def _rare(
                 "failed": event.failed,
             }
         case events.DatabaseDown():
-            return fields | {"connection": event.connection, "error": redact(event.error)}
+            return fields | {"connection": event.connection, "error": _safe(event.error)}
         case events.DatabaseUp():
             return fields | {"connection": event.connection, "down_for": round(event.down_for, 3)}
         case _:
@@ -159,11 +164,15 @@ def _run(event: events.RunCompleted | events.RunFailed) -> dict[str, Any]:
 def _failure(event: events.TaskFailed) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "failure": event.failure.kind.value,
-        "error": redact(event.failure.message),
+        "error": _safe(event.failure.message),
         "duration": round(event.duration, 6),
     }
     if event.retry_in is not None:
         fields["retry_in"] = round(event.retry_in, 3)
     if event.failure.stacktrace is not None:
-        fields["exception"] = redact(event.failure.stacktrace)
+        fields["exception"] = _safe(event.failure.stacktrace)
     return fields
+
+
+def _safe(text: str) -> str:
+    return redact(text, limit=LONGEST_TEXT)

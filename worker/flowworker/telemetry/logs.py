@@ -13,7 +13,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, Literal, TextIO
 
-from flowworker.redaction.plain_values import name_of
+from flowworker.redaction.plain_values import name_of, safe_fields
 from flowworker.telemetry import events
 from flowworker.telemetry.events import Event
 from flowworker.telemetry.json_lines import EVENT_LOGGER, JsonFormatter, message_of_record, running, to_json
@@ -94,7 +94,7 @@ class LineHandler(logging.Handler):
             return self.format(record)
         except BaseException as error:  # noqa: BLE001 - logging would print the record's arguments, secrets included
             fields = {"event": message_of_record(record), "logger": record.name, "level": record.levelname.lower()}
-            return to_json(fields | {"incomplete": f"{name_of(type(error))} while this line was made"})
+            return to_json(safe_fields(fields | {"incomplete": f"{name_of(type(error))} while this line was made"}))
 
 
 def _only_ours(logger: logging.Logger) -> LineHandler | None:

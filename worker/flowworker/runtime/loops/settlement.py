@@ -15,7 +15,7 @@ from flowworker.database.records import (
     RunStatus,
     Verdict,
 )
-from flowworker.redaction import redact
+from flowworker.runtime.execution.failures import MESSAGE_LIMIT, clean
 from flowworker.runtime.held_tasks import HeldTask
 from flowworker.telemetry.events import (
     Event,
@@ -113,7 +113,7 @@ class Settlement:
                         flow_slug=slug,
                         run_id=end.run_id,
                         duration=end.duration,
-                        error=redact(end.error or ""),
+                        error=clean(end.error or "", MESSAGE_LIMIT),
                     )
                 )
             case RunStatus.STARTED:
