@@ -3,7 +3,7 @@
 from flowworker.redaction import redact
 from flowworker_operator.domain.words import printable
 
-WINDOW = 64 * 1024
+WINDOW = 4096
 """Characters that are looked at, blanks included: the words of a server may be of any length."""
 
 

@@ -92,6 +92,7 @@ def test_a_cut_never_leaves_half_a_password(padding: int, password: str) -> None
         ("postgresql://app@db/main?password=abc&sslmode=require", "postgresql://app@db/main?password=***"),
         ("postgres://app:a@b@c/d:e@db:5432,db2/main", "postgres://app:***@db:5432,db2/main"),
         ("redis://:abc@cache", "redis://:***@cache"),
+        ("postgresql://pw:abc@db/main", "postgresql://pw:***@db/main"),
         ('{"password": "a b", "user": "app"}', '{"password": ***, "user": "app"}'),
         ("password='not closed", "password=***"),
     ],

@@ -107,6 +107,18 @@ SHAPES = {
     "a web key": f'{{"kty": "EC", "x": "abc", "d": "{LETTERS}"}}',
     "a registry's login": f'{{"auths": {{"r.example.com": {{"auth": "{LETTERS}="}}}}}}',
     "a registry's login in npm": f"//registry.example.com/:_auth={LETTERS}",
+    "a token beside a word that is no password": f"https://{CANARY}:x-oauth-basic@github.com/a",
+    "a token without a password": f"https://{CANARY}:@api.example.com",
+    "mysql -p, quoted": f"mysql -p'my {CANARY}' main",
+    "lines of YAML": f"data:\n  password: |\n    {CANARY}\n    {CANARY}\nother: 1",
+    "folded lines of YAML": f"token: >-\n  {CANARY}",
+    "a field in JSON, encoded": f"q=%7B%22password%22%3A%22{CANARY}%22%7D",
+    "a blank, encoded": f"password%20=%20{CANARY}",
+    "an attribute of a span": f'{{"key": "password", "stringValue": "{CANARY}"}}',
+    "a sentence with a colon": f"the password is: {CANARY}",
+    "an answer of an API": f"Incorrect API key provided: {CANARY}.",
+    "an element with a name": f'<string name="password">my {CANARY}</string>',
+    "elements of name and value": f"<property><name>db.password</name>\n<value>{CANARY}</value></property>",
     "XML as long CDATA": f"<password><![CDATA[{'x' * 5000}{CANARY}]]></password>",
     "XML as open CDATA": f"<password><![CDATA[{CANARY}",
     "a row without its end": f"Failing row contains (1, {CANARY}",
@@ -222,6 +234,8 @@ INNOCENT = [
     "costs $5, or $1$ at most; ${HOME}/bin",
     "\x1b[32mok\x1b[0m 12 \U0001f468\u200d\U0001f469\u200d\U0001f467 \uff21",
     "<site><name>token ring</name></site>",
+    '<string name="title">the token ring</string><name>db.port</name><value>5432</value>',
+    "the password is wrong, the token was used, an API key is missing",
 ]
 
 

@@ -28,7 +28,7 @@ _CLIENT = rf"""(?x)
       (?: mysql\w{{0,20}}+ | mariadb[\w-]{{0,20}}+ | mongo\w{{0,20}}+ | sshpass | 7za?
         | (?:docker|podman|nerdctl|buildah|skopeo|oras|crane|helm)\b {_REST} login )
       (?![\w=:@]) {_REST} (?<![\w-])-p{_GAP}? )
-    (?!\d{{1,5}}(?::\d|/)|assw|\*\*\*) [^\s"']++"""
+    (?!\d{{1,5}}(?::\d|/)|assw|\*\*\*) (?: '[^'\n]++' | "[^"\n]++" | [^\s"']++ )"""
 """`-p` and a password; elsewhere it means a port or parents."""
 _OTHER = rf"""(?x)
     ( (?<![\w-])

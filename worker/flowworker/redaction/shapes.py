@@ -11,7 +11,7 @@ from flowworker.redaction import commands, keys, uris
 from flowworker.redaction.places import SHORT, Replacement, Shape, Shapes, any_of, compiled, hide, lower
 from flowworker.redaction.words import GROUP, HIDDEN, KEY_BEGINS, NAME, NAME_BEGINS, OPEN_STRING, STRING, TAIL, VALUE
 
-_CLOSE = r"""(?:\\{0,8}+["'`\]]|%5d){0,3}+"""
+_CLOSE = r"""(?:\\{0,8}+["'`\]]|%(?:25)?(?:5d|2[027])){0,3}+"""
 """What may close a name: `"password":`, `environ['PASSWORD'] =`, `user[password]=`."""
 _PAIR = r"""(?<![ \t])[ \t]{1,200}+["']?[\w.-]{1,40}+["']?[ \t]{0,40}+(?:=|:(?!//))"""
 """The next pair, in front of which a value with spaces ends."""
@@ -21,7 +21,7 @@ _NAMES = rf"""\\{{0,8}}+["']?[\w.:-]{{0,40}}?{NAME}[\w.:-]{{0,40}}+\\{{0,8}}+["'
 """A value that names a secret."""
 
 _BENEATH = rf"""(?ix)
-    ( (?<![a-z]) (?:name|key|id) {_FIELD} {_NAMES} \s{{0,40}}+ ,? [^{{}}<>]{{0,80}}? (?<![a-z]) value {_FIELD} ) {VALUE}
+    ( (?<![a-z]) (?:name|key|id) {_FIELD} {_NAMES} \s{{0,40}}+ ,? [^{{}}<>]{{0,80}}? value {_FIELD} ) {VALUE}
     """
 """A name and its value as two fields: the environment of a container, `<add key="password" value="…"/>`."""
 _ABOVE = rf"""(?ix)
@@ -31,15 +31,19 @@ _ABOVE = rf"""(?ix)
     (?= \s{{0,40}}+ ,? [^{{}}<>]{{0,80}}? (?<![a-z]) (?:name|key|id) {_FIELD} {_NAMES} )
     """
 """The same with the value first."""
+_BLOCK = r"""[|>][+-]?\d?[ \t]*+\n(?:[ \t]++[^\n]*+(?:\n|\Z)){1,400}+"""
+"""Lines of YAML, and those after it that stand as far to the right."""
 _EQUALS = rf"""(?ix)
     ( {NAME}{TAIL} {_CLOSE}
-      (?: \s*+ (?:=>|:=|->|[!=]=|[=:]|%(?:25)?3[da]) \s*+ | [ \t]++ (?:is|was|to|be) [ \t]++ (?=['"]) ) )
-    (?: {STRING} | {OPEN_STRING} | {GROUP}
+      (?: \s*+ (?:=>|:=|->|[!=]=|[=:]|%(?:25)?3[da]) \s*+
+        | [ \t]++ (?:is|was|to|be|provided|given|supplied|used|entered|received)
+          [ \t]*+ (?: [=:] [ \t]*+ | (?=['"]) ) ) )
+    (?!\*\*\*@) (?: {STRING} | {OPEN_STRING} | {GROUP} | {_BLOCK}
       | \S++ (?: [ \t][^;\n]{{0,200}}?(?=;) | (?:[ \t]{{1,200}}+[^\s=:;,]{{1,400}}+){{1,12}}? (?={_PAIR}) )? )
     """
 _PHRASE = rf"""(?ix)
     ( (?:pass(?:word|wd|wort|phrase|code)|(?<![a-z])pwd?(?![a-z])) {_CLOSE} (?::[ \t]++|[ \t]++=[ \t]++) )
-    (?=[^\s'"\\`\[{{]) ( [^\n]*+ )
+    (?=[^\s'"\\`\[{{]) (?!{_BLOCK}) ( [^\n]*+ )
     """
 """As people write a password of several words: after a space, to the end of the line or the next pair."""
 _PHRASE_ENDS = rf"""[,;]|{_PAIR}"""
@@ -50,6 +54,12 @@ _ITEM = rf"""(?ix)
 _OPTION = rf"""(?i)((?<!\S)--?+(?:[\w-]{{1,30}}-|store|key|trust)?{NAME}{TAIL}[ \t]++){VALUE}"""
 _XML = rf"""(?ix) ( <(?:[\w.-]{{1,40}}:)?[\w.-]{{0,40}}? {NAME} [\w.-]{{0,40}}+ (?:\s[^<>]{{0,200}}+)? > )
     (?: \s*+ <!\[CDATA\[ (?: [^\]] | \](?!\]>) )*+ (?:\]\]>)? | [^<]++ )"""
+_XML_NAMED = rf"""(?ix)
+    ( (?<![a-z]) (?:name|key|id)
+      (?: {_FIELD} {_NAMES} [^<>]{{0,80}}? (?<!/)> | > [\w.:-]{{0,40}}? {NAME} [\w.:-]{{0,40}}+ </name> )
+      \s*+ (?:<value>)? )
+    [^<]++"""
+"""An element whose attribute, or whose neighbour, names it."""
 _HEADER = rf"""(?ix)
     ( (?:(?:proxy-)?authorization|(?:set-)?cookie|x-[\w-]{{0,30}}(?:auth|key|token)[\w-]{{0,30}}) {_CLOSE}
       \s*+ (?:[=:,]|%3a) \s*+ )
@@ -84,6 +94,7 @@ _SHAPES = Shapes(
     Shape(begins=("<cookie ",), pattern=_COOKIE),
     Shape(begins=("bearer", "basic", "digest", "negotiate", "apikey"), pattern=_SCHEME),
     Shape(begins=("<",), pattern=_XML, hints=_NAMING),
+    Shape(begins=("name", "key", "id"), pattern=_XML_NAMED, hints=("</",)),
     Shape(begins=("name", "key", "id"), pattern=_BENEATH, hints=("value",)),
     Shape(begins=("value",), pattern=_ABOVE, hints=_NAMING),
     Shape(begins=("-",), pattern=_OPTION, hints=_NAMING),

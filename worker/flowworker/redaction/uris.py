@@ -20,6 +20,8 @@ _NAMES_USERS = re.compile(
 )
 """Schemes in whose URIs such a word is a user."""
 _LONGEST_SCHEME = 40
+_NO_PASSWORDS = frozenset({"", "x-oauth-basic"})
+"""Beside a token, which then stands in the place of the user."""
 
 _LOOSE = (
     r"(?i)((?:postgres(?:ql)?|mysql|mariadb|mongodb|amqps?|rediss?)(?:\+\w{1,40})?://[^\s:@/]{0,200}+:)"
@@ -70,6 +72,8 @@ def _without_password(word: re.Match[str]) -> str:
             named = lowered.find("password=", begin)  # an @ in it is no end of it
             if 0 <= named < end:
                 return text[: min(secret + len(colon), named + len("password="))] + HIDDEN
+            if text[secret + len(colon) : end] in _NO_PASSWORDS and not has_user_alone(text[:begin]):
+                return text[: begin + len(scheme_end)] + HIDDEN + text[end:]
             return text[: secret + len(colon)] + HIDDEN + text[end:]
     return text
 
