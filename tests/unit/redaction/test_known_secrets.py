@@ -17,6 +17,12 @@ def test_every_secret_of_an_environment_is_known_however_many_there_are() -> Non
         assert known.hide(f"it is {secret}.") == "it is ***."
 
 
+def test_a_child_process_knows_all_that_its_parent_knows() -> None:
+    known = Known({})
+    known.keep(*Known(MANY).all)
+    assert known.all == tuple(MANY.values())
+
+
 def test_passwords_in_use_push_no_secret_of_the_environment_out() -> None:
     known = Known({"API_TOKEN": "lasting-token"})
     for n in range(MOST_GIVEN + 10):
@@ -32,7 +38,7 @@ def test_the_password_in_use_stays_whatever_came_between() -> None:
     assert known.hide("still-in-use") == "***"
 
 
-def test_the_oldest_of_a_thousand_passwords_is_not_forgotten_in_silence(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_oldest_of_many_passwords_is_not_forgotten_in_silence(caplog: pytest.LogCaptureFixture) -> None:
     known = Known({})
     with caplog.at_level(logging.WARNING):
         for n in range(MOST_GIVEN):
@@ -51,6 +57,11 @@ def test_a_secret_within_another_leaves_nothing_of_it() -> None:
         for secret in order:
             known.add(secret)
         assert known.hide("it is horse-battery, or horse") == "it is ***, or ***"
+
+
+def test_a_secret_is_no_part_of_a_longer_word() -> None:
+    known = Known({"DB_PASSWORD": "test"})
+    assert known.hide("latest tests testtest a-test_test, test1 test") == "latest tests testtest a-***_***, test1 ***"
 
 
 def test_secrets_that_overlap_are_hidden_as_one() -> None:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from flowworker.redaction.cutting import Window, window_at_end, window_at_start
 from flowworker.redaction.folding import folded
 from flowworker.redaction.known import (
+    keep,
     longest_known,
     remember,
-    remember_as_they_are,
     remember_whole,
     remembered,
     without_known,
@@ -41,7 +41,7 @@ def current_discretion() -> Discretion:
 
 def adopt(discretion: Discretion) -> None:
     """Hide what another process hides."""
-    remember_as_they_are(*discretion.known)
+    keep(*discretion.known)
     show_payloads(discretion.payloads_are_shown)
 
 

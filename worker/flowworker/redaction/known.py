@@ -11,7 +11,6 @@ import re
 import threading
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, quote_plus, unquote
 
@@ -24,9 +23,9 @@ logger = logging.getLogger(__name__)
 SHORTEST = 4
 """Characters; a shorter secret is a part of too many words."""
 
-MOST_GIVEN = 1000
+MOST_GIVEN = 100
 """Secrets remembered beside those of the environment, which all stay: passwords that were in use, also those before a
-rotation. What was used last stays; only a password that a thousand others followed is forgotten, with a warning."""
+rotation. What was used last stays; only a password that a hundred others followed is forgotten, with a warning."""
 
 _NO_SECRET = re.compile(r"(?:FILE|PATH|DIR|SOCK|NAME|TYPE|HOST|PORT|USER|MODE|LIFETIME|TIMEOUT|ENABLED|COUNT|CACHE)$")
 """Ends of variables that say something about a secret and hold none, such as PGPASSFILE."""
@@ -39,29 +38,24 @@ _LONE_TOKEN = re.compile(r"://([^:@/?#\s]+)@")
 _QUERY_PASSWORD = re.compile(r"[?&](?:ssl)?password=([^&\s]+)")
 
 
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """One way to write a secret."""
-
-    text: str
-    pattern: re.Pattern[str]
-
-
 class Known:
     """The secrets of a process, ready to be looked for."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         """Know what an environment holds."""
         self._lock = threading.Lock()
-        self._lasting: dict[str, tuple[_Form, ...]] = {}
-        self._given: dict[str, tuple[_Form, ...]] = {}
-        self._forms: tuple[_Form, ...] = ()
+        self._lasting: dict[str, tuple[str, ...]] = {}
+        self._given: dict[str, tuple[str, ...]] = {}
+        self._forms: tuple[str, ...] = ()
         self.longest = 0
-        for name, value in environment.items():
-            for secret in secrets_in(name, value):
-                if _can_be_found(secret):
-                    self._lasting[secret] = _forms(secret)
-        self._arrange()
+        self.keep(*(secret for name, value in environment.items() for secret in secrets_in(name, value)))
+
+    def keep(self, *secrets: str) -> None:
+        """Know these for as long as the process lives, however many there are."""
+        with self._lock:
+            for secret in filter(_can_be_found, secrets):
+                self._lasting.setdefault(secret, _forms(secret))
+            self._arrange()
 
     def add(self, secret: str) -> None:
         """Know one more; what is too short to be looked for is left out."""
@@ -81,8 +75,8 @@ class Known:
             )
 
     def _arrange(self) -> None:
-        forms = {form.text: form for known in (self._lasting, self._given) for each in known.values() for form in each}
-        self._forms = tuple(forms.values())  # others read it without the lock
+        forms = {form: None for known in (self._lasting, self._given) for each in known.values() for form in each}
+        self._forms = tuple(forms)  # others read it without the lock
         self.longest = max(map(len, forms), default=0)
 
     @property
@@ -93,12 +87,28 @@ class Known:
 
     def hide(self, text: str) -> str:
         """The text without them. All are found before one is hidden, as one secret may be a part of another."""
-        found = [each.span() for form in self._forms if form.text in text for each in form.pattern.finditer(text)]
+        found = [span for form in self._forms if form in text for span in _spans_of(form, text)]
         return _without_spans(text, sorted(found)) if found else text
 
 
 def _can_be_found(secret: str) -> bool:
     return len(secret) >= SHORTEST and bool(secret.strip("*"))
+
+
+def _spans_of(form: str, text: str) -> Iterator[tuple[int, int]]:
+    """Where a form stands as a word of its own: the password `test` is no part of `latest`."""
+    at = text.find(form)
+    while at >= 0:
+        end = at + len(form)
+        begins = not (form[0].isalnum() and at > 0 and _is_letter(text[at - 1]))
+        ends = not (form[-1].isalnum() and end < len(text) and _is_letter(text[end]))
+        if begins and ends:
+            yield at, end
+        at = text.find(form, end if begins and ends else at + 1)
+
+
+def _is_letter(one: str) -> bool:
+    return one.isascii() and one.isalnum()
 
 
 def _without_spans(text: str, spans: list[tuple[int, int]]) -> str:
@@ -144,15 +154,15 @@ def remember(*secrets: str | None) -> None:
             _known().add(part)
 
 
-def remember_as_they_are(*secrets: str) -> None:
-    """Hide these by value from now on, whatever is in them."""
-    for secret in secrets:
-        _known().add(secret)
+def keep(*secrets: str) -> None:
+    """Hide what another process hides, whatever is in it."""
+    _known().keep(*secrets)
 
 
 def remember_whole(text: str) -> None:
     """Hide this text wherever it stands: a connection string, which may be so malformed that no password is found."""
-    remember_as_they_are(text, text.strip(), str(Path(text)), *passwords_of(text))
+    for part in (text, text.strip(), str(Path(text)), *passwords_of(text)):
+        _known().add(part)
 
 
 def remembered() -> tuple[str, ...]:
@@ -183,7 +193,7 @@ _knowledge: Known | None = None
 _ESCAPE = re.compile(r"%[0-9A-F]{2}")
 
 
-def _forms(secret: str) -> tuple[_Form, ...]:
+def _forms(secret: str) -> tuple[str, ...]:
     """How a secret may be written: as it is, percent-encoded, escaped for JSON, Python and XML, and in Base64."""
     raw = secret.encode("utf-8", "surrogateescape")
     encoded = quote(raw, safe="")
@@ -200,14 +210,7 @@ def _forms(secret: str) -> tuple[_Form, ...]:
     ]
     if len(secret) >= _LONG_ENOUGH_FOR_BASE64:
         texts += [b64encode(raw).decode().rstrip("="), urlsafe_b64encode(raw).decode().rstrip("=")]
-    return tuple(_Form(text, _pattern(text)) for text in dict.fromkeys(texts))
+    return tuple(dict.fromkeys(texts))
 
 
 _LONG_ENOUGH_FOR_BASE64 = 6
-
-
-def _pattern(form: str) -> re.Pattern[str]:
-    """A form as a word of its own: the password `test` is no part of `latest`."""
-    before = r"(?<![A-Za-z0-9])" if form[0].isalnum() else ""
-    after = r"(?![A-Za-z0-9])" if form[-1].isalnum() else ""
-    return re.compile(before + re.escape(form) + after)

@@ -1,6 +1,6 @@
 """Secrets known by their shape: named values here; URIs, keys that stand alone and commands in modules of their own.
 
-Each shape is a cheap hint, which nearly every text fails, and a pattern. Texts may be hostile, so a pattern takes time
+A pattern is tried only where a word stands with which it begins. Texts may be hostile, so a pattern takes time
 in proportion to the text: what is of any length is taken whole (`*+`) and directly behind what must be there, and what
 is looked for further on is at most a few hundred characters away.
 """
