@@ -10,13 +10,13 @@ from flowworker.runtime.loops.settlement import Settlement
 from flowworker.telemetry.events import Event, RunFailed
 
 
-def test_the_error_of_a_run_is_cut_and_shows_no_part_of_a_secret_whoever_stored_it() -> None:
+def test_the_error_of_a_run_is_cut_and_shows_no_part_of_a_secret() -> None:
     for before in range(MESSAGE_LIMIT - 40, MESSAGE_LIMIT, 8):
         error = "x" * before + " postgresql://app:hunter2@db/main " + "word " * 500_000
-        told: list[Event] = []
+        heard: list[Event] = []
         end = RunEnd(run_id=uuid4(), status=RunStatus.FAILED, duration=1.0, error=error)
-        Settlement(worker=WORKER, emit=told.append).of_run(end)
-        (event,) = told
+        Settlement(worker=WORKER, emit=heard.append).of_run(end)
+        (event,) = heard
         assert isinstance(event, RunFailed)
         assert len(event.error) <= MESSAGE_LIMIT
         assert "hunter" not in event.error
