@@ -26,6 +26,7 @@ from tests.unit.telemetry.samples import (
     task_failed,
 )
 
+from flowworker.database.records import ClaimedTask
 from flowworker.redaction.plain_values import LONGEST_TEXT
 from flowworker.telemetry.events import Event, LifecycleChanged, TaskReleased, TaskStarted
 from flowworker.telemetry.json_lines import EVENT_LOGGER

@@ -84,7 +84,7 @@ class DatabaseHeart:
             self._beat,
             self._link,
             lambda connection: heartbeat.beat(connection, reports, look=look, health=health),
-            # Peers count the seconds: a heartbeat that was cancelled, whoever has done that, does not wait for a retry.
+            # Peers count the seconds: a heartbeat that was cancelled, for whatever reason, waits for no retry.
             repeated_after=(asyncpg.QueryCanceledError,),
         )
 
