@@ -32,7 +32,8 @@ wait 10 s, and the last beat may be as old as the pause between two.
 """
 
 AFTERMATH = 5 * SECOND
-"""For how long after its end a fault still explains a death: the next beat is due, the reconnection takes its pause."""
+"""For how long after its end a fault still explains a death: the next beat is due, the reconnection takes its pause.
+What the worker begins until then is in flight when it is declared lost."""
 
 UNDER_WAY = SECOND
 """What was claimed when its worker was declared lost has begun by then."""
@@ -121,7 +122,8 @@ class Case:
         hit = fault.workers is None or execution.worker in fault.workers
         settled = self.settled(execution)
         open_then = settled is None or settled.at >= fault.began - SLACK
-        return hit and execution.began <= fault.ended + SLACK and open_then
+        last = fault.ended + (AFTERMATH if fault.only_by_death else SLACK)
+        return hit and execution.began <= last and open_then
 
 
 def lost(case: Case) -> Iterator[Violation]:

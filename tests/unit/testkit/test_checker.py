@@ -113,6 +113,20 @@ SILENCED = replace(
 )
 """One step whose worker's beats are cut off, which is declared lost, and its next run elsewhere."""
 
+FREED = replace(
+    SILENCED,
+    executions=(execution("e1", FIRST, 20.5, None), execution("e2", FIRST, 22, 23, worker="b")),
+    lives=(replace(SILENCED.lives[0], lost=at(21)), SILENCED.lives[1]),
+    transitions=(
+        queued(FIRST, 0),
+        replace(claimed(FIRST, 20.4), incarnation="a1"),
+        queued(FIRST, 21),
+        replace(claimed(FIRST, 21.5, worker="b"), incarnation="b1"),
+        ended(FIRST, 24, "e2", worker="b"),
+    ),
+)
+"""Its worker may beat again and begins it, but is declared lost for its silence before the first beat."""
+
 JOBS = History(
     started={"mail:7"},
     ends={"mail:7": COMPLETED},
@@ -128,7 +142,9 @@ JOBS = History(
 
 
 @pytest.mark.parametrize(
-    "history", [GOOD, KILLED, SILENCED, RETRIED, JOBS], ids=["plain", "killed", "silenced", "retried", "jobs"]
+    "history",
+    [GOOD, KILLED, SILENCED, FREED, RETRIED, JOBS],
+    ids=["plain", "killed", "silenced", "freed", "retried", "jobs"],
 )
 def test_good_histories_pass(history: History) -> None:
     assert check(history) == []
