@@ -10,10 +10,11 @@ import os
 import re
 import threading
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote, quote_plus, unquote
 
+from flowworker.redaction.keys import without_keys
 from flowworker.redaction.names import names_a_secret
 from flowworker.redaction.uris import has_user_alone
 from flowworker.redaction.words import HIDDEN
@@ -26,6 +27,10 @@ SHORTEST = 4
 MOST_GIVEN = 100
 """Secrets remembered beside those of the environment, which all stay: passwords that were in use, also those before a
 rotation. What was used last stays; only a password that a hundred others followed is forgotten, with a warning."""
+
+LONGEST_PART = 1024
+"""Characters of a key that are looked at on each side of a known secret in it."""
+_OF_A_KEY = re.compile(r"[\w.~+/=-]*")
 
 _NO_SECRET = re.compile(r"(?:FILE|PATH|DIR|SOCK|NAME|TYPE|HOST|PORT|USER|MODE|LIFETIME|TIMEOUT|ENABLED|COUNT|CACHE)$")
 """Ends of variables that say something about a secret and hold none, such as PGPASSFILE."""
@@ -88,7 +93,7 @@ class Known:
     def hide(self, text: str) -> str:
         """The text without them. All are found before one is hidden, as one secret may be a part of another."""
         found = [span for form in self._forms if form in text for span in _spans_of(form, text)]
-        return _without_spans(text, sorted(found)) if found else text
+        return _without_spans(text, list(_widened(sorted(found), text))) if found else text
 
 
 def _can_be_found(secret: str) -> bool:
@@ -105,6 +110,31 @@ def _spans_of(form: str, text: str) -> Iterator[tuple[int, int]]:
         if begins and ends:
             yield at, end
         at = text.find(form, end if begins and ends else at + 1)
+
+
+def _widened(spans: Iterable[tuple[int, int]], text: str) -> Iterator[tuple[int, int]]:
+    """The spans, and where one lies in a key that shows by its shape what it is, all of that.
+
+    What is left of such a key would not look like one any more. Takes them in order of their begin.
+    """
+    done = no_key = 0
+    for begin, end in spans:
+        if end <= done:
+            continue
+        if end <= no_key:
+            yield begin, end
+            continue
+        before = _OF_A_KEY.match(text[max(done, begin - LONGEST_PART) : begin][::-1])
+        after = _OF_A_KEY.match(text, end, end + LONGEST_PART)
+        assert before is not None
+        assert after is not None
+        whole = begin - before.end(), after.end()
+        if whole != (begin, end) and without_keys(word := text[slice(*whole)]) != word:
+            done = whole[1]
+            yield whole
+        else:
+            no_key = whole[1]
+            yield begin, end
 
 
 def _is_letter(one: str) -> bool:
