@@ -201,7 +201,9 @@ class Link:
         await turn_at(self._turns, urgent=urgent)
         return await self._in_turn(work, limits)
 
-    async def run_here_or(self, other: "Link", work: Callable[[Connection], Awaitable[T]], *, after: float) -> T:
+    async def run_here_or(
+        self, other: "Link", work: Callable[[Connection], Awaitable[T]], *, after: float, limits: Limits | None = None
+    ) -> T:
         """Do a piece of work on this connection, or on another one that is free earlier, within this one's limits.
 
         Args:
@@ -209,6 +211,7 @@ class Link:
                 has died in silence while it was idle, the work waits for this one.
             work: as for `run`.
             after: see `other`.
+            limits: on the other one, instead of those of this one.
 
         Raises:
             as `run`.
@@ -225,7 +228,7 @@ class Link:
             return await work(connection)
 
         try:
-            return await other._in_turn(noted, self._limits)
+            return await other._in_turn(noted, limits or self._limits)
         except FlowWorkerError:
             if began:
                 raise

@@ -48,6 +48,9 @@ SPARE = 2.0
 ASIDE_LOCK = 1.0
 """Seconds a claim waits for a lock aside; it is repeated anyway."""
 
+ASIDE_PATIENCE = 3.0
+"""Seconds that recovery waits for the connection aside before it takes that of the claims."""
+
 REFUSALS_BEFORE_PARKING = 5
 """Refusals of a single task after which it is put off, so that the rest of the queue goes on."""
 
@@ -160,11 +163,11 @@ class ClaimLane:
 async def beside_claims(links: Links, work: Callable[[Connection], Awaitable[T]]) -> T:
     """Do work that is safe to repeat aside, or where that connection is taken, for a moment on that of the claims.
 
-    A claim in trouble may have it for two minutes, and the recovery of another flow must not wait for it.
+    A claim in trouble may have it for two minutes, and the recovery of another flow must not wait for it. Where many
+    flows recover at once, their next claims must not wait for all of them.
     """
-    if links.aside.busy:
-        with contextlib.suppress(*TIMED_OUT):
-            return await links.on_claim(work)
+    with contextlib.suppress(*TIMED_OUT):
+        return await links.aside.run_here_or(links.claim, work, after=ASIDE_PATIENCE, limits=links.claim.limits)
     return await links.aside.run(work)
 
 
