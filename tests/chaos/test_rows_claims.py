@@ -82,8 +82,9 @@ async def test_what_a_claim_brings_after_its_worker_was_marked_lost_is_not_run_b
         async with locked(ground, [f"SELECT FROM pgflow.step_tasks WHERE run_id IN ({ids}) FOR UPDATE"]):
             await worker.start()
             await until(lambda: _a_claim_waits(ground), "a claim waits for the locked tasks")
+            began = time.monotonic_ns()
             await ground.owner.execute("UPDATE flowworker.workers SET state = 'lost'")
-            ground.fault("marked lost", worker, began=time.monotonic_ns())
+            ground.fault("marked lost", worker, began=began)
             await until(lambda: "goes on under a new id" in worker.log(), "the worker learns of it")
         await ground.conclude(patience=60)
         assert [execution.attempt for execution in ground.executions()] == [1] * 5
