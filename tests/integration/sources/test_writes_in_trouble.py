@@ -202,6 +202,7 @@ SLOW = """
     CREATE TRIGGER slow BEFORE UPDATE ON pgflow.step_tasks FOR EACH ROW
     WHEN (length(NEW.output::text) > 1000 AND OLD.output IS NULL) EXECUTE FUNCTION public.slow();
 """
+SLEEPS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
 HUGE = completed("x" * 2000)
 
 
@@ -236,6 +237,23 @@ async def test_a_write_that_no_limit_suffices_for_fails_its_attempt_with_the_wor
     ]  # fmt: skip
     message = (await world.task(run_id, "element", 1))["error_message"]
     assert message.startswith("the database refused the output: canceling statement due to statement timeout")
+
+
+async def test_good_results_are_written_while_the_statement_of_a_slow_one_runs(world: World) -> None:
+    await world.create(one_step)
+    await world.owner.execute(SLOW.format(seconds=60))
+    for n in range(32):
+        await world.start("one_step", n)
+    superuser = await connect(world.database.superuser_dsn, application_name="test")
+    async with writing(world, one_step, limits=Limits(statement=20, lock=5)) as made:
+        tasks = await claim_everything(made.source)
+        made.submit(tasks[:2], lambda task: HUGE if task is tasks[0] else completed(1))
+        await until(lambda: superuser.fetchval(SLEEPS), "the statement of the slow one runs")
+        for task in tasks[2:]:
+            made.submit([task], one)
+            await made.settled(tasks.index(task) - 1, patience=5)
+        assert made.completer.unwritten == 2
+    await superuser.close()
 
 
 ODD = """

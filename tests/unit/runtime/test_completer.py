@@ -90,6 +90,10 @@ class Lanes:
             output = Completed(output=b"1" * size, duration=0.1)
             self.completer.submit(holding, TaskResult(task=holding.task, outcome=output))
 
+    @property
+    def last_batch(self) -> list[int]:
+        return [result.task.msg_id for result in self.source.finished[-1]]
+
     def lane(self, *, aside: bool) -> list[list[int]]:
         """The batches of one lane, by message."""
         return [
@@ -238,6 +242,36 @@ async def test_a_write_that_costs_the_connection_is_found_where_no_limit_ends_it
     await asyncio.sleep(1)
     assert lanes.written[-1] == 9
     assert await lanes.completer.flush(60)
+    await lanes.completer.stop()
+
+
+async def test_beside_a_write_that_takes_long_others_are_written_that_do_not_need_its_locks() -> None:
+    lanes = Lanes(lambda _, __, ___: None)
+    slow = {1: 10.0, 3: 20.0}
+
+    async def take_long() -> None:
+        await asyncio.sleep(max((slow.pop(task, 0.0) for task in [*slow] if task in lanes.last_batch), default=0.0))
+
+    lanes.source.before_finish = take_long
+    lanes.submit(1, run=1)
+    await asyncio.sleep(0.1)
+    lanes.submit(2, run=2)
+    await asyncio.sleep(0.1)
+    assert lanes.written == []  # a write to a far server takes as long
+    await asyncio.sleep(1)
+    assert lanes.written == [2]
+    lanes.submit(3, run=3)
+    lanes.submit(4, run=1)
+    await asyncio.sleep(5)
+    assert lanes.written == [2]
+    await asyncio.sleep(5)
+    assert lanes.written == [2, 1, 4]
+    lanes.submit(5, run=3)
+    lanes.submit(6, run=4)
+    await asyncio.sleep(5)
+    assert lanes.written == [2, 1, 4, 6]  # 5 needs the lock that the write beside still has
+    assert await lanes.completer.flush(20)
+    assert lanes.written == [2, 1, 4, 6, 3, 5]
     await lanes.completer.stop()
 
 

@@ -1,8 +1,8 @@
 """Writes outcomes. While one write is on its way the next ones gather.
 
-So a lone result waits for nothing, and a flood is batched. What cannot be written with the others leaves for a lane
-aside (`flowworker.runtime.loops.quarantine`), and the others go on. A result is kept until the database has written it,
-has proven it superseded, or has refused every form of it.
+So a lone result waits for nothing, and a flood is batched. Beside a write that takes long the next ones go on. What
+cannot be written with the others leaves for a lane aside (`flowworker.runtime.loops.quarantine`). A result is kept
+until the database has written it, has proven it superseded, or has refused every form of it.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from flowworker.runtime.loops.quarantine import (
     take_batch,
 )
 from flowworker.runtime.service import Crash, Service
-from flowworker.runtime.source import Finish, Source, Trouble, Unsettled, weight
+from flowworker.runtime.source import Finish, LockGroup, Source, Trouble, Unsettled, weight
 from flowworker.runtime.sources.ladder import one_rung_down, refused
 from flowworker.telemetry.line_writer import lines_together
 
@@ -41,6 +41,9 @@ BATCH_LIMIT = 100
 LEAST_BYTES = 256 * 1024
 """Bytes per write below which trouble does not push the limit."""
 
+BESIDE_AFTER = 0.5
+"""Seconds that a write takes before the next goes beside it. One culprit can take as long as the limits of a few
+statements allow; a write to a far server is over sooner, and costs no second connection."""
 
 MOST_LOST = 2
 """Lost connections in a row after which a batch is looked through for a culprit."""
@@ -67,7 +70,7 @@ class Sizes:
 
 
 class Completer(Service):
-    """The loops that write: one for the many, one aside for those in trouble."""
+    """The loops that write: one for the many, one beside a long write of these, one aside for those in trouble."""
 
     def __init__(
         self, *, source: Source, name: str, on_receipt: Callable[[HeldTask, Receipt], None],
@@ -103,6 +106,9 @@ class Completer(Service):
         self._quarantine = Quarantine(randomness)
         self._sizes = Sizes()
         self._arrived = asyncio.Event()
+        self._long: frozenset[LockGroup] = frozenset()  # what the write of the many locks, once it takes long
+        self._beside: frozenset[LockGroup] = frozenset()  # what the write beside it locks
+        self._go_beside = asyncio.Event()
         self._set_aside = asyncio.Event()
         self._written = asyncio.Event()
         self._written.set()
@@ -156,6 +162,7 @@ class Completer(Service):
     async def _run(self) -> None:
         lanes = [
             asyncio.create_task(self._write_the_many(), name=f"{self._name}: the many"),
+            asyncio.create_task(self._write_beside(), name=f"{self._name}: beside"),
             asyncio.create_task(self._write_aside(), name=f"{self._name}: aside"),
         ]
         try:
@@ -171,16 +178,44 @@ class Completer(Service):
         while True:
             await self._arrived.wait()
             self._arrived.clear()
-            while batch := self._next_batch():
-                await self._write(batch)
+            while batch := self._next_batch(besides=self._beside):
+                timer = asyncio.get_running_loop().call_later(BESIDE_AFTER, self._takes_long, batch)
+                try:
+                    await self._write(batch)
+                finally:
+                    timer.cancel()
+                    self._long = frozenset()
 
-    def _next_batch(self) -> list[Item]:
+    def _takes_long(self, batch: Sequence[Item]) -> None:
+        self._long = frozenset(item.group for item in batch)
+        self._go_beside.set()
+
+    async def _write_beside(self) -> None:
+        """While a write of the many takes long, write others that do not need its locks."""
+        while True:
+            await self._go_beside.wait()
+            self._go_beside.clear()
+            while self._long and (batch := self._next_batch(besides=self._long)):
+                self._beside = frozenset(item.group for item in batch)
+                try:
+                    await self._write(batch)
+                finally:
+                    self._beside = frozenset()
+                    self._arrived.set()
+
+    def _next_batch(self, *, besides: frozenset[LockGroup]) -> list[Item]:
         """The oldest results that fit together; what has become trouble while it waited leaves."""
         if self._quarantine:
             waiting, self._waiting = self._waiting, deque()
             for item in waiting:
                 self._route(item)
-        return take_batch(self._waiting, most=self._sizes.most, most_bytes=self._sizes.most_bytes)
+        held_up: list[Item] = []
+        if besides:
+            held_up = [item for item in self._waiting if item.group in besides]
+            self._waiting = deque(item for item in self._waiting if item.group not in besides)
+        batch = take_batch(self._waiting, most=self._sizes.most, most_bytes=self._sizes.most_bytes)
+        self._waiting.extendleft(reversed(held_up))
+        return batch
 
     def _route(self, item: Item) -> None:
         if self._quarantine and self._quarantine.holds(item.group):
@@ -190,6 +225,8 @@ class Completer(Service):
         else:
             self._waiting.append(item)
             self._arrived.set()
+            if self._long:
+                self._go_beside.set()
             return
         self._leave(item)
 
