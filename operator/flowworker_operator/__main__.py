@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from flowworker.first_process import end_at_sigterm
+from flowworker.stop_signals import end_at_sigterm
 
 end_at_sigterm()  # importing the rest takes a second
 

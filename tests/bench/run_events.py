@@ -11,10 +11,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from flowworker.database.announcements import RunEventScope
 from flowworker.database.connection import Connection, connect
 from flowworker.database.install import install
 from flowworker.database.local_server import LocalServer, embedded_binaries
+from flowworker.database.run_events import RunEventScope
 
 FLOW = "SELECT pgflow.create_flow('started'); SELECT pgflow.add_step('started', 'one')"
 START = "SELECT pgflow.start_flow('started', '1')"

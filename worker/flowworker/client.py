@@ -17,14 +17,13 @@ from uuid import UUID
 import asyncpg
 import stamina
 
-from flowworker.database import flows_admin, jobs_admin, runs, workers_admin
-from flowworker.database.connection import Connection, connect
-from flowworker.database.flows_admin import FlowSummary
+from flowworker.database import jobs_admin, runs, workers_admin
+from flowworker.database.connection import AnyConnection, Connection, connect
+from flowworker.database.faults import translated
 from flowworker.database.jobs_admin import Job, JobState
 from flowworker.database.records import RunStatus
-from flowworker.database.refusals import AnyConnection, translated
 from flowworker.database.run_events import RunEvents
-from flowworker.database.runs import Run, RunDetails, RunSummary
+from flowworker.database.runs import FlowSummary, Run, RunDetails, RunSummary
 from flowworker.database.workers_admin import WorkerReport
 from flowworker.definition import run_input
 from flowworker.definition.codec import OutputError
@@ -203,7 +202,7 @@ class Client:
     async def flows(self) -> list[FlowSummary]:
         """Every flow of the database, with what is going on in it."""
         async with self._connection("list flows") as connection:
-            return await flows_admin.list_flows(connection)
+            return await runs.list_flows(connection)
 
     # Jobs
 

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from flowworker.database import probe
 from flowworker.database.connection import Connection
+from flowworker.database.faults import translated
 from flowworker.database.probe import DrainOrder
-from flowworker.database.refusals import translated
 from flowworker.errors import DatabaseUnavailableError, UsageError
 from flowworker_operator.api.conditions import Reason
 from flowworker_operator.domain.snapshot import Fault, Loss, WorkerState

@@ -12,10 +12,18 @@ from flowworker.cli.flows import FLOW_COLUMNS, compare, comparison_text
 from flowworker.cli.jobs_view import job_columns, job_text
 from flowworker.cli.output import as_json, as_table
 from flowworker.cli.runs_view import changes, run_columns, run_text
-from flowworker.database.flows_admin import FlowSummary
 from flowworker.database.jobs_admin import Job, JobState
 from flowworker.database.records import RunStatus, SourceKind
-from flowworker.database.runs import Run, RunDetails, RunSummary, StepState, StepStatus, TaskState, TaskStatus
+from flowworker.database.runs import (
+    FlowSummary,
+    Run,
+    RunDetails,
+    RunSummary,
+    StepState,
+    StepStatus,
+    TaskState,
+    TaskStatus,
+)
 from flowworker.database.workers_admin import WorkerReport
 from flowworker.definition.shape import FlowShape, StepShape
 from flowworker.definition.step import StepKind

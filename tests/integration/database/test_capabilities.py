@@ -7,9 +7,9 @@ import asyncpg
 import pytest
 from tests.conftest import Database
 
-from flowworker.database.announcements import RunEventScope
 from flowworker.database.capabilities import Capabilities, detect
 from flowworker.database.connection import Connection, connect
+from flowworker.database.run_events import RunEventScope
 
 DISTINGUISHING = {
     "stopped_at": "0.10",

@@ -9,9 +9,9 @@ import typer
 
 from flowworker.cli.app import explain
 from flowworker.cli.draining import chosen
+from flowworker.cli.process_end import leave_reason
 from flowworker.cli.reloading import farewell
 from flowworker.cli.run import termination_log
-from flowworker.cli.termination import leave_reason
 from flowworker.cli.values import headers, json_text
 from flowworker.database.records import SourceKind
 from flowworker.database.workers_admin import WorkerReport

@@ -13,7 +13,7 @@ from tests.unit.runtime.conftest import make_task, now
 from flowworker.database.records import Completed, Failed, FailureKind, Released, TaskResult
 from flowworker.definition.context import TaskContext
 from flowworker.definition.handler import Arguments, RunMode
-from flowworker.definition.reference import HandlerReference
+from flowworker.definition.place import HandlerReference
 from flowworker.runtime.execution.children import ChildExecution, Children
 from flowworker.runtime.execution.executor import Executor
 from flowworker.runtime.execution.flow_inputs import RunInputs

@@ -22,10 +22,10 @@ from tests.unit.telemetry.samples import (
 
 from flowworker.database.records import FailureKind, SourceKind
 from flowworker.telemetry import events
+from flowworker.telemetry.collectors import WorkerGauges
 from flowworker.telemetry.events import Event
 from flowworker.telemetry.metric_list import METRICS, HistogramSpec
 from flowworker.telemetry.metrics import MetricsSubscriber
-from flowworker.telemetry.worker_gauges import WorkerGauges
 
 STEP = {"source": "flow", "slug": "site_report", "step": "fetch"}
 WORK = {"source": "flow", "slug": "site_report"}

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from flowworker.first_process import end_at_sigterm
+from flowworker.stop_signals import end_at_sigterm
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

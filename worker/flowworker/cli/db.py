@@ -10,11 +10,11 @@ from flowworker.cli import doctor
 from flowworker.cli.db_view import status_text
 from flowworker.cli.options import Dsn, DsnFile, OutputOption, with_connection
 from flowworker.cli.output import Column, Output, as_json, say, show
-from flowworker.database.announcements import RunEventScope
 from flowworker.database.connection import Connection
 from flowworker.database.grants import Profile, grant
 from flowworker.database.install import ComponentReport, install
 from flowworker.database.packaged import Component
+from flowworker.database.run_events import RunEventScope
 from flowworker.database.status import DatabaseStatus, status
 
 group = typer.Typer(help="Install what FlowWorker needs in a database, and look at it.", rich_markup_mode=None)

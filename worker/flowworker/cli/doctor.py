@@ -14,7 +14,7 @@ from flowworker.cli.references import load_all
 from flowworker.database.connection import Connection, connect
 from flowworker.database.doctor import Finding, Level, diagnose
 from flowworker.database.examination import Examination, examine
-from flowworker.database.refusals import translated
+from flowworker.database.faults import translated
 from flowworker.definition.flow import Flow
 from flowworker.errors import ExitCode
 from flowworker.settings import Settings

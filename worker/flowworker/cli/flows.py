@@ -21,14 +21,13 @@ from flowworker.database.compile import (
     update_options,
 )
 from flowworker.database.connection import Connection
-from flowworker.database.flows_admin import FlowSummary
 from flowworker.database.notify_setup import ensure_notify, notify_state
+from flowworker.database.runs import FlowSummary
 from flowworker.definition import graph as drawing
 from flowworker.definition.flow import Flow
 from flowworker.definition.loading import Workload
-from flowworker.definition.option_changes import option_changes
 from flowworker.definition.queue import Queue
-from flowworker.definition.shape import FlowShape, differences, shape_of
+from flowworker.definition.shape import FlowShape, differences, option_changes, shape_of
 from flowworker.errors import ExitCode, UnknownFlowError
 from flowworker.option_change import REMEDY, OptionChange
 from flowworker.runtime.workload import slug_of

@@ -11,7 +11,7 @@ import typer
 from flowworker.cli.output import Output
 from flowworker.client import Client
 from flowworker.database.connection import Connection, connect
-from flowworker.database.refusals import translated
+from flowworker.database.faults import translated
 from flowworker.errors import UsageError
 from flowworker.settings import Settings, load_settings
 

@@ -1,17 +1,15 @@
 """`flowworker run`: the worker process."""
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
 
 import typer
 
 from flowworker.cli.options import References
+from flowworker.cli.process_end import leave_reason, termination_log
 from flowworker.cli.references import load_all
 from flowworker.cli.serving import serve_until_stopped
-from flowworker.cli.termination import leave_reason
 from flowworker.cli.worker_options import with_worker_options
-from flowworker.settings import Settings, load_settings, variable
+from flowworker.settings import load_settings
 
 
 def register(app: typer.Typer) -> None:
@@ -38,9 +36,3 @@ def run(references: References, *, options: dict[str, object]) -> int:
         raise
     leave_reason(path, end.reason)
     return end.code
-
-
-def termination_log(options: Mapping[str, object], environment: Mapping[str, str]) -> Path:
-    """Where the reason of the end goes; known even when the settings as a whole are refused."""
-    default = Settings.model_fields["termination_log"].default
-    return Path(str(options.get("termination_log") or environment.get(variable("termination_log")) or default))

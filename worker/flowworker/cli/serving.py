@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry
 
-from flowworker.cli.leaving import end_in_time, ignore_stop_signals
 from flowworker.cli.looping import run_to_end
+from flowworker.cli.process_end import end_in_time, ignore_stop_signals
 from flowworker.definition.loading import Workload
 from flowworker.errors import ExitCode, UsageError
 from flowworker.probes import Health, ProbeServer

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
 
-from flowworker.database.announcements import RunEventScope, scope_of
 from flowworker.database.connection import Connection
+from flowworker.database.run_events import RunEventScope, scope_of
 from flowworker.database.statements import load
 
 LATE = 60.0

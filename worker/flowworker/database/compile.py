@@ -18,10 +18,9 @@ from flowworker.database.connection import Connection, describe
 from flowworker.database.grants import refuse_missing_functions
 from flowworker.database.statements import load
 from flowworker.definition.flow import Flow
-from flowworker.definition.option_changes import option_changes
 from flowworker.definition.options import FlowOptions, StepOptions
 from flowworker.definition.queue import Queue
-from flowworker.definition.shape import FlowShape, StepShape, differences, shape_of
+from flowworker.definition.shape import FlowShape, StepShape, differences, option_changes, shape_of
 from flowworker.definition.slugs import slug_advice
 from flowworker.definition.step import StepKind
 from flowworker.errors import (

@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
 from flowworker.database.dsn import ConnectArguments, prepare, refused_parameter
 from flowworker.errors import AuthenticationError, DatabaseUnavailableError, MissingRightsError, UsageError
 from flowworker.redaction import redact, remember
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+AnyConnection: TypeAlias = "Connection | PoolConnectionProxy[asyncpg.Record]"
+"""A connection of ours, of a pool, or of the caller. The caller's has codecs of its own, so JSON travels as text."""
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for one attempt to connect."""

@@ -19,8 +19,7 @@ from flowworker.database.owner_rights import read_definers, read_open_schemas
 from flowworker.database.pooler import shares_sessions
 from flowworker.database.statements import fill, load
 from flowworker.definition.flow import Flow
-from flowworker.definition.option_changes import option_changes
-from flowworker.definition.shape import differences, shape_of
+from flowworker.definition.shape import differences, option_changes, shape_of
 from flowworker.errors import ShapeMismatchError
 from flowworker.option_change import OptionChange
 

@@ -1,9 +1,24 @@
-"""What an error of asyncpg means to a source: come back later, try again now, or this value cannot be stored."""
+"""What an error of asyncpg means: to a worker, which may try again, and to who asked for one statement.
+
+A worker asks whether to come back later, to try again now, or to give up on a value. For a person or a client program
+`translated` raises one of our errors.
+"""
+
+from collections.abc import Generator
+from contextlib import contextmanager
 
 import asyncpg
 
 from flowworker.database.connection import CONNECTION_LOST, describe
-from flowworker.errors import AccessError, DatabaseUnavailableError, MissingRightsError
+from flowworker.database.pooler import LOST_STATEMENT, REMEDY
+from flowworker.errors import (
+    AccessError,
+    DatabaseUnavailableError,
+    DataError,
+    MissingRightsError,
+    UnsupportedSchemaError,
+    UsageError,
+)
 
 CONFLICTS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 """Two transactions met; repeating ours is safe and expected to work."""
@@ -28,15 +43,18 @@ REFUSED_VALUES = (
 )
 """The database, a constraint, a trigger or the driver (as DataError) cannot take one of the values sent."""
 
+MISSING_OBJECT = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.InvalidSchemaNameError,
+)
+"""A schema, table, function or column that an installation makes is not there."""
+
 
 def refusal_of(error: BaseException, purpose: str) -> MissingRightsError | None:
     """The lasting refusal an error means for `purpose` ("claim from 'mail'"); None where it means something else."""
-    if not isinstance(error, asyncpg.InsufficientPrivilegeError):
-        return None
-    return MissingRightsError(
-        f"the database role may not {purpose}: {describe(error)}; "
-        "grant it what a worker needs with `flowworker db install --role ROLE`"
-    )
+    return _missing_rights(error, purpose) if isinstance(error, asyncpg.InsufficientPrivilegeError) else None
 
 
 def is_passing(error: BaseException) -> bool:
@@ -47,3 +65,39 @@ def is_passing(error: BaseException) -> bool:
 def is_unavailable(error: BaseException) -> bool:
     """Whether the same call may work later. asyncpg's InterfaceError also covers wrong settings, which may not."""
     return isinstance(error, UNAVAILABLE) and not isinstance(error, (ValueError, *TIMED_OUT))
+
+
+@contextmanager
+def translated(purpose: str) -> Generator[None]:
+    """Raise our errors for what went wrong while doing `purpose` ("start a run of 'mail'").
+
+    Raises:
+        MissingRightsError: the role may not do it.
+        UnsupportedSchemaError: a schema, table or function is missing.
+        DataError: PostgreSQL cannot store a value (NaN and U+0000 have no place in jsonb), or refuses the statement.
+        UsageError: a pooler in transaction mode loses prepared statements.
+        DatabaseUnavailableError: the database cannot be used now.
+    """
+    try:
+        yield
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise _missing_rights(error, purpose) from error
+    except LOST_STATEMENT as error:
+        raise UsageError(f"cannot {purpose}: a prepared statement got lost: {REMEDY}") from error
+    except MISSING_OBJECT as error:
+        raise UnsupportedSchemaError(
+            f"cannot {purpose}: {describe(error)}; install what is missing with `flowworker db install`"
+        ) from error
+    except (asyncpg.DataError, ValueError) as error:
+        raise DataError(f"cannot {purpose}: PostgreSQL refuses the value: {describe(error)}") from error
+    except (*UNAVAILABLE, asyncpg.LockNotAvailableError) as error:
+        raise DatabaseUnavailableError(f"cannot {purpose} now: {describe(error)}") from error
+    except asyncpg.PostgresError as error:
+        raise DataError(f"cannot {purpose}: the database refuses it: {describe(error)}") from error
+
+
+def _missing_rights(error: asyncpg.InsufficientPrivilegeError, purpose: str) -> MissingRightsError:
+    return MissingRightsError(
+        f"the database role may not {purpose}: {describe(error)}; "
+        "grant it what a worker needs with `flowworker db install --role ROLE`"
+    )

@@ -13,12 +13,12 @@ from functools import partial
 
 import asyncpg
 
-from flowworker.database.announcements import DEFAULT_SCOPE, RunEventScope, chosen_scope
 from flowworker.database.connection import CONNECTION_LOST, Connection, describe
 from flowworker.database.identifiers import quote
 from flowworker.database.inventory import Inventory, refuse_unknown
 from flowworker.database.owner_rights import pins, read_definers
 from flowworker.database.packaged import Component, PackagedFile, packaged_files, packaged_version
+from flowworker.database.run_events import DEFAULT_SCOPE, RunEventScope, chosen_scope
 from flowworker.database.statements import load
 from flowworker.errors import DatabaseUnavailableError, MissingRightsError, UsageError
 

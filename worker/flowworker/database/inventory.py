@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from flowworker.database.announcements import RunEventScope, scope_of
 from flowworker.database.packaged import Component
+from flowworker.database.run_events import RunEventScope, scope_of
 from flowworker.errors import DatabaseUnavailableError, UnsupportedSchemaError
 
 OLDEST_POSTGRESQL = 150000

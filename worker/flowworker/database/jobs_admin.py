@@ -10,8 +10,9 @@ from typing import Any
 import asyncpg
 from pydantic_core import from_json
 
+from flowworker.database.connection import AnyConnection
+from flowworker.database.faults import translated
 from flowworker.database.identifiers import archive_table, queue_table
-from flowworker.database.refusals import AnyConnection, translated
 from flowworker.database.statements import fill, load
 from flowworker.errors import DataError, UnknownJobError, UnknownQueueError
 

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-from flowworker.database.announcements import DEFAULT_SCOPE, RunEventScope
+from flowworker.database.run_events import DEFAULT_SCOPE, RunEventScope
 from flowworker.errors import UsageError
 
 REALTIME_NAME = "realtime_stub.sql"

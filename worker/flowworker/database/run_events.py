@@ -1,13 +1,18 @@
-"""Hearing about runs as they move, so that who waits for one need not ask so often.
+"""Changes of runs as they are announced: which of them are, and hearing of them, so that a waiter need not ask often.
 
-On a plain PostgreSQL our stand-in for `realtime.send` notifies channel `pgflow`, of the ends of runs or of all changes
-(`flowworker.database.announcements`). Where it announces nothing, with Supabase's own realtime, and through a
-transaction pooler, nothing is heard: the waiter's own questions still find out, only later.
+On a plain PostgreSQL our stand-in for `realtime.send` notifies channel `pgflow`. PostgreSQL lets only one transaction
+with a NOTIFY commit at a time. So what is announced bounds how many runs a second can start, and less is announced by
+default.
+
+Where the stand-in announces nothing, with Supabase's own realtime, and through a transaction pooler, nothing is heard:
+the waiter's own questions still find out, only later.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +23,42 @@ from flowworker.database.connection import CONNECTION_LOST, Connection, connect
 from flowworker.errors import FlowWorkerError
 
 CHANNEL = "pgflow"
+
+BEFORE_THE_CHOICE = "pg_notify('pgflow'"
+"""In the function's text in installations from before there was a choice: it announced everything."""
+
+_MARK = re.compile(r"-- flowworker announces: (none|ends|all)\b")
+
+
+class RunEventScope(StrEnum):
+    """What is announced on channel `pgflow`."""
+
+    NONE = "none"
+    """Nothing."""
+    ENDS = "ends"
+    """That a run has completed or failed."""
+    ALL = "all"
+    """Every start and end of a run or step."""
+
+
+DEFAULT_SCOPE = RunEventScope.ENDS
+
+
+def chosen_scope(source: str | None) -> RunEventScope | None:
+    """The scope that an installation chose; None where there is none to keep.
+
+    Args:
+        source: text of realtime.send in the database.
+    """
+    mark = None if source is None else _MARK.search(source)
+    return None if mark is None else RunEventScope(mark[1])
+
+
+def scope_of(source: str | None) -> RunEventScope | None:
+    """What is announced now; None where realtime.send is missing or not ours."""
+    if source is not None and chosen_scope(source) is None and BEFORE_THE_CHOICE in source:
+        return RunEventScope.ALL
+    return chosen_scope(source)
 
 
 class RunEvents:

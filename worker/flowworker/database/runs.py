@@ -1,4 +1,4 @@
-"""Starting runs of pgflow flows and reading them back."""
+"""The flows of a database and their runs: starting runs, and reading both back."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +10,9 @@ from uuid import UUID
 import asyncpg
 from pydantic_core import from_json
 
+from flowworker.database.connection import AnyConnection
+from flowworker.database.faults import translated
 from flowworker.database.records import RunStatus
-from flowworker.database.refusals import AnyConnection, translated
 from flowworker.database.statements import load
 from flowworker.errors import DataError, UnknownFlowError, UnknownRunError
 
@@ -35,6 +36,22 @@ class TaskStatus(StrEnum):
     FAILED = "failed"
     SKIPPED = "skipped"
     CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowSummary:
+    """One flow of the database."""
+
+    flow_slug: str
+    steps: int
+    max_attempts: int
+    base_delay: int
+    """Seconds."""
+    timeout: int
+    """Seconds."""
+    active_runs: int
+    workers: int
+    """Workers that report to serve it and have not ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +192,13 @@ def retried_id(run_id: UUID) -> UUID:
 def _moved(run_id: UUID, distance: int) -> UUID:
     low = run_id.int % _ID_SPACE
     return UUID(int=run_id.int - low + (low + distance) % _ID_SPACE)
+
+
+async def list_flows(connection: AnyConnection) -> list[FlowSummary]:
+    """Every flow of the database, by slug."""
+    with translated("list flows"):
+        rows = await connection.fetch(load("client/flows"))
+    return [FlowSummary(**row) for row in rows]
 
 
 async def start_run(

@@ -7,8 +7,9 @@ from uuid import UUID
 
 import asyncpg
 
+from flowworker.database.connection import AnyConnection
+from flowworker.database.faults import translated
 from flowworker.database.records import SourceKind
-from flowworker.database.refusals import AnyConnection, translated
 from flowworker.database.statements import load
 
 

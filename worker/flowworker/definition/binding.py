@@ -16,8 +16,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, create_model
 
 from flowworker.definition.codec import OutputError, Reader, Writer
 from flowworker.definition.handler import Dependencies, Handler, NamedReader, RunMode
-from flowworker.definition.place import Caller
-from flowworker.definition.reference import HandlerReference
+from flowworker.definition.place import Caller, HandlerReference
 from flowworker.definition.signature import Parameter, Signature, adapter_for, read_signature, underlying
 from flowworker.errors import DefinitionError
 

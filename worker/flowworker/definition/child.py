@@ -23,9 +23,9 @@ from flowworker.definition.handler import Handler
 from flowworker.definition.job import Job
 from flowworker.definition.loading import import_file
 from flowworker.definition.outcomes import Fail, Retry
+from flowworker.definition.place import HandlerReference
 from flowworker.definition.queue import Queue
 from flowworker.definition.quoting import summary_of, traceback_of
-from flowworker.definition.reference import HandlerReference
 from flowworker.definition.step import Step
 from flowworker.errors import HandlerImportError
 

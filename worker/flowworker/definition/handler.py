@@ -12,8 +12,8 @@ from flowworker.definition.codec import InputError, OutputError, Reader, Writer,
 from flowworker.definition.context import TaskContext
 from flowworker.definition.exact_numbers import SHORT, ExactReader
 from flowworker.definition.outcomes import wish_in
+from flowworker.definition.place import HandlerReference
 from flowworker.definition.quoting import explain
-from flowworker.definition.reference import HandlerReference
 
 
 class RunMode(StrEnum):

@@ -1,4 +1,4 @@
-"""Where in the user's code something is defined, so that an error can point there."""
+"""Where in the user's code something is defined: so that an error can point there, and another process can find it."""
 
 import inspect
 from collections.abc import Mapping
@@ -36,6 +36,22 @@ class Caller:
 
     place: Place
     names: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerReference:
+    """Where a handler is defined: in which module, for which flow or queue, under which name."""
+
+    module: str
+    """Importable, or `__main__` for a script, which is then found by its file."""
+    file: str
+    owner: str
+    """Slug of the flow, or name of the queue."""
+    name: str | None
+    """The step's slug or the job's type; None for the only handler of a queue."""
+
+    def __str__(self) -> str:
+        return f"{self.module}:{self.owner}.{self.name}" if self.name else f"{self.module}:{self.owner}"
 
 
 def caller() -> Caller:

@@ -1,15 +1,17 @@
 """The shape of a flow: its steps, their types and dependencies, in order. What code and database must agree on.
 
-Options are no part of it: they are given to the database when the flow is created, and tuned there afterwards.
+Options are no part of it: pgflow takes them when the flow is created, and the database's are in force from then on. So
+a change of them in the code alone has no effect, and a change in the database is no fault.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from flowworker.definition.flow import Flow
 from flowworker.definition.options import FlowOptions, StepOptions
 from flowworker.definition.step import StepKind
+from flowworker.option_change import OptionChange
 
 _OPTION_KEYS = {
     "max_attempts": "maxAttempts",
@@ -17,6 +19,7 @@ _OPTION_KEYS = {
     "timeout": "timeout",
     "start_delay": "startDelay",
 }
+"""Our names of the options, and pgflow's in JSON."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +71,20 @@ def differences(code: FlowShape, database: FlowShape) -> list[str]:
     return found or _order_differences(list(ours), list(theirs))
 
 
+def option_changes(code: FlowShape, database: FlowShape) -> Sequence[OptionChange]:
+    """Options that differ, the flow's own first, then by step; steps that only one side has are left out."""
+    theirs = {step.slug: step for step in database.steps}
+    return [
+        *_option_changes(None, code.options, database.options),
+        *(
+            change
+            for step in code.steps
+            if step.slug in theirs
+            for change in _option_changes(step.slug, step.options, theirs[step.slug].options)
+        ),
+    ]
+
+
 def as_json(shape: FlowShape) -> dict[str, Any]:
     """The shape as `pgflow.ensure_flow_compiled` takes it (core 0.10 and later).
 
@@ -94,6 +111,21 @@ def _order_differences(code: Sequence[str], database: Sequence[str]) -> list[str
     return [f"the steps are in another order: {', '.join(code)} in the code, {', '.join(database)} in the database"]
 
 
+def _option_changes(
+    step: str | None, code: FlowOptions | StepOptions, database: FlowOptions | StepOptions
+) -> Iterator[OptionChange]:
+    for name in (option.name for option in fields(code)):
+        ours, theirs = _option(name, code), _option(name, database)
+        if ours != theirs:
+            yield OptionChange(step=step, option=name, code=ours, database=theirs)
+
+
+def _option(name: str, options: FlowOptions | StepOptions) -> int | None:
+    """No step inherits a start_delay: without one it is 0."""
+    value: int | None = getattr(options, name)
+    return value or 0 if name == "start_delay" else value
+
+
 def _listed(slugs: Sequence[str]) -> str:
     return ", ".join(map(repr, sorted(slugs))) or "nothing"
 
@@ -112,11 +144,5 @@ def _step_as_json(step: StepShape) -> dict[str, Any]:
 
 
 def _options_as_json(options: FlowOptions | StepOptions) -> dict[str, int]:
-    names = {
-        "max_attempts": "maxAttempts",
-        "base_delay": "baseDelay",
-        "timeout": "timeout",
-        "start_delay": "startDelay",
-    }
-    values = {key: getattr(options, name, None) for name, key in names.items()}
+    values = {key: getattr(options, name, None) for name, key in _OPTION_KEYS.items()}
     return {key: value for key, value in values.items() if value is not None}

@@ -17,10 +17,9 @@ from flowworker.redaction.known import (
     remembered,
     without_known,
 )
-from flowworker.redaction.names import names_a_secret
 from flowworker.redaction.payloads import payloads_are_shown, show_payloads, without_payloads
 from flowworker.redaction.shapes import without_secrets
-from flowworker.redaction.words import HIDDEN
+from flowworker.redaction.words import HIDDEN, names_a_secret
 
 __all__ = ["HIDDEN", "Discretion", "adopt", "current_discretion", "names_a_secret", "payloads_are_shown", "redact",
            "remember", "remember_whole", "show_payloads"]  # fmt: skip

@@ -15,9 +15,8 @@ from pathlib import Path
 from urllib.parse import quote, quote_plus, unquote
 
 from flowworker.redaction.keys import without_keys
-from flowworker.redaction.names import names_a_secret
 from flowworker.redaction.uris import has_user_alone
-from flowworker.redaction.words import HIDDEN
+from flowworker.redaction.words import HIDDEN, names_a_secret
 
 logger = logging.getLogger(__name__)
 

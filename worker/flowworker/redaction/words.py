@@ -1,4 +1,6 @@
-"""What all patterns of secrets are made of."""
+"""What all patterns of secrets are made of, and the names of variables and fields whose value is one."""
+
+import re
 
 HIDDEN = "***"
 
@@ -37,3 +39,11 @@ GROUP = r"(?:\{[^{}]{1,4000}\}|\[[^\[\]]{1,4000}\]|`[^`\n]{1,4000}`|\u201c[^\u20
 
 VALUE = rf"(?:{STRING}|{OPEN_STRING}|{GROUP}|\S+)"
 """Quoted, grouped, or a word."""
+
+_PLACE = r"(?:[_-](?:base|prod|production|live|staging|dev|test|db|primary|secondary))?"
+_NAMED = re.compile(rf"(?i){NAME}{TAIL}{_PLACE}$|^(?:proxy-)?authorization$|^(?:set-)?cookie$")
+
+
+def names_a_secret(name: str) -> bool:
+    """Whether what goes by this name, a variable or a field, is a secret."""
+    return bool(_NAMED.search(name))

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Protocol
 
 from flowworker.database.records import Failed, FailureKind, Outcome, Released
-from flowworker.first_process import STOP_SIGNALS, copies_begin_afresh
+from flowworker.stop_signals import STOP_SIGNALS, copies_begin_afresh
 
 logger = logging.getLogger(__name__)
 

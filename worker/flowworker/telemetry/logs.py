@@ -17,11 +17,11 @@ from flowworker.redaction.plain_values import name_of, safe_fields
 from flowworker.telemetry import events
 from flowworker.telemetry.events import Event
 from flowworker.telemetry.json_lines import EVENT_LOGGER, JsonFormatter, message_of_record, running, to_json
-from flowworker.telemetry.last_words import log_what_python_prints
 from flowworker.telemetry.late_structlog import forget, when_structlog_is_imported
 from flowworker.telemetry.line_writer import LineWriter, descriptor_of
 from flowworker.telemetry.log_lines import fields_of, level_of, message_of, task_fields
 from flowworker.telemetry.steady import steady
+from flowworker.telemetry.uncaught import log_uncaught_exceptions
 
 event_logger = logging.getLogger(EVENT_LOGGER)
 
@@ -140,7 +140,7 @@ def apply_form(form: LogForm, stream: TextIO | None = None) -> None:
     logging.basicConfig(handlers=[handler], level=form.level, force=True)
     steady(handler, form.level)
     logging.captureWarnings(capture=True)
-    log_what_python_prints()
+    log_uncaught_exceptions()
     when_structlog_is_imported(lambda: _configure_structlog(console=form.console))
 
 

@@ -16,9 +16,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from flowworker.database.records import ClaimedTask, RunStatus
 from flowworker.telemetry import events
 from flowworker.telemetry import metric_list as listed
+from flowworker.telemetry.collectors import DroppedEventsCollector, WorkerGauges, WorkersCollector
 from flowworker.telemetry.events import Event, WorkerInfo
-from flowworker.telemetry.stream_counters import DroppedEventsCollector
-from flowworker.telemetry.worker_gauges import WorkerGauges, WorkersCollector
 
 CONNECTIONS = ("claim", "finish", "beat", "pulse")
 

@@ -7,7 +7,7 @@ from typing import cast
 from flowworker.definition.child import ChildContext
 from flowworker.definition.context import TaskContext
 from flowworker.definition.handler import Handler
-from flowworker.definition.reference import HandlerReference
+from flowworker.definition.place import HandlerReference
 from flowworker.runtime.execution.contexts import make_context
 from flowworker.runtime.execution.flow_inputs import RunInputs
 from flowworker.runtime.execution.frames import Request

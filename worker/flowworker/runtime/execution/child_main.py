@@ -5,7 +5,7 @@ handler prints goes to standard error. When the worker dies the wire closes, and
 with everything it started. Stop signals are the worker's affair: here they have no effect.
 """
 
-from flowworker.first_process import copies_begin_afresh, outlast_stop_signals
+from flowworker.stop_signals import copies_begin_afresh, outlast_stop_signals
 
 outlast_stop_signals()  # importing the rest takes a while
 

@@ -15,12 +15,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from types import FrameType
 
 from flowworker.database.records import Failed, FailureKind
-from flowworker.definition.reference import HandlerReference
-from flowworker.first_process import STOP_SIGNALS
+from flowworker.definition.place import HandlerReference
 from flowworker.redaction import current_discretion
 from flowworker.runtime.execution.executions import Broken, Clock, Ending, Raised, Returned
 from flowworker.runtime.execution.families import kill_family
 from flowworker.runtime.execution.frames import LENGTH, Answer, Frame, Greeting, Prepare, Request, pack, unpack
+from flowworker.stop_signals import STOP_SIGNALS
 from flowworker.telemetry.logs import current_form
 
 START_TIMEOUT = 120.0

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from flowworker.database.records import Failed
 from flowworker.definition.child import ChildContext
-from flowworker.definition.reference import HandlerReference
+from flowworker.definition.place import HandlerReference
 from flowworker.redaction import Discretion
 from flowworker.telemetry.logs import LogForm
 

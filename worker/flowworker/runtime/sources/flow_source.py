@@ -13,13 +13,12 @@ from flowworker.database import flow_results, flow_tasks, leases
 from flowworker.database.capabilities import Capabilities
 from flowworker.database.claims import deadline_of
 from flowworker.database.connection import Connection
-from flowworker.database.faults import CONFLICTS, is_unavailable
+from flowworker.database.faults import CONFLICTS, MISSING_OBJECT, is_unavailable, translated
 from flowworker.database.flow_results import Fence
 from flowworker.database.flow_tasks import FlowClaim, OwnedTask, ReadMessage, ServedStep
 from flowworker.database.leftovers import treat
 from flowworker.database.link import Limits, Links
 from flowworker.database.records import ClaimedTask, Peer, SourceKind, TaskResult, Verdict
-from flowworker.database.refusals import MISSING_OBJECT, translated
 from flowworker.database.server_clock import ServerClock
 from flowworker.definition.flow import Flow
 from flowworker.definition.step import StepKind

@@ -10,12 +10,11 @@ from weakref import WeakKeyDictionary
 
 from flowworker.database import flow_tasks, leases, queue_jobs
 from flowworker.database.connection import Connection
-from flowworker.database.faults import REFUSED_VALUES
+from flowworker.database.faults import REFUSED_VALUES, translated
 from flowworker.database.leases import PARKED_FOR, JobFence
 from flowworker.database.link import Limits, Links
 from flowworker.database.queue_jobs import PutBack, ReadJob
 from flowworker.database.records import ClaimedTask, Failed, FailureKind, Peer, SourceKind, TaskResult
-from flowworker.database.refusals import translated
 from flowworker.database.server_clock import ServerClock
 from flowworker.database.statements import load
 from flowworker.database.stranded import CRASH_BUDGET, crash_message, mark_lost, waits

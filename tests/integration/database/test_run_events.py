@@ -9,13 +9,12 @@ import pytest
 from tests.conftest import Database
 
 from flowworker.client import Client
-from flowworker.database.announcements import RunEventScope, chosen_scope, scope_of
 from flowworker.database.capabilities import detect
 from flowworker.database.connection import Connection
 from flowworker.database.install import Action, install
 from flowworker.database.packaged import Component
 from flowworker.database.records import RunStatus
-from flowworker.database.run_events import RunEvents
+from flowworker.database.run_events import RunEvents, RunEventScope, chosen_scope, scope_of
 from flowworker.errors import UsageError
 
 NONE, ENDS, ALL = RunEventScope

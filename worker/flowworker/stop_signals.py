@@ -1,4 +1,4 @@
-"""What a process must do about signals before it does anything else. Imports nothing heavy.
+"""The signals that end programs, and what a process does about them before anything else. Imports nothing heavy.
 
 A stop signal often reaches every process of a worker at once: systemd sends it to the whole unit, a terminal to the
 whole foreground group. The worker decides what becomes of its handlers, so their processes outlast the signal.

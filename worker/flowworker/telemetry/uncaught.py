@@ -11,7 +11,7 @@ from types import TracebackType
 logger = logging.getLogger(__name__)
 
 
-def log_what_python_prints() -> None:
+def log_uncaught_exceptions() -> None:
     """Set the hooks that are still Python's own."""
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = _of_the_program

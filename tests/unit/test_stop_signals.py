@@ -9,7 +9,7 @@ PROGRAM = """
 import os, signal
 own = os.getpid()
 os.getpid = lambda: {pid}
-from flowworker.first_process import end_at_sigterm
+from flowworker.stop_signals import end_at_sigterm
 end_at_sigterm()
 os.kill(own, signal.SIGTERM)
 """

@@ -1,10 +1,10 @@
-"""Gauges of a process's workers, read when someone asks."""
+"""Metrics that are read when someone asks: gauges of a process's workers, counters of its event stream."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from flowworker.database.records import SourceKind
@@ -69,6 +69,24 @@ class WorkersCollector(Collector):
             _add_oldest(claim_age, work, [worker.claim_age for worker in group])
             doubts.add_metric(work, sum(worker.doubts for worker in group))
         yield from families
+
+
+class DroppedEventsCollector(Collector):
+    """Reads what the stream has dropped for slow subscribers; an event about dropped events could be dropped itself."""
+
+    def __init__(self, dropped: Callable[[], Mapping[str, int]]) -> None:
+        """Ask the callable given for events by subscriber; it is called from the probe's thread."""
+        self._dropped = dropped
+
+    def describe(self) -> Iterator[CounterMetricFamily]:
+        spec = listed.EVENTS_DROPPED
+        yield CounterMetricFamily(spec.name, spec.help, labels=spec.labels)
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        for family in self.describe():
+            for subscriber, count in self._dropped().items():
+                family.add_metric((subscriber,), count)
+            yield family
 
 
 def _add_oldest(family: GaugeMetricFamily, work: Work, ages: Sequence[float | None]) -> None:
