@@ -13,7 +13,7 @@ from flowworker.telemetry.events import Event, RunCompleted, TaskFailed, TaskSto
 
 @dataclass(slots=True)
 class Tally:
-    """Counts what the workers' events tell; an instance is a subscriber of an event stream."""
+    """Counts what the workers' events report; an instance is a subscriber of an event stream."""
 
     runs: int = 0
     tasks: int = 0

@@ -1,4 +1,4 @@
-"""Jobs on a plain pgmq queue, told apart by their field `type`: `python -m examples.job_queue`."""
+"""Jobs on a plain pgmq queue, chosen by their field `type`: `python -m examples.job_queue`."""
 
 from typing import Literal
 

@@ -29,7 +29,7 @@ class InterruptedRenderError(Exception):
 
 @film_flow.step(timeout=7200)
 def render(film: Film, ctx: TaskContext) -> int:
-    """A plain function runs in a thread, which nobody can stop: it has to look at `ctx.cancelled` itself."""
+    """A plain function runs in a thread, which cannot be stopped: it has to look at `ctx.cancelled` itself."""
     for frame in range(film.frames):
         if ctx.cancelled.is_set():
             raise InterruptedRenderError(f"stopped after {frame} frames")

@@ -98,10 +98,10 @@ async def test_work_of_a_killed_worker_is_finished_by_others(stage: Stage) -> No
         assert {one.attempt for one in executions} == {1}
         await worker.is_at(2)
         if not stage.disturbed:  # an operator that starts later has not seen it
-            await until(lambda: told(worker, "WorkerRestarted", name), f"an event about {name}")
+            await until(lambda: has_event(worker, "WorkerRestarted", name), f"an event about {name}")
 
 
-async def told(worker: FlowWorker, reason: str, pod: str) -> bool:
+async def has_event(worker: FlowWorker, reason: str, pod: str) -> bool:
     """Whether an event of this reason names a pod."""
     events = await worker.kube.list(EVENTS, worker.namespace)
     return any(one["reason"] == reason and pod in one.get("message", "") for one in events)

@@ -129,7 +129,7 @@ class FlowWorker:
         try:
             return await until(holds, wanted, patience=patience, every=LOOK_EVERY)
         except AssertionError as error:
-            raise AssertionError(f"{error}; its status: {seen}; its pods: {_told(await self.pods())}") from None
+            raise AssertionError(f"{error}; its status: {seen}; its pods: {_pod_lines(await self.pods())}") from None
 
     async def shows(self, what: str, holds: Callable[[Frame], object], *, patience: float = PATIENCE) -> Frame:
         """Wait until status and pods are as wanted."""
@@ -143,7 +143,7 @@ class FlowWorker:
         try:
             return await until(look, f"{what} ({self.name})", patience=patience, every=LOOK_EVERY)
         except AssertionError as error:
-            last = "" if frame is None else f"; its status: {frame.status}; its pods: {_told(frame.pods)}"
+            last = "" if frame is None else f"; its status: {frame.status}; its pods: {_pod_lines(frame.pods)}"
             raise AssertionError(f"{error}{last}") from None
 
     async def is_at(self, ready: int, *, patience: float = PATIENCE) -> Frame:
@@ -255,7 +255,7 @@ def uids(pods: Objects) -> set[str]:
     return {pod["metadata"]["uid"] for pod in pods}
 
 
-def _told(pods: Objects) -> list[str]:
+def _pod_lines(pods: Objects) -> list[str]:
     """The little that shows what is wrong with pods."""
     return [
         f"{pod['metadata']['name']} {pod['status'].get('phase')}{' ending' if is_ending(pod) else ''} "

@@ -38,13 +38,13 @@ def main() -> int:
             cluster.down()
             print("The demo's cluster is gone, with everything in it.")
             return 0
-        return _tell(cluster, options.runs)
+        return _narrate(cluster, options.runs)
     except ClusterError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
 
-def _tell(cluster: Backend, runs: int) -> int:
+def _narrate(cluster: Backend, runs: int) -> int:
     narrator = Narrator()
     began = time.monotonic()
     with narrator.chapter("A Kubernetes node"):

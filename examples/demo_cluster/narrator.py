@@ -1,4 +1,4 @@
-"""How the demo tells its story: coloured and in place on a terminal, plain lines elsewhere."""
+"""How the demo prints its story: coloured and in place on a terminal, plain lines elsewhere."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""What a client asks of an API server: verb, resource and name, as the audit log would tell them."""
+"""What a client asks of an API server: verb, resource and name, as in the audit log."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ class Place:
 
 @dataclass(slots=True, kw_only=True)
 class Answer:
-    """What the client is told."""
+    """What the client gets."""
 
     status: int
     body: bytes = b""
@@ -54,7 +54,7 @@ class Call:
     body: Object
     """Empty without one."""
     answer: Answer | None = None
-    """What the server has said, which may be something else than what the client was told."""
+    """What the server has said, which may be something else than what the client got."""
 
     @property
     def resource(self) -> str:

@@ -18,7 +18,7 @@ REASONS = {409: "Conflict", 429: "TooManyRequests", 500: "InternalError", 503: "
 
 
 def answers(status: int, *, retry_after: int | None = None) -> Handling:
-    """The server never hears of it; the client is told an error."""
+    """The server never hears of it; the client gets an error."""
 
     async def handle(_call: Call, _forward: Forward) -> Answer:
         return failure(status, retry_after=retry_after)
@@ -27,7 +27,7 @@ def answers(status: int, *, retry_after: int | None = None) -> Handling:
 
 
 def does_and_answers(status: int) -> Handling:
-    """The server does it; the client is told an error all the same."""
+    """The server does it; the client gets an error all the same."""
 
     async def handle(_call: Call, forward: Forward) -> Answer:
         await forward()
@@ -76,7 +76,7 @@ def delays(until: asyncio.Event) -> Handling:
 
 
 def repeats(old: Answer) -> Handling:
-    """The client is told something that was true once."""
+    """The client gets an answer that was true once."""
 
     async def handle(_call: Call, _forward: Forward) -> Answer:
         return old
@@ -86,7 +86,7 @@ def repeats(old: Answer) -> Handling:
 
 def failure(status: int, *, retry_after: int | None = None) -> Answer:
     """An error in the API server's own form."""
-    told: Object = {
+    status_object: Object = {
         "kind": "Status",
         "apiVersion": "v1",
         "metadata": {},
@@ -96,4 +96,4 @@ def failure(status: int, *, retry_after: int | None = None) -> Answer:
         "code": status,
     }
     headers = JSON if retry_after is None else {**JSON, "Retry-After": str(retry_after)}
-    return Answer(status=status, headers=headers, body=orjson.dumps(told))
+    return Answer(status=status, headers=headers, body=orjson.dumps(status_object))

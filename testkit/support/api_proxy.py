@@ -1,7 +1,7 @@
-"""An HTTPS proxy between a Kubernetes client and its API server, which does what a test tells it to.
+"""An HTTPS proxy between a Kubernetes client and its API server, which does what a test asks for.
 
 It takes part in every request, so a test can stop the world at the very moment when a write is sent, or has been done
-and not been told. Watches pass event by event. To the API server it is the client itself, with the client's
+and not been answered. Watches pass event by event. To the API server it is the client itself, with the client's
 certificate; to the client it is the API server, with a certificate of the cluster's own authority.
 """
 
@@ -197,7 +197,7 @@ class ApiProxy:
                 _reset(connection.transport)
 
     async def expire_watches(self) -> int:
-        """End every open watch as the server does when it has forgotten too much; tells how many there were."""
+        """End every open watch as the server does when it has forgotten too much; returns how many there were."""
         streams = dict(self._streams)
         for stream, source in streams.items():
             with contextlib.suppress(ConnectionError):
@@ -229,7 +229,7 @@ class ApiProxy:
             return web.Response()
         if answer.stream is None:
             return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
-        return await self._told(request, call, answer, answer.stream)
+        return await self._passed_on(request, call, answer, answer.stream)
 
     def _noted(self, request: web.Request, body: bytes) -> Call:
         place, query = place_of(request.path), dict(request.query)
@@ -249,7 +249,7 @@ class ApiProxy:
         return call
 
     async def _answered(self, call: Call, forward: Forward) -> Answer | None:
-        """What the client is told; None resets its connection."""
+        """What the client gets; None resets its connection."""
         await self._pass()
         if self._weather is Weather.REFUSED:
             return None
@@ -282,7 +282,7 @@ class ApiProxy:
             return Answer(status=response.status, headers=headers, stream=response)
         return Answer(status=response.status, headers=headers, body=await response.read())
 
-    async def _told(
+    async def _passed_on(
         self, request: web.Request, call: Call, answer: Answer, source: aiohttp.ClientResponse
     ) -> web.StreamResponse:
         """Pass the events of a watch."""

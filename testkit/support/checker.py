@@ -143,7 +143,7 @@ def lost(case: Case) -> Iterator[Violation]:
 
 
 def unexpected(case: Case) -> Iterator[Violation]:
-    """Nothing runs that nobody asked for, and nothing without a claim."""
+    """Nothing runs that was not asked for, and nothing without a claim."""
     history = case.history
     asked = {*history.started, *history.in_doubt}
     for key in {*case.executions, *case.transitions}:

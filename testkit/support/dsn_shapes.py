@@ -1,4 +1,4 @@
-"""Connection strings as people write them wrongly: passwords nobody encoded, in every place a string has for one."""
+"""Connection strings as people write them wrongly: passwords not encoded, in every place a string has for one."""
 
 import random
 import string
@@ -31,7 +31,7 @@ class Shape:
     def fragments_in(self, text: str) -> list[str]:
         """The parts of the password that a text shows: letters of it, so many in a row, with the marks between them."""
         grams = (self.password[at : at + FRAGMENT] for at in range(len(self.password) - FRAGMENT + 1))
-        return [gram for gram in grams if _tells(gram) and gram in text]
+        return [gram for gram in grams if _reveals(gram) and gram in text]
 
 
 def shape(chance: random.Random) -> Shape:
@@ -77,6 +77,6 @@ def _password(chance: random.Random) -> str:
     return password if len(password) >= FRAGMENT else password + word() * FRAGMENT
 
 
-def _tells(gram: str) -> bool:
+def _reveals(gram: str) -> bool:
     """Whether it is so much of a password that it cannot be there by chance: more letters of it than marks."""
     return sum(character in SECRET_ALPHABET for character in gram) > FRAGMENT // 2

@@ -63,7 +63,7 @@ class Fault:
     began: Nanoseconds
     ended: Nanoseconds
     workers: frozenset[str] | None = None
-    """Whom it hit; None means everybody."""
+    """Whom it hit; None means all."""
     rerun_within: float | None = None
     """Seconds from its begin within which what was in flight must run again."""
     silences: bool = True

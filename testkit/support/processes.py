@@ -1,10 +1,12 @@
-"""Real worker processes: started as people start them, then killed, frozen, thawed and told to stop."""
+"""Real processes of ours: started as people start them, then killed, frozen, thawed and stopped."""
 
 import asyncio
 import os
 import signal
 import sys
 import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,19 +25,27 @@ QUICK = {"MIN_POLL_INTERVAL": "0.1", "MAX_POLL_INTERVAL": "0.5", "LOG_FORMAT": "
 
 
 @dataclass(slots=True, kw_only=True)
-class WorkerProcess:
-    """One worker process, known to journal and audit by its name."""
+class ServiceProcess(ABC):
+    """One process that serves until it is stopped, and logs into a file of its folder."""
 
     name: str
-    dsn: str
     folder: Path
-    arguments: tuple[str, ...]
-    launcher: str = COMMAND_LINE
     settings: dict[str, str] = field(default_factory=dict[str, str])
-    """Environment of the worker, without the prefix."""
-    environment: dict[str, str] = field(default_factory=dict[str, str])
-    """More of it, as it is."""
+    """More of its environment, without the prefix."""
     _process: asyncio.subprocess.Process | None = field(default=None, init=False)
+
+    @abstractmethod
+    async def launch(self) -> None:
+        """Start it, however that goes."""
+
+    @abstractmethod
+    async def is_ready(self) -> bool:
+        """Whether it has begun to serve."""
+
+    async def start(self) -> None:
+        """Start it, and return once it serves."""
+        await self.launch()
+        await until(self._serves, f"{self.name} serves")
 
     @property
     def log_path(self) -> Path:
@@ -53,35 +63,28 @@ class WorkerProcess:
         """Whether it has not ended yet."""
         return self._process is not None and self._process.returncode is None
 
-    async def start(self) -> None:
-        """Start it, and return once it is registered and works."""
-        await self.launch()
-        await until(self._is_ready, f"{self.name} is registered and works")
-
-    async def launch(self) -> None:
-        """Start it, however that goes."""
-        with self.log_path.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", self.launcher, "run", *self.arguments,
-                stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment(), cwd=ROOT,
-                start_new_session=True,
-            )  # fmt: skip
+    def send_signal(self, number: signal.Signals) -> int:
+        """Send a signal; returns the monotonic nanoseconds of it."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        return time.monotonic_ns()
 
     def kill(self) -> int:
         """SIGKILL; returns the monotonic nanoseconds of it."""
-        return self._signal(signal.SIGKILL)
+        return self.send_signal(signal.SIGKILL)
 
     def freeze(self) -> int:
-        """SIGSTOP, as a paused machine would look."""
-        return self._signal(signal.SIGSTOP)
+        """SIGSTOP, as a paused machine would look; returns the monotonic nanoseconds of it."""
+        return self.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> int:
-        """SIGCONT."""
-        return self._signal(signal.SIGCONT)
+        """SIGCONT; returns the monotonic nanoseconds of it."""
+        return self.send_signal(signal.SIGCONT)
 
-    def tell(self, number: signal.Signals) -> int:
-        """Another signal."""
-        return self._signal(number)
+    async def stop(self) -> int:
+        """SIGTERM; its exit code once it has ended."""
+        self.send_signal(signal.SIGTERM)
+        return await self.ended(15)
 
     async def ended(self, patience: float = 30.0) -> int:
         """Its exit code once it has ended."""
@@ -99,25 +102,45 @@ class WorkerProcess:
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
     def complaints(self) -> list[str]:
-        """Log lines that nobody should ever have to read: errors, and tracebacks outside of a log line."""
+        """Log lines that should not be there: errors, and whatever is no log line."""
         return [line for line in self.log().splitlines() if _is_complaint(line)]
 
-    def _is_ready(self) -> bool:
+    async def _run(self, *arguments: str, environment: Mapping[str, str]) -> None:
+        """Run Python with these arguments; of our own environment it gets what is not about FlowWorker."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("FLOWWORKER_")}
+        with self.log_path.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+                env={**kept, **environment}, cwd=ROOT, start_new_session=True,
+            )  # fmt: skip
+
+    async def _serves(self) -> bool:
         if not self.running:
             raise AssertionError(f"{self.name} ended at its start:\n{self.log()[-3000:]}")
-        return '"worker started"' in self.log()
+        return await self.is_ready()
 
-    def _signal(self, number: signal.Signals) -> int:
-        assert self._process is not None
-        self._process.send_signal(number)
-        return time.monotonic_ns()
 
-    def _environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("FLOWWORKER_")}
+@dataclass(slots=True, kw_only=True)
+class WorkerProcess(ServiceProcess):
+    """One worker process, known to journal and audit by its name."""
+
+    dsn: str
+    arguments: tuple[str, ...]
+    launcher: str = COMMAND_LINE
+    environment: dict[str, str] = field(default_factory=dict[str, str])
+    """More of its environment, as it is."""
+
+    async def launch(self) -> None:
+        """Start it, however that goes."""
         settings = {"DATABASE_URL": self.dsn, "POD_NAME": self.name, "WORKER_NAME": self.name, **QUICK, **self.settings}
         ours = {f"FLOWWORKER_{name}": value for name, value in settings.items()}
         witness = {journal.FOLDER_VARIABLE: str(self.folder), journal.NAME_VARIABLE: self.name}
-        return {**kept, **ours, **witness, **self.environment}
+        environment = {**ours, **witness, **self.environment}
+        await self._run("-m", self.launcher, "run", *self.arguments, environment=environment)
+
+    async def is_ready(self) -> bool:
+        """Whether it is registered and works."""
+        return '"worker started"' in self.log()
 
 
 def _is_complaint(line: str) -> bool:

@@ -35,7 +35,7 @@ not_a_flow = 42
 
 @pytest.fixture
 async def stage(database: Database) -> AsyncIterator[Stage]:
-    """A database with everything installed, and somebody who owns it."""
+    """A database with everything installed, and a role that owns it."""
     made = await make_stage(database)
     yield made
     await clear(made)

@@ -34,7 +34,7 @@ OVER = frozenset({JobState.DONE, JobState.FAILED, JobState.ARCHIVED})
 
 @dataclass
 class Heard:
-    """Everything that workers and clients told."""
+    """Every event of workers and clients."""
 
     stream: EventStream = field(default_factory=EventStream)
     events: list[Event] = field(default_factory=list[Event])

@@ -1,4 +1,4 @@
-"""Handlers that misbehave: their attempt fails, the worker and everybody else's work goes on."""
+"""Handlers that misbehave: their attempt fails, the worker and all other work goes on."""
 
 import asyncio
 import sys

@@ -223,10 +223,10 @@ async def test_a_foreign_message_in_the_queue(stage: Stage) -> None:
         return value
 
     await stage.create(flow)
-    nobody = str(uuid4())
+    unknown_run = str(uuid4())
     foreign = [
-        {"flow_slug": "visited", "run_id": nobody, "step_slug": "only", "task_index": 0},
-        {"flow_slug": "visited", "run_id": nobody, "step_slug": "no_such_step", "task_index": 0},
+        {"flow_slug": "visited", "run_id": unknown_run, "step_slug": "only", "task_index": 0},
+        {"flow_slug": "visited", "run_id": unknown_run, "step_slug": "no_such_step", "task_index": 0},
         {"run_id": "no uuid", "step_slug": "only"},
         {"hello": "world"},
         ["a", "list"],
@@ -244,7 +244,7 @@ async def test_a_foreign_message_in_the_queue(stage: Stage) -> None:
             assert (await stage.ended(run)).output == {"only": number}
         assert {event.task.run_id for event in stage.heard.of(TaskStarted)} == set(runs)
         await until(lambda: worker.state().free_slots == 4, "free slots")
-    # Nothing foreign was run, and nothing that could be somebody's work was destroyed.
+    # Nothing foreign was run, and nothing that could be work was destroyed.
     kept = await stage.owner.fetchval(
         """SELECT count(*) FROM (SELECT msg_id FROM pgmq.q_visited UNION SELECT msg_id FROM pgmq.a_visited) AS found
            WHERE msg_id = ANY($1)""",

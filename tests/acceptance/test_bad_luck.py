@@ -105,7 +105,7 @@ async def test_database_restarted(own_server: LocalServer) -> None:
             assert (await after.job_over(queue, job, patience=40)).result == "kept"
             assert (await after.finish(flow, 2, patience=40)).status is RunStatus.COMPLETED
             await stage.heard.first(DatabaseUp)
-            assert [worker.worker_id for worker in pool.workers] == ids  # nobody was declared dead
+            assert [worker.worker_id for worker in pool.workers] == ids  # none was declared dead
             await clear(after)
     assert sorted(begun) == ["job", "task", "task"]
     assert stage.heard.of(TaskFailed) == []

@@ -1,4 +1,4 @@
-"""The rows of the Elixir flow worker: its life, what it shows, how it is embedded, what it tells."""
+"""The rows of the Elixir flow worker: its life, what it shows, how it is embedded, what it reports."""
 
 import asyncio
 import dataclasses

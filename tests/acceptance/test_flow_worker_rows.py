@@ -25,12 +25,12 @@ async def test_claims_in_two_phases_without_blocking_in_the_server(stage: Stage)
     await stage.as_superuser(f"ALTER DATABASE {stage.database.name} SET track_functions = 'all'")
     held, free, ghost = [await stage.start(flow, number) for number in range(3)]
     await stage.owner.execute("UPDATE pgflow.step_tasks SET status = 'failed' WHERE run_id = $1", ghost)
-    somebody = await stage.database.connect()
+    rival = await stage.database.connect()
     held_message = (await stage.task(held, "only"))["message_id"]
-    async with somebody.transaction():
-        await somebody.execute("SELECT FROM pgmq.q_two_phases WHERE msg_id = $1 FOR UPDATE", held_message)
+    async with rival.transaction():
+        await rival.execute("SELECT FROM pgmq.q_two_phases WHERE msg_id = $1 FOR UPDATE", held_message)
         async with stage.worker(flow) as worker:
-            await gate.reached()  # the claim passed by the message that somebody else holds
+            await gate.reached()  # the claim passed by the message that another session holds
             task = await stage.task(free, "only")
             message = await stage.owner.fetchrow(
                 "SELECT read_ct, vt > clock_timestamp() AS hidden FROM pgmq.q_two_phases WHERE msg_id = $1",
@@ -45,7 +45,7 @@ async def test_claims_in_two_phases_without_blocking_in_the_server(stage: Stage)
             await until(lambda: len(stage.heard.of(PollStopped)) > polls + 2, "polls beside a locked message")
             gate.release.set()
             assert (await stage.ended(free)).status is RunStatus.COMPLETED
-    await somebody.close()
+    await rival.close()
 
     async def calls() -> dict[str, int] | None:
         found = {row["funcname"]: row["calls"] for row in await stage.owner.fetch(CALLS)}

@@ -47,14 +47,14 @@ async def test_claims_the_next_job_atomically_with_any_number_of_workers_side_by
     await stage.create(queue)
     locked = await stage.send(queue, -1)
     jobs = [await stage.send(queue, number) for number in range(80)]
-    somebody = await stage.database.connect()
-    async with somebody.transaction():
-        await somebody.execute("SELECT FROM pgmq.q_shared WHERE msg_id = $1 FOR UPDATE", locked)
+    rival = await stage.database.connect()
+    async with rival.transaction():
+        await rival.execute("SELECT FROM pgmq.q_shared WHERE msg_id = $1 FOR UPDATE", locked)
         names = ["a", "b", "c", "d"]
         workers = [stage.worker(queue, worker_name=name, max_concurrency=1) for name in names]
         async with workers[0], workers[1], workers[2], workers[3]:
             ends = [await stage.job_over(queue, job, patience=40) for job in jobs]
-    await somebody.close()
+    await rival.close()
     assert sorted(handled) == list(range(80))
     assert {(end.state, end.attempts) for end in ends} == {(JobState.DONE, 1)}
     assert {event.worker.worker_name for event in stage.heard.of(TaskStarted)} == set(names)
@@ -149,8 +149,8 @@ async def test_a_pool_has_workers_1_to_n_under_its_name_and_each_tells_its_own_i
             for job in [await stage.send(queue, number) for number in range(6)]:
                 await stage.job_over(queue, job)
     assert len(set(ids.values())) == 3
-    told = {(event.worker.worker_name, event.worker.worker_id) for event in stage.heard.of(TaskStopped)}
-    assert told == set(ids.items())
+    named = {(event.worker.worker_name, event.worker.worker_id) for event in stage.heard.of(TaskStopped)}
+    assert named == set(ids.items())
     lines = [line for line in caplog.records if line.getMessage() == "task completed"]
     assert {(vars(line)["worker"], vars(line)["worker_id"]) for line in lines} == set(ids.items())
 

@@ -122,8 +122,8 @@ async def get(served: Served, path: str, *, host: str = "127.0.0.1") -> tuple[in
     return await asyncio.to_thread(ask)
 
 
-async def told(served: Served) -> str:
-    """All that a worker tells by itself: its log, its state, its report, and the errors that it stores."""
+async def shown_by(served: Served) -> str:
+    """All that a worker shows by itself: its log, its state, its report, and the errors that it stores."""
     state = (await get(served, "/state"))[1]
     archived = await served.stage.owner.fetch(f"SELECT headers::text AS text FROM pgmq.a_{MODULE}")
     reports = await served.stage.owner.fetch("SELECT last_error AS text FROM flowworker.workers")
@@ -143,7 +143,7 @@ async def test_no_value_of_a_payload_leaves_the_worker_by_itself(stage: Stage, c
         for payload in ({"case": CARD, "text": [CARD]}, {"case": [CARD]}, CARD, [CARD], {CARD: 1}):
             assert (await served.do(payload)).state is JobState.FAILED
         await served.error_reported()
-        everything = await told(served)
+        everything = await shown_by(served)
         assert "CARD" not in everything
         for place in ("number: Input should be a valid integer", "text: Input should be a valid string (got list)"):
             assert place in everything

@@ -75,7 +75,7 @@ async def test_second_sigterm(stage: Stage, cli: Cli, naps: str) -> None:
         code, said = await ended(process)
     assert (code, "Traceback" in said) == (0, False)
     back = await stage.client.job(naps, job)
-    assert (back.state, back.error) == (JobState.WAITING, None)  # for anybody, at once
+    assert (back.state, back.error) == (JobState.WAITING, None)  # for any worker, at once
     headers = await stage.owner.fetchval("SELECT headers->>'failures' FROM pgmq.q_naps WHERE msg_id = $1", job)
     assert headers in {None, "0"}  # no attempt charged
     assert await stage.client.workers() == []

@@ -200,15 +200,15 @@ async def test_timeouts_and_crashes_do_emit_task_exception(stage: Stage) -> None
         for run in runs.values():
             assert (await stage.ended(run)).status is RunStatus.FAILED
         await until(lambda: len(stage.heard.of(TaskFailed)) == 4, "four events")
-    told = {event.task.run_id: event for event in stage.heard.of(TaskFailed)}
-    assert {how: told[run].failure.kind for how, run in runs.items()} == {
+    failures = {event.task.run_id: event for event in stage.heard.of(TaskFailed)}
+    assert {how: failures[run].failure.kind for how, run in runs.items()} == {
         "timeout": FailureKind.TIMEOUT,
         "exception": FailureKind.EXCEPTION,
         "crash": FailureKind.EXIT,
         "killed": FailureKind.EXIT,
     }
-    assert all(event.duration > 0 and event.retry_in is None for event in told.values())
-    assert told[runs["timeout"]].duration >= 1
+    assert all(event.duration > 0 and event.retry_in is None for event in failures.values())
+    assert failures[runs["timeout"]].duration >= 1
 
 
 async def test_falsy_outputs_survive(stage: Stage) -> None:

@@ -170,7 +170,7 @@ class Ground:
         return msg_id
 
     def open_gate(self, gate: str, worker: str | None = None) -> None:
-        """Let handlers pass that wait for it, of everybody or of one worker."""
+        """Let handlers pass that wait for it, of all workers or of one."""
         (self.folder / journal.GATES / (gate if worker is None else f"{gate}@{worker}")).touch()
 
     async def task(self, run_id: UUID, step: str, index: int = 0) -> Mapping[str, Any]:
@@ -261,6 +261,6 @@ class Ground:
 
 
 def _keep(folder: Path, name: str) -> None:
-    """Keep what a failed scenario left, where somebody wants it."""
+    """Keep what a failed scenario left, where a folder is named for it."""
     if chosen := os.environ.get(ARTEFACTS_VARIABLE):
         shutil.copytree(folder, Path(chosen) / name, dirs_exist_ok=True)

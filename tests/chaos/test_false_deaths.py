@@ -1,4 +1,4 @@
-"""Nobody alive is declared dead, and nobody declared dead does harm when it turns out to live."""
+"""No live worker is declared dead, and none declared dead does harm when it turns out to live."""
 
 import signal
 from collections.abc import Collection
@@ -30,17 +30,17 @@ CLAIM_OF_JOBS = r"FROM me CROSS JOIN LATERAL"
 
 @together
 async def test_an_outage_of_60_s_declares_nobody_dead(arena: Arena) -> None:
-    await _nobody_dies_in(arena, Weather.REFUSED, single, jobs)
+    await _no_worker_dies_in(arena, Weather.REFUSED, single, jobs)
 
 
 @together
 async def test_60_s_of_lost_packets_declare_nobody_dead(arena: Arena) -> None:
-    await _nobody_dies_in(arena, Weather.HELD, single)
+    await _no_worker_dies_in(arena, Weather.HELD, single)
 
 
 @together
 async def test_60_s_of_lost_packets_take_no_job_from_its_worker(arena: Arena) -> None:
-    await _nobody_dies_in(arena, Weather.HELD, jobs)
+    await _no_worker_dies_in(arena, Weather.HELD, jobs)
 
 
 @together
@@ -68,12 +68,12 @@ async def test_a_jump_of_the_wall_clock_by_a_day_declares_nobody_dead(arena: Are
         witness = ground.worker("witness", "single", "jobs")
         await ground.start_workers(jumper, witness)
         await _hold_work(ground, jumper, witness)
-        jumper.tell(signal.SIGUSR1)
+        jumper.send_signal(signal.SIGUSR1)
         await hold_for(DEATH)
-        jumper.tell(signal.SIGUSR2)
+        jumper.send_signal(signal.SIGUSR2)
         await hold_for(DEATH)
         assert "the clock jumped by 86400" in jumper.log()
-        await _everybody_finishes_own_work(ground)
+        await _all_finish_their_own_work(ground)
 
 
 @together
@@ -112,7 +112,7 @@ async def test_a_frozen_worker_that_thaws_cannot_overwrite_a_newer_attempt_and_g
         ground.open_gate("open")
         await ground.drained()
         assert (await ground.task(run, "only"))["attempts_count"] == 1
-        heir.tell(signal.SIGTERM)
+        heir.send_signal(signal.SIGTERM)
         assert await heir.ended() == 0
         await ground.start_run(single, Plan())
         await ground.began(2, worker="frozen")
@@ -166,7 +166,7 @@ async def test_a_job_whose_claim_was_lost_on_the_way_comes_back_with_its_lease(a
         await ground.conclude()
 
 
-async def _nobody_dies_in(arena: Arena, weather: Weather, *workloads: Flow | Queue) -> None:
+async def _no_worker_dies_in(arena: Arena, weather: Weather, *workloads: Flow | Queue) -> None:
     """Two busy workers are cut off together; the handlers of one end in the outage, those of the other after it."""
     async with arena.ground(*workloads) as ground:
         served = ["single" if isinstance(workload, Flow) else "jobs" for workload in workloads]
@@ -179,7 +179,7 @@ async def _nobody_dies_in(arena: Arena, weather: Weather, *workloads: Flow | Que
         await hold_for(OUTAGE / 2)
         ground.proxy.weather = Weather.CLEAR
         await hold_for(DEATH)
-        await _everybody_finishes_own_work(ground)
+        await _all_finish_their_own_work(ground)
 
 
 async def _hold_work(ground: Ground, *workers: WorkerProcess) -> None:
@@ -200,8 +200,8 @@ async def _hold_work(ground: Ground, *workers: WorkerProcess) -> None:
     raise AssertionError(f"work went only to {holders}")
 
 
-async def _everybody_finishes_own_work(ground: Ground) -> None:
-    """Nobody was declared lost, and nothing ran twice."""
+async def _all_finish_their_own_work(ground: Ground) -> None:
+    """No worker was declared lost, and nothing ran twice."""
     before = len(ground.executions())
     assert await _lost(ground) == []
     ground.open_gate("open")

@@ -45,7 +45,7 @@ def kill_postmaster(server: LocalServer) -> None:
     while any(_lives(process) for process in family):
         assert time.monotonic() < deadline, f"{family} live on without their postmaster"
         time.sleep(LOOK_EVERY)
-    # Where nobody collects orphans, the dead postmaster stays a zombie and its lock file looks valid.
+    # Where no init collects orphans, the dead postmaster stays a zombie and its lock file looks valid.
     (server.data / "postmaster.pid").unlink(missing_ok=True)
     server.start()
 

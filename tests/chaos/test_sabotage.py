@@ -27,7 +27,7 @@ async def test_changing_an_output_is_noticed(arena: Arena) -> None:
     async with arena.ground(single) as ground:
         saboteur = await _one_run(ground, "changes_outputs")
         await ground.drained()
-        saboteur.tell(signal.SIGTERM)
+        saboteur.send_signal(signal.SIGTERM)
         await saboteur.ended()
         await _noticed(ground, Rule.SINGLE_COMPLETION)
 
@@ -53,7 +53,7 @@ async def test_forgetting_results_is_noticed(arena: Arena) -> None:
 @together
 async def test_burying_the_living_is_noticed(arena: Arena) -> None:
     async with arena.ground(single) as ground:
-        honest, saboteur = ground.worker("honest", "single"), _saboteur(ground, "buries_the_living")
+        honest, saboteur = ground.worker("honest", "single"), _saboteur(ground, "marks_the_living_lost")
         await honest.start()
         await ground.start_run(single, Plan(gate="open"))
         await ground.began(worker="honest")

@@ -1,4 +1,4 @@
-"""Signals: a graceful stop loses nothing, costs no attempt and keeps nobody waiting."""
+"""Signals: a graceful stop loses nothing, costs no attempt and keeps no caller waiting."""
 
 import signal
 import time
@@ -48,9 +48,9 @@ async def test_a_second_sigterm_ends_the_process_in_five_seconds_where_the_datab
         await ground.send(jobs, Plan(gate="open"))
         await ground.began(2)
         ground.proxy.weather = Weather.SWALLOWED
-        leaving.tell(signal.SIGTERM)
+        leaving.send_signal(signal.SIGTERM)
         await until(lambda: "worker draining" in leaving.log(), "the worker drains")
-        leaving.tell(signal.SIGTERM)
+        leaving.send_signal(signal.SIGTERM)
         began, hurried = time.monotonic_ns(), time.monotonic()
         assert await leaving.ended() == 0
         assert time.monotonic() - hurried < GONE_WITHIN
@@ -77,7 +77,7 @@ async def test_a_rolling_restart_under_load_repeats_and_loses_nothing(arena: Are
             fleet.append(ground.worker(f"worker {generation}", "fan", "jobs"))
             await fleet[-1].start()
             leaving = fleet.pop(0)
-            leaving.tell(signal.SIGTERM)
+            leaving.send_signal(signal.SIGTERM)
             assert await leaving.ended() == 0
         await ground.conclude()
         assert repeats(ground) == 0
@@ -86,7 +86,7 @@ async def test_a_rolling_restart_under_load_repeats_and_loses_nothing(arena: Are
 async def _finishes_its_work(arena: Arena, number: signal.Signals) -> None:
     async with arena.ground(single, jobs) as ground:
         leaving = await _busy_worker(ground)
-        leaving.tell(number)
+        leaving.send_signal(number)
         await until(lambda: "worker draining" in leaving.log(), "the worker drains")
         late = await ground.start_run(single, Plan())
         ground.open_gate("open")
@@ -106,7 +106,7 @@ async def _gives_back(arena: Arena, *numbers: signal.Signals, drain_timeout: str
         await heir.start()
         began = time.monotonic_ns()
         for number in numbers:
-            leaving.tell(number)
+            leaving.send_signal(number)
             await until(lambda: "worker draining" in leaving.log(), "the worker drains")
         assert await leaving.ended(10) == 0
         ended = time.monotonic_ns()

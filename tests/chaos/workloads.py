@@ -25,7 +25,7 @@ class Plan(BaseModel):
     seconds: float = 0.0
     """Time that each handler takes, asleep."""
     gate: str | None = None
-    """Handlers wait until this gate is opened, for everybody or for their worker."""
+    """Handlers wait until this gate is opened, for all or for their worker."""
     gated: str | None = None
     """The only step that waits; None: all."""
     blocks: float = 0.0

@@ -120,10 +120,10 @@ def test_an_old_kubernetes_is_refused() -> None:
 
 def test_the_operator_is_told_what_it_looks_after_and_which_lease_is_its_own() -> None:
     (container,) = only(render(EVERYTHING), "Deployment")["spec"]["template"]["spec"]["containers"]
-    told = {entry["name"]: entry.get("value") for entry in container["env"]}
-    assert told["FLOWWORKER_OPERATOR_NAMESPACES"] == "shop,billing"
-    assert told["FLOWWORKER_OPERATOR_LEASE_NAME"] == "flowworker-operator"
-    assert told["FLOWWORKER_OPERATOR_LOG_LEVEL"] == "debug"
+    variables = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert variables["FLOWWORKER_OPERATOR_NAMESPACES"] == "shop,billing"
+    assert variables["FLOWWORKER_OPERATOR_LEASE_NAME"] == "flowworker-operator"
+    assert variables["FLOWWORKER_OPERATOR_LOG_LEVEL"] == "debug"
     assert container["image"] == "registry.example:5000/flowworker-operator@sha256:" + "0" * 64
 
 

@@ -1,4 +1,4 @@
-"""A stand-in for a program: it writes down how it was called and answers as it was told."""
+"""A stand-in for a program: it writes down how it was called and answers as the test wants."""
 
 import json
 import sys

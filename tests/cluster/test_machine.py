@@ -32,7 +32,7 @@ def settings(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def stranger(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that runs, as far as its command line tells, a module of ours for a state folder."""
+    """A process that runs, by its command line, a module of ours for a state folder."""
     code = "import time; time.sleep(600)"
     process = subprocess.Popen([sys.executable, "-c", code, "-m", MODULE, str(tmp_path / "state")])
     yield process
@@ -185,7 +185,7 @@ def test_packages_are_installed_by_root_and_only_where_they_are_missing(
 
 
 def test_pid_1_collects_its_children_and_everybody_elses() -> None:
-    """In a process of its own: whoever reaps everything takes the children of all others as well."""
+    """In a process of its own: what reaps everything takes the children of all others as well."""
     script = """
         import asyncio, signal, tempfile
         from pathlib import Path

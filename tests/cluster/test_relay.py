@@ -40,8 +40,8 @@ async def test_everything_arrives_in_both_directions_and_so_does_the_end() -> No
 
 async def test_who_cannot_be_reached_is_a_closed_connection_at_once() -> None:
     with socket.create_server((LOOPBACK, 0)) as taken:
-        nobody = taken.getsockname()[1]
-    async with relayed(nobody) as port:
+        closed = taken.getsockname()[1]
+    async with relayed(closed) as port:
         reader, writer = await asyncio.open_connection(LOOPBACK, port)
         with suppress(ConnectionError):
             assert await reader.read() == b""

@@ -139,13 +139,13 @@ class ProcessKubelet:
         self._tasks[uid] = asyncio.create_task(made.run())
 
     async def _end(self, pod: Object) -> None:
-        """As kubelet: tell the worker, wait, then let the object go."""
+        """As kubelet: signal the worker, wait, then let the object go."""
         metadata = pod["metadata"]
         known = self.pods.get(metadata["uid"])
         if known is not None:
             await known.stop(float(metadata.get("deletionGracePeriodSeconds", 30)))
             await self._tasks[metadata["uid"]]
-            await known.tell_end()
+            await known.report_end()
         options = {"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0,
                    "preconditions": {"uid": metadata["uid"]}}  # fmt: skip
         await self._quietly("DELETE", self._path(f"/{metadata['name']}"), options)

@@ -31,7 +31,7 @@ Object = dict[str, Any]
 
 @dataclass(slots=True, kw_only=True)
 class ProcessPod:
-    """Runs the worker of one pod, restarts it, and tells its status as kubelet would."""
+    """Runs the worker of one pod, restarts it, and reports its status as kubelet would."""
 
     pod: Object
     folder: Path
@@ -46,7 +46,7 @@ class ProcessPod:
     """Takes reason and message of a warning event about the pod."""
     restarts: int = 0
     process: asyncio.subprocess.Process | None = None
-    _told: asyncio.Event = field(default_factory=asyncio.Event)
+    _stop_asked: asyncio.Event = field(default_factory=asyncio.Event)
     _port: int = 0
     _started_at: str = ""
     _last: Object = field(default_factory=dict[str, Any])
@@ -56,8 +56,8 @@ class ProcessPod:
 
     @property
     def stopping(self) -> bool:
-        """Whether it was told to stop."""
-        return self._told.is_set()
+        """Whether it has been asked to stop."""
+        return self._stop_asked.is_set()
 
     @property
     def name(self) -> str:
@@ -65,7 +65,7 @@ class ProcessPod:
         return self.pod["metadata"]["name"]
 
     async def run(self) -> None:
-        """Live until told to stop."""
+        """Live until asked to stop."""
         self.folder.mkdir(parents=True)
         backoff = 0.0
         while not self.stopping:
@@ -77,31 +77,31 @@ class ProcessPod:
             if self.stopping:
                 return
             if code == 0 and self.pod["spec"]["restartPolicy"] == "OnFailure":
-                await self.tell_end()
+                await self.report_end()
                 return
-            await self._tell({"terminated": self._ended(code)}, ready=False)
+            await self._report({"terminated": self._ended(code)}, ready=False)
             self.restarts += 1
             if backoff:
                 message = f"back-off {backoff:g}s restarting failed container={self.container['name']} pod={self.name}"
-                await self._tell({"waiting": {"reason": "CrashLoopBackOff", "message": message}}, ready=False)
+                await self._report({"waiting": {"reason": "CrashLoopBackOff", "message": message}}, ready=False)
                 await self._unless_stopped(backoff)
             backoff = max(FIRST_BACKOFF, backoff * 2)
 
-    async def tell_end(self) -> None:
+    async def report_end(self) -> None:
         """The last status of a pod that was stopped, which kubelet writes before it lets the object go."""
         ended = self._last.get("terminated")
         if ended is not None:
             phase = "Failed" if ended["exitCode"] else "Succeeded"
-            await self._tell({"terminated": ended}, ready=False, phase=phase)
+            await self._report({"terminated": ended}, ready=False, phase=phase)
 
     def abandon(self) -> None:
-        """Stop at once, without a word to anybody."""
-        self._told.set()
+        """Stop at once, without a report."""
+        self._stop_asked.set()
         self.kill()
 
     async def stop(self, grace: float) -> None:
         """SIGTERM, and SIGKILL after the grace period."""
-        self._told.set()
+        self._stop_asked.set()
         if self.process is None or self.process.returncode is not None:
             return
         self.process.send_signal(signal.SIGTERM)
@@ -129,21 +129,21 @@ class ProcessPod:
         return next((one for one in containers if one["name"] == WORKER), containers[0])
 
     async def _prepared(self) -> bool:
-        """Whether image and secrets are there; tells what is missing."""
+        """Whether image and secrets are there; reports what is missing."""
         if self.container["image"].startswith(MISSING_IMAGE):
             message = f'failed to pull and unpack image "{self.container["image"]}": not found'
-            await self._tell({"waiting": {"reason": "ErrImagePull", "message": message}}, ready=False)
+            await self._report({"waiting": {"reason": "ErrImagePull", "message": message}}, ready=False)
             return False
         if not await self._mounted():
-            await self._tell({"waiting": {"reason": "ContainerCreating"}}, ready=False)
+            await self._report({"waiting": {"reason": "ContainerCreating"}}, ready=False)
             return False
         if missing := await self._missing_variable():
-            await self._tell({"waiting": {"reason": "CreateContainerConfigError", "message": missing}}, ready=False)
+            await self._report({"waiting": {"reason": "CreateContainerConfigError", "message": missing}}, ready=False)
             return False
         return True
 
     async def _mounted(self) -> bool:
-        """Write secrets and config maps as files; tells whether all of them are there, and says what is missing."""
+        """Write secrets and config maps as files; whether all of them are there, and what is missing."""
         for volume in self.pod["spec"].get("volumes", ()):
             missing = await self._mount(volume)
             if missing is not None:
@@ -230,20 +230,20 @@ class ProcessPod:
                 await watching
 
     async def _watch(self) -> None:
-        """Tell readiness as it changes, and bring secrets up to date."""
+        """Report readiness as it changes, and bring secrets up to date."""
         running = {"running": {"startedAt": self._started_at}}
-        told: bool | None = None
+        reported: bool | None = None
         while True:
             ready = await asyncio.to_thread(_is_ready, self._port)
-            if ready != told:
-                await self._tell(running, ready=ready)
-                told = ready
+            if ready != reported:
+                await self._report(running, ready=ready)
+                reported = ready
             await self._mounted()
             await asyncio.sleep(LOOK_EVERY)
 
     async def _unless_stopped(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._told.wait(), seconds)
+            await asyncio.wait_for(self._stop_asked.wait(), seconds)
 
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("FLOWWORKER_")}
@@ -286,7 +286,7 @@ class ProcessPod:
             "finishedAt": _now(),
         }
 
-    async def _tell(self, state: Object, *, ready: bool, phase: str | None = None) -> None:
+    async def _report(self, state: Object, *, ready: bool, phase: str | None = None) -> None:
         if self.stopping and not ready and "running" in state:
             return
         truth = "True" if ready else "False"

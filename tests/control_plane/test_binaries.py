@@ -1,4 +1,4 @@
-"""The daemons are built from the versions that the module files name, once, whoever asks for them."""
+"""The daemons are built from the versions that the module files name, once, however many ask for them."""
 
 import subprocess
 import sys
@@ -119,10 +119,10 @@ def pretend_go(monkeypatch: pytest.MonkeyPatch, folder: Path, version: str) -> P
 
 def build_list(program: Path) -> dict[str, str]:
     """Modules in a binary with the versions that were really used: those of replacements where there are any."""
-    told = subprocess.run(["go", "version", "-m", program], capture_output=True, text=True, check=True).stdout
+    listing = subprocess.run(["go", "version", "-m", program], capture_output=True, text=True, check=True).stdout
     versions: dict[str, str] = {}
     last = ""
-    for kind, module, version, *_ in (line.split() for line in told.splitlines() if line.count("\t") >= 3):
+    for kind, module, version, *_ in (line.split() for line in listing.splitlines() if line.count("\t") >= 3):
         if kind == "dep":
             last = module
         if kind in {"dep", "=>"}:

@@ -59,7 +59,7 @@ def apply(control_plane: ControlPlane, objects: list[dict[str, Any]], *options: 
 
 
 def may(control_plane: ControlPlane, user: str, what: str, namespace: str = "shop") -> bool:
-    """Whether somebody may do something, written as `VERB GROUP|RESOURCE/SUBRESOURCE=NAME`; most of it is optional."""
+    """Whether a user may do something, written as `VERB GROUP|RESOURCE/SUBRESOURCE=NAME`; most of it is optional."""
     verb, _, target = what.partition(" ")
     group, _, rest = target.rpartition("|")
     resource, _, name = rest.partition("=")

@@ -155,13 +155,13 @@ async def test_apply_with_the_uid_of_what_is_gone_makes_nothing_new(cluster: Clu
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "explanation"),
     [({"imagePulPolicy": "Always"}, "imagePulPolicy: field not declared"), ({"workingDir": 7}, "workingDir: expected")],
 )
 async def test_a_manifest_with_a_wrong_field_is_refused_for_good(
-    cluster: Cluster, namespace: str, wrong: dict[str, Any], told: str
+    cluster: Cluster, namespace: str, wrong: dict[str, Any], explanation: str
 ) -> None:
-    with pytest.raises(Refused, match=told):
+    with pytest.raises(Refused, match=explanation):
         await cluster.apply(DEPLOYMENTS, deployment(namespace, **wrong))
 
 

@@ -1,4 +1,4 @@
-"""The control plane that the other tests stand on: real, shared, breakable, and gone when nobody uses it."""
+"""The control plane that the other tests stand on: real, shared, breakable, and gone with its last user."""
 
 import asyncio
 import os
@@ -237,5 +237,5 @@ def parent_of(pid: int) -> int:
 
 
 def facts_of(pid: int | str) -> list[str]:
-    """What the kernel tells about a process after its name."""
+    """What the kernel shows about a process after its name."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

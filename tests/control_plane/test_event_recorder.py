@@ -25,12 +25,12 @@ SCALED = Event(type="Normal", reason="ScaledUp", message="from 0 to 3 workers")
 DOWN = Event(type="Warning", reason="DatabaseUnreachable", message="no route to the database")
 
 RULES = [{"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]}]
-"""The rights that telling events needs."""
+"""The rights that recording events needs."""
 
 
 @dataclass(slots=True)
 class Clock:
-    """The time of day, which goes on when told."""
+    """The time of day, which goes on when asked."""
 
     now: datetime = samples.NOW
 
@@ -46,10 +46,10 @@ async def cluster(control_plane: ControlPlane) -> AsyncGenerator[Cluster]:
 
 
 @pytest.fixture
-async def teller(control_plane: ControlPlane, namespace: str) -> AsyncGenerator[Cluster]:
-    """A client that may do nothing but tell events."""
-    async with Cluster.connect(control_plane.user(f"teller-{namespace}", RULES, namespace)) as teller:
-        yield teller
+async def reporter(control_plane: ControlPlane, namespace: str) -> AsyncGenerator[Cluster]:
+    """A client that may do nothing but record events."""
+    async with Cluster.connect(control_plane.user(f"teller-{namespace}", RULES, namespace)) as reporter:
+        yield reporter
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def recorder(cluster: Cluster, bounds: Bounds | None = None, clock: Clock | None
     return EventRecorder(cluster, instance="operator-0", bounds=bounds, wall=clock or Clock())
 
 
-async def told(cluster: Cluster, claim: Claim) -> list[Object]:
+async def events_about(cluster: Cluster, claim: Claim) -> list[Object]:
     """What `kubectl describe` would show, by reason."""
     events = [event for event in await cluster.list(EVENTS, claim.namespace) if about(event, claim)]
     return sorted(events, key=lambda event: event["reason"])
@@ -77,10 +77,10 @@ def about(event: Object, claim: Claim) -> bool:
     return event["involvedObject"]["uid"] == claim.uid
 
 
-async def test_an_event_is_told_about_its_flowworker(cluster: Cluster, teller: Cluster, claim: Claim) -> None:
-    async with recorder(teller) as events:
+async def test_an_event_is_told_about_its_flowworker(cluster: Cluster, reporter: Cluster, claim: Claim) -> None:
+    async with recorder(reporter) as events:
         events.record(claim, SCALED)
-    (event,) = await told(cluster, claim)
+    (event,) = await events_about(cluster, claim)
 
     assert (event["type"], event["reason"], event["message"]) == ("Normal", "ScaledUp", "from 0 to 3 workers")
     assert event["involvedObject"]["kind"] == "FlowWorker"
@@ -90,8 +90,8 @@ async def test_an_event_is_told_about_its_flowworker(cluster: Cluster, teller: C
     assert event["firstTimestamp"] == event["lastTimestamp"] == "2026-01-01T12:00:00Z"
 
 
-async def test_the_event_is_found_by_kubectl(control_plane: ControlPlane, teller: Cluster, claim: Claim) -> None:
-    async with recorder(teller) as events:
+async def test_the_event_is_found_by_kubectl(control_plane: ControlPlane, reporter: Cluster, claim: Claim) -> None:
+    async with recorder(reporter) as events:
         events.record(claim, DOWN)
     arguments = ("--namespace", claim.namespace, "describe", "flowworker", claim.name)
     described = await asyncio.to_thread(kubectl_says, control_plane.kubeconfig, *arguments)
@@ -102,107 +102,107 @@ async def test_the_event_is_found_by_kubectl(control_plane: ControlPlane, teller
     )
 
 
-async def test_a_repetition_is_counted(cluster: Cluster, teller: Cluster, claim: Claim) -> None:
+async def test_a_repetition_is_counted(cluster: Cluster, reporter: Cluster, claim: Claim) -> None:
     clock = Clock()
-    async with recorder(teller, clock=clock) as events:
+    async with recorder(reporter, clock=clock) as events:
         for _ in range(3):
             events.record(claim, SCALED)
             events.record(claim, DOWN)
-            await until_told(cluster, claim, 2)
+            await until_events_about(cluster, claim, 2)
             clock.now += timedelta(minutes=1)
-    down, scaled = await told(cluster, claim)
+    down, scaled = await events_about(cluster, claim)
 
     assert (down["count"], scaled["count"]) == (3, 3)
     assert (scaled["firstTimestamp"], scaled["lastTimestamp"]) == ("2026-01-01T12:00:00Z", "2026-01-01T12:02:00Z")
 
 
-async def until_told(cluster: Cluster, claim: Claim, number: int) -> None:
+async def until_events_about(cluster: Cluster, claim: Claim, number: int) -> None:
     async def enough() -> bool:
-        return len(await told(cluster, claim)) >= number
+        return len(await events_about(cluster, claim)) >= number
 
     await until(enough, f"{number} events are told")
 
 
-async def test_a_restarted_operator_goes_on_counting(cluster: Cluster, teller: Cluster, claim: Claim) -> None:
+async def test_a_restarted_operator_goes_on_counting(cluster: Cluster, reporter: Cluster, claim: Claim) -> None:
     for _ in range(2):
-        async with recorder(teller) as events:
+        async with recorder(reporter) as events:
             events.record(claim, SCALED)
-    (event,) = await told(cluster, claim)
+    (event,) = await events_about(cluster, claim)
 
     assert event["count"] == 2
 
 
-async def test_an_event_that_the_server_forgot_is_told_anew(cluster: Cluster, teller: Cluster, claim: Claim) -> None:
-    async with recorder(teller) as events:
+async def test_an_event_that_the_server_forgot_is_told_anew(cluster: Cluster, reporter: Cluster, claim: Claim) -> None:
+    async with recorder(reporter) as events:
         events.record(claim, SCALED)
-        await until_told(cluster, claim, 1)
-        (event,) = await told(cluster, claim)
+        await until_events_about(cluster, claim, 1)
+        (event,) = await events_about(cluster, claim)
         await cluster.delete(EVENTS, claim.namespace, event["metadata"]["name"])
         events.record(claim, SCALED)
-    (again,) = await told(cluster, claim)
+    (again,) = await events_about(cluster, claim)
 
     assert again["count"] == 1
     assert again["metadata"]["uid"] != event["metadata"]["uid"]
 
 
 async def test_other_words_and_a_successor_have_events_of_their_own(
-    cluster: Cluster, teller: Cluster, claim: Claim
+    cluster: Cluster, reporter: Cluster, claim: Claim
 ) -> None:
     other_words = Event(type="Normal", reason="ScaledUp", message="from 3 to 5 workers")
     successor = Claim(
         namespace=claim.namespace, name=claim.name, uid="another", created_at=samples.NOW, kind="flow", slug="a"
     )
-    async with recorder(teller) as events:
+    async with recorder(reporter) as events:
         events.record(claim, SCALED)
         events.record(claim, other_words)
         events.record(successor, SCALED)
 
-    assert len(await told(cluster, claim)) == 2
-    assert len(await told(cluster, successor)) == 1
+    assert len(await events_about(cluster, claim)) == 2
+    assert len(await events_about(cluster, successor)) == 1
 
 
-async def test_chatter_is_cut_off_and_hides_no_warning(cluster: Cluster, teller: Cluster, claim: Claim) -> None:
+async def test_chatter_is_cut_off_and_hides_no_warning(cluster: Cluster, reporter: Cluster, claim: Claim) -> None:
     bounds = Bounds(allowance=Allowance(burst=3, per_second=0))
-    async with recorder(teller, bounds) as events:
+    async with recorder(reporter, bounds) as events:
         for number in range(10):
             events.record(claim, Event(type="Normal", reason="ScaledUp", message=f"to {number} workers"))
         events.record(claim, DOWN)
 
-    assert len(await told(cluster, claim)) == 4
+    assert len(await events_about(cluster, claim)) == 4
     assert events.dropped == 7
 
 
-async def test_a_long_message_is_cut(cluster: Cluster, teller: Cluster, claim: Claim) -> None:
-    async with recorder(teller) as events:
+async def test_a_long_message_is_cut(cluster: Cluster, reporter: Cluster, claim: Claim) -> None:
+    async with recorder(reporter) as events:
         events.record(claim, Event(type="Warning", reason="BadHandler", message="x" * 5000))
-    (event,) = await told(cluster, claim)
+    (event,) = await events_about(cluster, claim)
 
     assert len(event["message"]) == 1024
 
 
-async def test_what_moves_a_terminal_is_left_out(cluster: Cluster, teller: Cluster, claim: Claim) -> None:
-    async with recorder(teller) as events:
+async def test_what_moves_a_terminal_is_left_out(cluster: Cluster, reporter: Cluster, claim: Claim) -> None:
+    async with recorder(reporter) as events:
         events.record(claim, Event(type="Warning", reason="BadHandler", message="\x1b[31mred\u202e\x9b\nmore"))
-    (event,) = await told(cluster, claim)
+    (event,) = await events_about(cluster, claim)
 
     assert event["message"] == "[31mred\nmore"
 
 
 async def test_what_may_not_be_told_is_dropped_and_the_rest_is_told(
-    cluster: Cluster, teller: Cluster, claim: Claim, caplog: pytest.LogCaptureFixture
+    cluster: Cluster, reporter: Cluster, claim: Claim, caplog: pytest.LogCaptureFixture
 ) -> None:
     elsewhere = replace(claim, namespace="default", name="other", uid="other")
-    async with recorder(teller) as events:
+    async with recorder(reporter) as events:
         events.record(elsewhere, SCALED)
         events.record(claim, SCALED)
 
-    assert len(await told(cluster, claim)) == 1
+    assert len(await events_about(cluster, claim)) == 1
     assert events.dropped == 1
     assert any("cannot create resource" in message for message in caplog.messages)
 
 
-async def test_nothing_is_taken_after_the_end(teller: Cluster, claim: Claim) -> None:
-    async with recorder(teller) as events:
+async def test_nothing_is_taken_after_the_end(reporter: Cluster, claim: Claim) -> None:
+    async with recorder(reporter) as events:
         pass
     events.record(claim, SCALED)
 
@@ -253,9 +253,9 @@ async def test_events_wait_for_a_server_that_is_away(
             events.record(claim, DOWN)
         await hold_for(0.5)
         async with passage(unused_tcp_port, control_plane.layout.ports.api):
-            await until_told(cluster, claim, 3)
+            await until_events_about(cluster, claim, 3)
             await events.close()
-    found = await told(cluster, claim)
+    found = await events_about(cluster, claim)
 
     assert len(found) == 3
     assert sum(event["count"] for event in found) == 12 - events.dropped

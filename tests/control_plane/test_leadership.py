@@ -1,4 +1,4 @@
-"""The election on a real API server, between processes that are frozen, killed and told to stop."""
+"""The election on a real API server, between processes that are frozen, killed and stopped."""
 
 import asyncio
 import signal
@@ -46,7 +46,7 @@ class Candidate:
     notes: Path
     process: asyncio.subprocess.Process
 
-    def tell(self, number: signal.Signals) -> int:
+    def send_signal(self, number: signal.Signals) -> int:
         self.process.send_signal(number)
         return time.monotonic_ns()
 
@@ -129,9 +129,9 @@ async def test_a_leader_that_was_frozen_knows_at_its_first_look(start: Starter) 
 
 
 async def freeze_and_thaw(leader: Candidate, other: Candidate) -> None:
-    frozen = leader.tell(signal.SIGSTOP)
+    frozen = leader.send_signal(signal.SIGSTOP)
     await until(other.led_since(frozen), "the other one takes over")
-    thawed = leader.tell(signal.SIGCONT)
+    thawed = leader.send_signal(signal.SIGCONT)
     looks = await until(lambda: [look for look in leader.looks() if look.at > thawed], "the thawed one looks")
 
     assert not looks[0].held
@@ -143,7 +143,7 @@ async def test_a_leader_that_stops_hands_over_at_once(start: Starter) -> None:
     other = await start(Timing())
     await until(other.looks, "the second one is a candidate")
     await hold_for(Timing().retry)
-    stopped = leader.tell(signal.SIGTERM)
+    stopped = leader.send_signal(signal.SIGTERM)
     took_over = await until(other.led_since(stopped), "the other one takes over")
 
     assert await leader.process.wait() == 0
@@ -158,7 +158,7 @@ async def test_a_leader_that_is_killed_is_followed_within_20_seconds(start: Star
     other = await start(Timing())
     await until(other.looks, "the second one is a candidate")
     await hold_for(Timing().retry)
-    killed = leader.tell(signal.SIGKILL)
+    killed = leader.send_signal(signal.SIGKILL)
     took_over = await until(other.led_since(killed), "the other one takes over")
 
     assert (took_over - killed) / 1e9 <= 20

@@ -22,7 +22,7 @@ PAGES = [
     *(page for page in sorted((REPOSITORY / "docs").rglob("*.md")) if GENERATED not in page.parents),
 ]
 PORT = "54329"
-"""What the pages call the port of `flowworker dev`; somebody may be following a page on this machine meanwhile."""
+"""What the pages call the port of `flowworker dev`; a reader may be following a page on this machine meanwhile."""
 
 
 @pytest.fixture

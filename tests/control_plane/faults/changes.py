@@ -8,7 +8,7 @@ from tests.control_plane.operator.world import FLOWWORKERS, PODS, SHORT, World
 
 NAME = "report"
 SCALING = {**SHORT, "minReplicas": 1, "maxReplicas": 2, "tasksPerReplica": 4}
-"""One worker stays, so that every end is reached with somebody at work."""
+"""One worker stays, so that every end is reached with a worker at work."""
 UNFINISHED = "SELECT count(*) FROM pgflow.runs WHERE status = 'started'"
 
 Object = dict[str, Any]
@@ -22,7 +22,7 @@ class Change(Protocol):
         ...
 
     async def make(self, world: World) -> None:
-        """Do it; waits for nobody."""
+        """Do it, without waiting for its effect."""
         ...
 
     async def is_complete(self, world: World) -> bool:

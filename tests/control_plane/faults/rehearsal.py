@@ -85,7 +85,7 @@ class Rehearsal:
     async def disturbed(self, point: Point, peace: Ending) -> Ending | None:
         """A run with a kill, which is over once it looks as in peace; None if there was no such write."""
         begun = await self._prepared()
-        kill = (after if point.late else before)(self.scene.operator.kill)
+        kill = (after if point.late else before)(self.scene.operator.close)
         trap = self.scene.proxy.intercept(_Matcher(point).matches, kill, times=1)
         await self.change.make(self.scene.world)
         await self._sprung_or_over(trap, point, peace)
@@ -238,8 +238,8 @@ def _headline(flowworker: Object) -> Object:
 
 def _masked(text: str, flowworker: Object, deployments: Sequence[Object]) -> str:
     revision = flowworker.get("status", _NOTHING).get("revision", _NOTHING).get("current", "")
-    told = {flowworker["metadata"]["uid"]: "UID", revision: "REVISION"}
-    told |= {image_of(deployment): "IMAGE" for deployment in deployments}
-    for value, mask in told.items():
+    masks = {flowworker["metadata"]["uid"]: "UID", revision: "REVISION"}
+    masks |= {image_of(deployment): "IMAGE" for deployment in deployments}
+    for value, mask in masks.items():
         text = text.replace(value, mask) if value else text
     return text

@@ -43,7 +43,7 @@ class Scene:
         kubeconfig = control_plane.user(operator.user, rules(), world.namespace)
         proxy = ApiProxy(kubeconfig, Authority.load(control_plane.layout, "ca"))
         self.proxies.append(await self._stack.enter_async_context(proxy))
-        self._stack.push_async_callback(operator.kill)
+        self._stack.push_async_callback(operator.close)
         operator.settings["KUBECONFIG"] = str(proxy.kubeconfig)
         return operator
 

@@ -35,7 +35,7 @@ async def test_a_change_ends_the_same_wherever_the_operator_was_killed(
 
 
 def same(point: Point, ending: Ending, peace: Ending) -> None:
-    """The same was created and deleted; one call, whose answer nobody heard, may have been made twice."""
+    """The same was created and deleted; one call, whose answer was lost, may have been made twice."""
     assert ending.done == peace.done, f"{point}: {ending}"
     again = ending.tried - peace.tried
     assert again.total() <= 1, f"{point}: {again} were made again"

@@ -77,13 +77,13 @@ async def test_a_leader_whose_lease_is_taken_by_a_person_stops_at_its_next_look(
 
 def writers_in_turn(scene: Scene) -> list[str]:
     """Users of operators in the order of their writes, each change of hands once."""
-    told = sorted(
+    requests = sorted(
         (one for operator in scene.world.operators for one in scene.world.audited(operator.user)),
         key=lambda one: one["requestReceivedTimestamp"],
     )
     written = [
         one["user"]["username"]
-        for one in told
+        for one in requests
         if one["verb"] in {"create", "patch", "delete"} and one["objectRef"]["resource"] != "leases"
     ]
     return [user for user, before in zip(written, ["", *written], strict=False) if user != before]

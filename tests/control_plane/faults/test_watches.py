@@ -1,4 +1,4 @@
-"""Watches that fall silent, expire or lose events, and lists that tell of the past."""
+"""Watches that fall silent, expire or lose events, and lists that show the past."""
 
 from testkit.support.api_calls import Answer, Call, Object
 from testkit.support.api_faults import Forward, answers
@@ -66,15 +66,15 @@ async def test_a_resource_whose_deletion_was_not_told_is_forgotten(scene: Scene)
 
 
 class Past:
-    """The last lists that were told until now, which can be told again."""
+    """The last lists that were answered until now, to be answered again."""
 
     def __init__(self, scene: Scene) -> None:
-        self._told = {call.label: call.answer for call in scene.proxy.calls if call.verb == "list" and call.resource}
+        self._answers = {call.label: call.answer for call in scene.proxy.calls if call.verb == "list" and call.resource}
         self.repeated: set[str] = set()
 
     async def handle(self, call: Call, forward: Forward) -> Answer | None:
         self.repeated.add(call.label)
-        return self._told.get(call.label) or await forward()
+        return self._answers.get(call.label) or await forward()
 
     @staticmethod
     def matches(call: Call) -> bool:
@@ -140,7 +140,8 @@ async def test_one_old_list_in_the_middle_destroys_nothing(scene: Scene) -> None
 
 async def restarted_in(past: Past, scene: Scene) -> tuple[set[str], int]:
     """Start the operator with nothing but the past to see; answers what there is, and how many writes there were."""
-    await scene.operator.kill()
+    scene.operator.kill()
+    await scene.operator.ended()
     before, begun = await identities(scene), len(scene.proxy.writes)
     scene.proxy.intercept(past.matches, past.handle)
     scene.proxy.judge = silent

@@ -1,4 +1,4 @@
-"""Whoever undoes what the operator writes is named, is not fought, and keeps no work from its workers."""
+"""What undoes the operator's writes is named, is not fought, and keeps no work from its workers."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -52,9 +52,9 @@ async def test_a_policy_that_stamps_every_write_is_named_and_not_fought(stamped:
     await stamped.until_idle("report")
     (made,) = await stamped.deployments("report")
     assert "policy.example/seen" in made["metadata"]["annotations"], "the policy is in force"
-    told = await stamped.until_condition("report", "Contested", "True", "UndoneByOthers")
-    assert "spec.template.spec.enableServiceLinks" in told["message"]
-    assert "admission policy" in told["message"]
+    reported = await stamped.until_condition("report", "Contested", "True", "UndoneByOthers")
+    assert "spec.template.spec.enableServiceLinks" in reported["message"]
+    assert "admission policy" in reported["message"]
     assert await written(stamped, WATCHED_FOR) <= MOST_WRITES
     await stamped.ground.start_run(single, Plan())
     await stamped.ground.conclude()
@@ -88,9 +88,9 @@ async def test_a_controller_that_writes_into_the_pod_template_replaces_few_pods(
     (made,) = await world.deployments("report")
     patch = {"spec": {"template": {"spec": {"enableServiceLinks": True}}}}
     async with rival(world, made["metadata"]["name"], patch):
-        told = await world.until_condition("report", "Contested", "True", "UndoneByOthers")
-        assert "spec.template.spec.enableServiceLinks" in told["message"]
-        assert "changed by test " in told["message"], "the other field manager is named"
+        reported = await world.until_condition("report", "Contested", "True", "UndoneByOthers")
+        assert "spec.template.spec.enableServiceLinks" in reported["message"]
+        assert "changed by test " in reported["message"], "the other field manager is named"
         assert await written(world, WATCHED_FOR) <= MOST_WRITES
         await world.ground.start_run(single, Plan())
         await world.ground.conclude()
@@ -105,9 +105,9 @@ async def test_a_controller_with_another_number_of_replicas_is_named(world: Worl
     await world.until_idle("report")
     (made,) = await world.deployments("report")
     async with rival(world, made["metadata"]["name"], {"spec": {"replicas": 1}}):
-        told = await world.until_condition("report", "Contested", "True", "UndoneByOthers")
-        assert "spec.replicas" in told["message"]
-        assert "changed by test " in told["message"]
+        reported = await world.until_condition("report", "Contested", "True", "UndoneByOthers")
+        assert "spec.replicas" in reported["message"]
+        assert "changed by test " in reported["message"]
         assert await written(world, WATCHED_FOR) <= MOST_WRITES
 
 

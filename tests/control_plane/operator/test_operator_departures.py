@@ -24,8 +24,8 @@ async def test_a_flow_worker_that_a_finalizer_holds_says_so_and_its_workers_fini
     await world.ground.start_run(single, Plan(gate="go"))
     (began,) = await world.ground.began(1)
     await world.delete(FLOWWORKERS, "report")
-    told = await world.until_condition("report", "Ready", "False", "Terminating")
-    assert HOLDER in told["message"]
+    condition = await world.until_condition("report", "Ready", "False", "Terminating")
+    assert HOLDER in condition["message"]
     await world.until_pods("report", {began.worker})
     world.ground.open_gate("go")
     await world.ground.drained()

@@ -1,4 +1,4 @@
-"""What is wrong reaches the condition Ready within seconds, in words that name the cause, and nobody else is hurt."""
+"""A fault reaches the condition Ready within seconds, in words that name the cause, and hurts no other FlowWorker."""
 
 import asyncio
 import time
@@ -281,7 +281,7 @@ async def test_a_connection_string_that_is_wrong_in_one_part_is_named(world: Wor
     }
     for part, dsn in wrong.items():
         await world.secret(dsn, name=f"wrong-{part}")
-    told = [
+    causes = [
         names_the_cause(world, part, reason, words, flow=f"flow_{part}", database=database(f"wrong-{part}"))
         for part, reason, words in (
             ("host", "DatabaseUnreachable", "no-such-host.invalid"),
@@ -292,7 +292,7 @@ async def test_a_connection_string_that_is_wrong_in_one_part_is_named(world: Wor
             ("scheme", "BadSecret", ""),
         )
     ]
-    await asyncio.gather(*told)
+    await asyncio.gather(*causes)
 
 
 async def test_a_handler_that_is_wrong_is_named(world: World) -> None:
@@ -344,8 +344,8 @@ async def test_a_template_of_a_megabyte_is_refused_by_name_and_costs_no_memory(w
     for number in range(LARGE):
         await world.apply(f"large-{number}", flow=f"large_{number}", template=filler)
     for number in range(LARGE):
-        told = await world.until_condition(f"large-{number}", "Ready", "False", "InvalidSpec", patience=60)
-        assert "spec.template" in told["message"]
+        condition = await world.until_condition(f"large-{number}", "Ready", "False", "InvalidSpec", patience=60)
+        assert "spec.template" in condition["message"]
     # All of them again, from lists: the next one comes within seconds.
     await world.operator.stop()
     await world.operator.start()
@@ -362,7 +362,7 @@ async def test_an_object_nested_deeper_than_a_parser_goes_is_refused_by_name_and
         await created_deep(world, FLOWWORKERS, manifest("deep", flow="deep", template={"spec": {"f:a": DEEP}}))
         await created_deep(world, DEPLOYMENTS, deep_deployment())
         # It comes with watches first, then with lists.
-        await until(lambda: told_too_deep(world), "it is refused by name")
+        await until(lambda: refused_as_too_deep(world), "it is refused by name")
         await names_the_cause(world, "later", "BadSecret", "", flow="later", database=database("nowhere"))
         await world.operator.stop()
         await world.operator.start()
@@ -400,7 +400,7 @@ def deep_deployment() -> dict[str, Any]:
     }
 
 
-async def told_too_deep(world: World) -> bool:
+async def refused_as_too_deep(world: World) -> bool:
     _, answer = await world.raw("GET", f"{FLOWWORKERS}/deep")
     found = orjson.loads(shallow(answer))
     conditions = found.get("status", {}).get("conditions", ())

@@ -33,8 +33,8 @@ async def test_a_database_that_is_away_freezes_its_workers_and_nobody_elses(worl
         await world.ground.send(jobs, Plan(gate="go"))
     await world.until_replicas("away", 1)
     proxy.weather = Weather.REFUSED
-    told = await world.until_condition("away", "DatabaseReachable", "False", "DatabaseUnreachable")
-    assert "no answer from" in told["message"]
+    condition = await world.until_condition("away", "DatabaseReachable", "False", "DatabaseUnreachable")
+    assert "no answer from" in condition["message"]
     await world.ground.start_run(single, Plan())
     await world.until_replicas("near", 1)
     assert await world.replicas("away") == 1

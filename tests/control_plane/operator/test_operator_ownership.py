@@ -84,8 +84,8 @@ async def test_the_younger_of_two_resources_for_one_flow_runs_nothing_until_the_
     await world.apply("first")
     await world.until_idle("first")
     await world.apply("second")
-    told = await world.until_condition("second", "Ready", "False", "OwnedElsewhere")
-    assert "/first" in told["message"]
+    condition = await world.until_condition("second", "Ready", "False", "OwnedElsewhere")
+    assert "/first" in condition["message"]
     assert await world.deployments("second") == []
     await world.ground.start_run(single, Plan())
     await world.ground.conclude()
@@ -121,7 +121,7 @@ async def test_an_older_resource_of_another_namespace_stops_nobody(world: World,
     await world.until_idle("younger")
     await world.ground.start_run(single, Plan())
     await world.ground.conclude()
-    await until(lambda: told(world, "SharedDatabase"), "it is told")
+    await until(lambda: has_event(world, "SharedDatabase"), "it is told")
     events = [one["message"] for one in await world.list(EVENTS) if one["reason"] == "SharedDatabase"]
     assert not any("older" in message or elsewhere in message for message in events), "nobody is named"
 
@@ -145,8 +145,8 @@ async def test_a_deployment_of_somebody_else_in_our_way_is_told_and_left_alone(w
     theirs = {"metadata": {"name": name, "labels": {"app": "theirs"}}, "spec": {**ours["spec"], "replicas": 0}}
     await world.until_created(DEPLOYMENTS, theirs)
     await world.operator.start()
-    told = await world.until_condition("report", "Ready", "False", "TemplateRefused")
-    assert "belongs to somebody else" in told["message"]
+    condition = await world.until_condition("report", "Ready", "False", "TemplateRefused")
+    assert "belongs to somebody else" in condition["message"]
     found = await world.find(DEPLOYMENTS, name)
     assert found is not None
     assert found["metadata"]["labels"] == {"app": "theirs"}
@@ -157,7 +157,7 @@ async def test_a_disruption_budget_of_somebody_else_is_told_and_left_alone(world
     await world.request("POST", BUDGETS, {"metadata": {"name": "report"}, "spec": spec})
     await world.apply("report")
     await world.until_condition("report", "Ready", "True")
-    await until(lambda: told(world, "BudgetInTheWay"), "the budget in the way is told")
+    await until(lambda: has_event(world, "BudgetInTheWay"), "the budget in the way is told")
     found = await world.find(BUDGETS, "report")
     assert found is not None
     assert (found["spec"], found["metadata"].get("ownerReferences")) == (spec, None)
@@ -262,8 +262,8 @@ def dead_webhook(namespace: str) -> dict[str, object]:
     }
 
 
-async def told(world: World, reason: str) -> bool:
-    """Whether an event of this reason was told."""
+async def has_event(world: World, reason: str) -> bool:
+    """Whether there is an event of this reason."""
     return any(one["reason"] == reason for one in await world.list(EVENTS))
 
 

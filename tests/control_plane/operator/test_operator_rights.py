@@ -46,7 +46,7 @@ async def with_owner(world: World) -> None:
     await world.patch(FLOWWORKERS, "fresh", {"spec": {"replicas": 1, "image": "localhost/flowworker:next"}})
     await world.until_replicas("fresh", 1, patience=60)
     await world.patch(FLOWWORKERS, "fresh", {"spec": {"replicas": 2, "scaling": {"mode": "Auto"}}})
-    # Nobody follows the number any more, so that it goes back to its default.
+    # Nothing follows the number any more, so that it goes back to its default.
     await world.until_flowworker("fresh", lambda one: one["spec"]["replicas"] == 1, "the default number")
 
 

@@ -35,8 +35,8 @@ async def test_of_two_installations_one_serves_and_the_other_stands_back(world: 
     (before,) = await world.deployments("report")
     await another_release(world)
     await until(lambda: stands_back(world), "the other one says that it stands back")
-    told = await world.until_condition("report", "Contested", "True", "SecondOperator")
-    assert f"{world.namespace}/another-release" in told["message"]
+    condition = await world.until_condition("report", "Contested", "True", "SecondOperator")
+    assert f"{world.namespace}/another-release" in condition["message"]
     await world.ground.start_run(single, Plan())
     await world.ground.conclude()
     await hold_for(LONG_ENOUGH)
@@ -58,7 +58,8 @@ async def test_an_installation_that_answers_no_more_is_followed_by_the_other(wor
     await world.until_idle("report")
     await another_release(world)
     await until(lambda: stands_back(world), "the other one says that it stands back")
-    await world.operator.kill()
+    world.operator.kill()
+    await world.operator.ended()
     # The one that is gone has answered the first challenge; a change of the resource is a reason to ask again.
     await world.patch(FLOWWORKERS, "report", {"spec": {"scaling": {"minReplicas": 1}}})
 

@@ -96,10 +96,10 @@ async def test_a_kind_that_is_refused_is_shown_and_served_once_it_is_allowed(wor
     await until(lambda: "cannot list pods" in operator.get("/readyz")[1], "the refusal is shown")
     await world.request("POST", FLOWWORKERS.format(namespace=other), manifest("there"))
 
-    async def told() -> bool:
+    async def reported() -> bool:
         return (await ready_in(world, other, "there")).get("reason") == "AccessMissing"
 
-    await until(told, "the FlowWorker says what the operator may not do")
+    await until(reported, "the FlowWorker says what the operator may not do")
     assert f"pods in {other}" in (await ready_in(world, other, "there"))["message"]
     await permit(world, operator, other, rules())
 

@@ -29,8 +29,8 @@ async def lenient_world(
 async def test_a_spec_that_only_the_model_refuses_is_told_hurts_nobody_and_is_repaired(lenient_world: World) -> None:
     world = lenient_world
     await world.apply("bad", flow="fan", handler="whatever")
-    told = await world.until_condition("bad", "Ready", "False", "InvalidSpec")
-    assert "spec.handler" in told["message"]
+    reported = await world.until_condition("bad", "Ready", "False", "InvalidSpec")
+    assert "spec.handler" in reported["message"]
     assert (await world.condition("bad", "Stalled"))["status"] == "True"
     await world.apply("good")
     await world.ground.start_run(single, Plan())

@@ -68,7 +68,7 @@ class World:
             control_plane=self.control_plane,
             namespace=self.namespace,
             folder=self.folder,
-            identity=identity,
+            name=identity,
             settings=settings,
         )
         self.operators.append(made)
@@ -328,7 +328,7 @@ class World:
             f"{one['metadata']['name']}: {one.get('status', {}).get('containerStatuses')}"
             for one in await self.list(PODS)
         ]
-        logs = "\n".join(f"=== {one.identity}\n{one.log()[-6000:]}" for one in self.operators)
+        logs = "\n".join(f"=== {one.name}\n{one.log()[-6000:]}" for one in self.operators)
         return "\n".join([*map(str, flowworkers), *pods, logs, self.kubelet.logs()[-3000:]])
 
 
@@ -381,4 +381,4 @@ async def new_world(control_plane: ControlPlane, namespace: str, ground: Ground)
 
 async def _end(world: World) -> None:
     for operator in world.operators:
-        await operator.kill()
+        await operator.close()

@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 TIMEOUT = 600
 """Seconds: the first test makes a thousand objects, on a machine that may do much else."""
 SIZE = 50
-"""Enough to tell what each one costs; `make bench-operator` has 200, which would take the machine from other tests."""
+"""Enough to see what each one costs; `make bench-operator` has 200, which would take the machine from other tests."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

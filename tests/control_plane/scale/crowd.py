@@ -58,7 +58,7 @@ WAITING = """
     WITH before AS (DELETE FROM {table})
     SELECT count(*) FROM pgmq.send_batch('{queue}', array_fill('{{}}'::jsonb, ARRAY[{count}]))
 """
-"""Not by pgmq.purge_queue, which locks out whoever looks."""
+"""Not by pgmq.purge_queue, which locks out all readers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,7 +241,7 @@ async def stand_in_world(control_plane: ControlPlane, ground: Ground) -> AsyncGe
         )
         await world.secret(ground.proxy.dsn(ground.database.worker_dsn))
         operator = world.another_operator("operator-0")
-        stack.push_async_callback(operator.kill)
+        stack.push_async_callback(operator.close)
         await operator.start()
         yield world, kubelet
 

@@ -59,7 +59,7 @@ class StandInKubelet(ProcessKubelet):
     """Plays the pods of a namespace, all of whose FlowWorkers use one database."""
 
     database: Connection
-    """Of its owner, for nobody else."""
+    """Of its owner alone."""
     busy: bool = False
     """Whether workers report another number of running tasks at each look."""
 

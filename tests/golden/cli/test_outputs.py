@@ -1,4 +1,4 @@
-"""What commands print, kept as files: a change of output is a change somebody has to look at."""
+"""What commands print, kept as files: a change of output is a change to be looked at."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise

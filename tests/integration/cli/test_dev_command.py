@@ -37,7 +37,7 @@ async def test_dev_is_a_whole_environment(folder: Path) -> None:
     try:
         dsn = await dsn_of(dev)
         await until_line(dev, "worker started")
-        await nobody_else_is_let_in(dev, folder, dsn)
+        await no_other_user_is_let_in(dev, folder, dsn)
         await it_runs_what_is_started(dsn, "ONE")
         await a_second_one_is_refused(cli)
         await it_reloads_what_changes(dev, folder, dsn)
@@ -61,7 +61,7 @@ async def dsn_of(dev: asyncio.subprocess.Process) -> str:
     return dsn
 
 
-async def nobody_else_is_let_in(dev: asyncio.subprocess.Process, folder: Path, dsn: str) -> None:
+async def no_other_user_is_let_in(dev: asyncio.subprocess.Process, folder: Path, dsn: str) -> None:
     """Other users of the machine reach the port, and see arguments of processes; they are no superusers by that."""
     place = urlsplit(dsn)
     assert place.password is not None

@@ -41,7 +41,7 @@ async def schemas(connection: Connection) -> set[str]:
 
 
 async def apply_upstream(connection: Connection, *components: Component, count: int | None = None) -> None:
-    """Install as somebody else would, without our ledger."""
+    """Install as another tool would, without our ledger."""
     for file in [file for file in packaged_files() if file.component in components][:count]:
         await connection.execute(file.sql)
 
@@ -74,7 +74,7 @@ async def test_installers_at_the_same_moment_share_the_work(empty_database: Data
 
 async def test_an_installer_killed_half_way_is_resumed(empty_database: Database) -> None:
     victim = await empty_database.connect()
-    await kill_whoever_creates(empty_database, "pgflow.start_tasks")
+    await kill_creator_of(empty_database, "pgflow.start_tasks")
     with pytest.raises(DatabaseUnavailableError, match="Run it again"):
         await install(victim)
     await victim.close()
@@ -89,7 +89,7 @@ async def test_an_installer_killed_half_way_is_resumed(empty_database: Database)
     await heir.close()
 
 
-async def kill_whoever_creates(database: Database, function: str) -> None:
+async def kill_creator_of(database: Database, function: str) -> None:
     superuser = await connect(database.superuser_dsn, application_name="test")
     await superuser.execute(f"""
         CREATE FUNCTION public.kill() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS $$

@@ -29,7 +29,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def server(folder: Path) -> Iterator[LocalServer]:
-    """Not started; stopped in the end whoever started it."""
+    """Not started; stopped in the end if a test has started it."""
     made = make_server(folder / "server")
     yield made
     made.stop("immediate")

@@ -1,4 +1,4 @@
-"""Nobody runs anything with the owner's rights who has not been given that, and doctor finds where one could."""
+"""No role runs anything with the owner's rights unless it was given that, and doctor finds where one could."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime

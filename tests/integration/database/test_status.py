@@ -1,4 +1,4 @@
-"""What `flowworker db status` tells."""
+"""What `flowworker db status` shows."""
 
 from tests.conftest import Database
 

@@ -24,7 +24,7 @@ def run_module(module: str, *arguments: str, dsn: str | None) -> subprocess.Comp
 
 
 @pytest.mark.parametrize(
-    ("module", "told"),
+    ("module", "printed"),
     [
         ("chain", r"flow order is completed: \{'invoice': \{'total': 1487, 'number': 'A17-1'\}\}"),
         ("fan_out", r"flow word_count is completed: \{'total': 10\}"),
@@ -37,10 +37,10 @@ def run_module(module: str, *arguments: str, dsn: str | None) -> subprocess.Comp
         ("job_queue", r"-> Welcome, ada@example\.org\njob 2 .* -> bob@example\.org, please pay 12\.50"),
     ],
 )
-def test_the_example_runs_on_its_own(module: str, told: str, database: Database) -> None:
+def test_the_example_runs_on_its_own(module: str, printed: str, database: Database) -> None:
     done = run_module(f"examples.{module}", dsn=database.dsn)
     assert done.returncode == 0, done.stderr
-    assert re.search(told, done.stdout), done.stdout
+    assert re.search(printed, done.stdout), done.stdout
     assert done.stderr == ""
 
 

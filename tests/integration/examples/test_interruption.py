@@ -20,7 +20,7 @@ def worker(workload: Flow | Queue, database: Database, *, drain_timeout: float |
 
 
 def first_of(kind: type[Event], worker: Worker) -> asyncio.Event:
-    """Set when the worker first tells of such an event."""
+    """Set when the worker first emits such an event."""
     happened = asyncio.Event()
     worker.events.subscribe(lambda event: happened.set() if isinstance(event, kind) else None)
     return happened

@@ -28,7 +28,7 @@ EPOCH = "1790000000"
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image under test, built from a copy of the tree that nobody edits meanwhile."""
+    """An image under test, built from a copy of the tree that is not edited meanwhile."""
 
     source: Path
     engine: str

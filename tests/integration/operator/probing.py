@@ -34,7 +34,7 @@ MALFORMED = (
     '{"run_id": "00000000-0000-0000-0000-000000000000", "step_slug": "only", "task_index": -1}',
     '{"run_id": "00000000-0000-0000-0000-000000000000", "step_slug": "only", "task_index": 0.5}',
 )  # fmt: skip
-"""Bodies that anybody may send to a flow's queue and that belong to no task."""
+"""Bodies that any client may send to a flow's queue and that belong to no task."""
 
 
 def subject(
@@ -133,7 +133,7 @@ async def report(owner: Connection, worker_id: UUID | None = None, **changes: An
 
 
 class Observer:
-    """Probes, and what they have told."""
+    """Probes, and what they have reported."""
 
     def __init__(
         self, clock: Callable[[], float] = time.monotonic, lookup: Lookup = system_lookup, known: KnownHosts = LOCAL

@@ -38,7 +38,7 @@ async def soon(value: object) -> object:
 
 @pytest.fixture
 async def one(world: World) -> World:
-    """A flow with three runs that nobody works on."""
+    """A flow with three runs that no worker works on."""
     await world.create(one_step)
     for _ in range(3):
         await world.start("one_step")

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a database is told in words a user can act on, soon, and is over when it is over."""
+"""Whatever is wrong with a database is reported in words a user can act on, soon, and is over when it is over."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,7 +23,7 @@ from flowworker_operator.api.conditions import Reason
 
 FLOW, MAIL = subject("one_step"), subject("mail", "queue")
 SOON = 15.0
-"""Seconds within which a fault is told."""
+"""Seconds within which a fault is reported."""
 
 
 @pytest.fixture
@@ -255,11 +255,11 @@ async def test_queues_do_not_care_for_pgflow(observer: Observer, database: Datab
     await observer.reads(FLOW)
     await owner.execute("DROP SCHEMA pgflow CASCADE")
 
-    def told() -> bool:
+    def noticed() -> bool:
         reading = observer.probes.reading(FLOW.key)
         return reading is not None and reading.schema_fault is not None
 
-    await until(told, "the loss of pgflow is noticed")
+    await until(noticed, "the loss of pgflow is noticed")
     await observer.reads(MAIL)
     found = observer.demand(MAIL)
     assert found is not None

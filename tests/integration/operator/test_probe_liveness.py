@@ -1,4 +1,4 @@
-"""A worker that died without a word is lost within 20 seconds, and nobody else ever is."""
+"""A worker that died without a word is lost within 20 seconds, and no other ever is."""
 
 import asyncio
 import threading

@@ -118,7 +118,7 @@ async def test_a_schema_that_gets_the_column_is_noticed(world: World, observer: 
     await world.owner.execute("ALTER TABLE flowworker.workers ADD COLUMN option_changes jsonb")
     await reported(world, FOUND)
 
-    async def told() -> bool:
+    async def was_read() -> bool:
         return bool((await observer.reads(TUNED)).option_changes)
 
-    await until(told, "what the new column holds is read")
+    await until(was_read, "what the new column holds is read")

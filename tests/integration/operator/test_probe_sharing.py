@@ -1,4 +1,4 @@
-"""One connection and one statement for all subjects of a database, however many, and none where nobody looks."""
+"""One connection and one statement for all subjects of a database, however many, and none where nothing is watched."""
 
 import asyncio
 import itertools

@@ -45,7 +45,7 @@ async def until_true(condition: Callable[[], Any], *, patience: float = PATIENCE
 
 @dataclass
 class Heard:
-    """Everything that workers told."""
+    """Every event of workers."""
 
     stream: EventStream = field(default_factory=EventStream)
     events: list[Event] = field(default_factory=list[Event])

@@ -11,7 +11,7 @@ processes = Flow("processes", max_attempts=1, timeout=2)
 
 @processes.step(run_in="process")
 def work(what: str) -> int:
-    """Do as told."""
+    """Do as the input says."""
     match what:
         case "hang":
             time.sleep(60)

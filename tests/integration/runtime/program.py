@@ -1,4 +1,4 @@
-"""A worker program of its own, for tests that send it signals: serves the queue `signals` until it is told to stop."""
+"""A worker program of its own, for tests that send it signals: serves the queue `signals` until it is stopped."""
 
 import asyncio
 import sys

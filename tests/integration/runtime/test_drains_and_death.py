@@ -129,7 +129,7 @@ async def test_the_tasks_of_a_dead_peer_run_again_uncharged(world: World) -> Non
 
 
 async def test_the_run_of_a_held_task_fails_and_its_handler_is_told(world: World) -> None:
-    told = asyncio.Event()
+    cancelled = asyncio.Event()
     flow = Flow("siblings", max_attempts=1, timeout=60)
 
     @flow.step
@@ -138,7 +138,7 @@ async def test_the_run_of_a_held_task_fails_and_its_handler_is_told(world: World
             await asyncio.Event().wait()
         finally:
             if ctx.cancelled.is_set():
-                told.set()
+                cancelled.set()
 
     @flow.step
     async def fail(_: int) -> None:
@@ -149,7 +149,7 @@ async def test_the_run_of_a_held_task_fails_and_its_handler_is_told(world: World
         run = await world.start_run(flow, 1)
         assert (await world.ended(run))[0] == "failed"
         async with asyncio.timeout(10):
-            await told.wait()
+            await cancelled.wait()
 
 
 async def test_a_flow_that_differs_from_the_databases_is_refused(world: World) -> None:

@@ -116,7 +116,7 @@ async def test_a_job_longer_than_its_lease_is_not_given_to_another(world: World)
 
 
 async def test_a_worker_reports_how_long_its_jobs_may_take(world: World) -> None:
-    """No table tells it, and the operator waits that long for a worker that is to go."""
+    """No table has it, and the operator waits that long for a worker that is to go."""
     mail = Queue("mail", timeout=900)
 
     @mail.job

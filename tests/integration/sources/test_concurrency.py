@@ -152,7 +152,7 @@ async def test_overlapping_batches_of_the_same_runs_do_not_deadlock(world: World
 
 
 async def test_a_claim_that_another_worker_duplicates_is_fenced(world: World) -> None:
-    """The outcome that is written first wins; the other is told so."""
+    """The outcome that is written first wins; the other is refused."""
     flow = Flow("one", max_attempts=2, base_delay=0)
 
     @flow.step

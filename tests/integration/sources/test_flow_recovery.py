@@ -1,4 +1,4 @@
-"""Giving back what dead workers, foreign workers and nobody hold."""
+"""Giving back what dead workers, foreign workers and no worker hold."""
 
 import asyncio
 from dataclasses import replace

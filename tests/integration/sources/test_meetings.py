@@ -34,7 +34,7 @@ async def work(source: FlowSource, chance: random.Random) -> None:
 
 
 async def deadlocks(world: World) -> int:
-    """Counted by PostgreSQL, which tells its statistics of a session no later than when that ends."""
+    """Counted by PostgreSQL, which reports its statistics of a session no later than when that ends."""
     await world.close()
     return await world.owner.fetchval(DEADLOCKS)
 

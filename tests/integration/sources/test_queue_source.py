@@ -276,7 +276,7 @@ async def test_a_job_whose_holder_is_not_known_to_be_gone_waits_past_its_lease(w
 
 
 async def test_a_long_queue_keeps_nobody_from_the_jobs_of_a_lost_worker(world: World) -> None:
-    """Most claims from it look only at jobs that nobody holds; one in each second looks at the others too."""
+    """Most claims from it look only at jobs that are not leased; one in each second looks at the others too."""
     victim_id = uuid4()
     victim, other = await world.queue_source(mail, worker_id=victim_id), await world.queue_source(mail)
     held = await world.send("mail", 1)

@@ -311,10 +311,10 @@ async def test_what_the_database_takes_in_no_form_is_left_and_runs_again(world: 
         await made.settled(1)
         assert made.receipts[0].verdict is Verdict.UNWRITTEN
         assert "an audit trigger says no" in (made.receipts[0].error or "")
-        told: list[Event] = []
+        emitted: list[Event] = []
         worker = WorkerInfo(worker_id=uuid4(), worker_name="w", kind=SourceKind.FLOW, slug="one_step")
-        Settlement(worker=worker, emit=told.append).of_receipt(HeldTask(task=task, claimed_at=0.0), made.receipts[0])
-        assert [(type(event), getattr(event, "refused", None)) for event in told] == [(TaskReleased, True)]
+        Settlement(worker=worker, emit=emitted.append).of_receipt(HeldTask(task=task, claimed_at=0.0), made.receipts[0])
+        assert [(type(event), getattr(event, "refused", None)) for event in emitted] == [(TaskReleased, True)]
         assert (await world.task(run_id, "only"))["status"] == "started"
         await world.owner.execute("DROP TRIGGER nothing ON pgflow.step_tasks")
         await made.source.claim(1, held=())
@@ -346,7 +346,7 @@ async def test_odd_headers_of_some_jobs_keep_no_job_from_its_end(world: World, k
     outcome = {"completed": completed(1), "failed": failed(), "final": failed(final=True)}[kind]
     async with writing(world, mail) as made:
         jobs = await claim_everything(made.source)
-        assert len(jobs) >= 100 + len(ODD_HEADERS) - 2  # a claim parks what nobody can read
+        assert len(jobs) >= 100 + len(ODD_HEADERS) - 2  # a claim parks what cannot be read
         made.submit(jobs, lambda _: outcome)
         await made.settled(len(jobs))
     wanted = {

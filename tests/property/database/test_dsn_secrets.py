@@ -16,13 +16,13 @@ SHAPES = 10_000
 def test_no_shape_of_a_connection_string_shows_a_part_of_its_password() -> None:
     chance = random.Random(20_260_101)
     made = [shape(chance) for _ in range(SHAPES)]
-    said = [told_of(one) for one in made]
+    said = [answer_to(one) for one in made]
     assert [one for one, (_, text) in zip(made, said, strict=True) if one.fragments_in(text)] == []
     taken = sum(is_taken for is_taken, _ in said)
     assert SHAPES // 10 < taken < SHAPES - SHAPES // 10
 
 
-def told_of(made: Shape) -> tuple[bool, str]:
+def answer_to(made: Shape) -> tuple[bool, str]:
     """Whether a string is taken, and all that messages may hold of it: where it leads, or why it is refused."""
     try:
         return True, shown_of(prepare(made.dsn))

@@ -282,7 +282,7 @@ class SmallCluster:
         return change.resource_version != str(self.deployments[change.name].version)
 
     def _repair(self, item: Deployment, grace: int) -> None:
-        """Somebody's changes do not happen here, so this gives more time; Kubernetes would replace pods for it."""
+        """Changes by others do not happen here, so this gives more time; Kubernetes would replace pods for it."""
         assert grace > item.grace
         assert (item.replicas, item.live()) == (0, [])
         item.grace, item.version = grace, item.version + 1

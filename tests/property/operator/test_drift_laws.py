@@ -19,7 +19,7 @@ objects = st.dictionaries(fields, values, max_size=5)
 
 
 def with_more(value: Any) -> Any:
-    """The same with a field more in every map, as if somebody had completed it."""
+    """The same with a field more in every map, as if the API server had completed it."""
     match value:
         case dict():
             entries = cast("dict[str, Any]", value)

@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 WORKERS = 2
 EVERYTHING = 100
-"""A claim always takes all there is: nobody promises the order of steps that become ready at once."""
+"""A claim always takes all there is: nothing promises the order of steps that become ready at once."""
 
 DELAY = 1000
 """Seconds of every backoff. Real time passes on one side only, so nothing may depend on little of it."""

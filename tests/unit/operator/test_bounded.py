@@ -36,23 +36,23 @@ def test_forgetting_what_is_not_there_is_fine() -> None:
 
 def test_a_burst_is_allowed_and_then_a_trickle() -> None:
     allowance = Allowance(burst=2, per_second=0.5)
-    purse = spent(None, allowance, 0)
-    purse = spent(purse, allowance, 0)
-    assert purse is not None
+    left = spent(None, allowance, 0)
+    left = spent(left, allowance, 0)
+    assert left is not None
 
-    assert spent(purse, allowance, 1.9) is None
-    assert spent(purse, allowance, 2) == Purse(left=0, at=2)
+    assert spent(left, allowance, 1.9) is None
+    assert spent(left, allowance, 2) == Purse(left=0, at=2)
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=200))
 def test_no_more_than_the_allowance_is_ever_spent(pauses: list[float]) -> None:
     allowance = Allowance(burst=5, per_second=0.1)
-    now, count, purse = 0.0, 0, None
+    now, count, left = 0.0, 0, None
     for pause in pauses:
         now += pause
-        after = spent(purse, allowance, now)
+        after = spent(left, allowance, now)
         if after is not None:
-            count, purse = count + 1, after
+            count, left = count + 1, after
 
     assert count <= allowance.burst + now * allowance.per_second + 1e-6
 
@@ -60,7 +60,7 @@ def test_no_more_than_the_allowance_is_ever_spent(pauses: list[float]) -> None:
 @pytest.mark.parametrize("idle", [1e3, 1e9])
 def test_patience_does_not_pile_up(idle: float) -> None:
     allowance = Allowance(burst=3, per_second=1)
-    purse = spent(Purse(left=0, at=0), allowance, idle)
+    left = spent(Purse(left=0, at=0), allowance, idle)
 
-    assert purse is not None
-    assert purse.left == allowance.burst - 1
+    assert left is not None
+    assert left.left == allowance.burst - 1

@@ -18,7 +18,7 @@ from flowworker_operator.cluster.errors import (
 )
 
 
-def told(status: int, *, retry_after: str | None = None, **said: Any) -> ClusterError:
+def refusal(status: int, *, retry_after: str | None = None, **said: Any) -> ClusterError:
     body = orjson.dumps({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status, **said})
     return error_of(Answer(status=status, body=body, retry_after=retry_after), "PATCH /somewhere")
 
@@ -50,14 +50,14 @@ OTHER_UID = {"causes": [{"reason": "FieldValueInvalid", "message": "field is imm
     ],
 )
 def test_each_answer_is_one_kind_of_error(status: int, said: dict[str, Any], kind: type[ClusterError]) -> None:
-    error = told(status, **said)
+    error = refusal(status, **said)
 
     assert type(error) is kind
     assert error.status == status
 
 
 def test_an_error_says_what_was_asked_and_what_was_answered() -> None:
-    error = told(403, reason="Forbidden", message="pods is forbidden")
+    error = refusal(403, reason="Forbidden", message="pods is forbidden")
 
     assert str(error) == "PATCH /somewhere: pods is forbidden (403 Forbidden)"
     assert (error.reason, error.message, error.where) == ("Forbidden", "pods is forbidden", "PATCH /somewhere")
@@ -69,13 +69,13 @@ def test_causes_are_told_once() -> None:
         {"field": "spec.b", "message": "Too long"},
         {"field": "spec.b", "message": "Too long"},
     ]
-    error = told(422, reason="Invalid", message="x is invalid: spec.a: Required value", details={"causes": causes})
+    error = refusal(422, reason="Invalid", message="x is invalid: spec.a: Required value", details={"causes": causes})
 
     assert error.message == "x is invalid: spec.a: Required value; spec.b: Too long"
 
 
 def test_a_message_that_quotes_an_object_keeps_both_ends() -> None:
-    error = told(422, reason="Invalid", message=f"patch: Invalid value: {'x' * 100_000}: parsing time failed")
+    error = refusal(422, reason="Invalid", message=f"patch: Invalid value: {'x' * 100_000}: parsing time failed")
 
     assert len(error.message) < LONGEST_MESSAGE + 10
     assert error.message.startswith("patch: Invalid value")
@@ -85,7 +85,7 @@ def test_a_message_that_quotes_an_object_keeps_both_ends() -> None:
 def test_a_secret_where_a_message_is_cut_is_not_shown_in_part() -> None:
     for before in range(960, 1010):
         text = "x" * before + " postgresql://app:hunter2-secret@db/app " + "word " * 2000
-        assert "hunter" not in told(422, reason="Invalid", message=text).message
+        assert "hunter" not in refusal(422, reason="Invalid", message=text).message
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_secret_where_a_message_is_cut_is_not_shown_in_part() -> None:
 def test_a_server_that_wants_peace_says_for_how_long(
     header: str | None, details: dict[str, Any], seconds: float | None
 ) -> None:
-    error = told(429, retry_after=header, reason="TooManyRequests", details=details)
+    error = refusal(429, retry_after=header, reason="TooManyRequests", details=details)
 
     assert isinstance(error, Unavailable)
     assert error.retry_after == seconds
@@ -118,11 +118,11 @@ def test_an_answer_in_other_words_is_understood_too(body: bytes, message: str, r
 
 @pytest.mark.parametrize(("details", "named"), [({"name": "web", "kind": "pods"}, True), ({}, False)])
 def test_a_missing_object_is_told_from_a_missing_kind(details: dict[str, Any], named: bool) -> None:
-    error = told(404, reason="NotFound", details=details)
+    error = refusal(404, reason="NotFound", details=details)
 
     assert isinstance(error, NotFound)
     assert error.named == named
 
 
 def test_a_status_without_a_name_is_an_error_all_the_same() -> None:
-    assert told(599).reason == "Unknown"
+    assert refusal(599).reason == "Unknown"

@@ -335,7 +335,7 @@ class Misfortune:
 
 
 async def endure(server: Server, dice: random.Random, seconds: float) -> tuple[int, int]:
-    """Let candidates come and go; returns at how many looks somebody led, and how often that was somebody new."""
+    """Let candidates come and go; returns at how many looks one of them led, and how often that was another."""
     alive: dict[Leadership, asyncio.Task[None]] = {}
     led, leaders, names = 0, set[str](), iter(range(1_000_000))
     until = asyncio.get_running_loop().time() + seconds

@@ -27,7 +27,7 @@ Answerer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(slots=True)
 class StrangeServer:
-    """Answers as told, one request after another."""
+    """Answers as scripted, one request after another."""
 
     answers: list[Answerer] = field(default_factory=list[Answerer])
     asked: list[web.Request] = field(default_factory=list[web.Request])
@@ -66,7 +66,7 @@ def page(*names: str, token: str = "") -> Answerer:
 
 @pytest.fixture
 async def server() -> AsyncGenerator[StrangeServer]:
-    """A server that is told what to answer."""
+    """A server whose answers are scripted."""
     strange = StrangeServer()
     yield strange
     assert not strange.answers

@@ -1,4 +1,4 @@
-"""What the conditions say of a rollout that does not go on, and of one that nobody judges."""
+"""What the conditions say of a rollout that does not go on, and of one that is not judged."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -51,9 +51,9 @@ def rolling(waits: PodState, **changes: object) -> Snapshot:
 
 def test_workers_whose_results_wait_are_named_and_remain_ready() -> None:
     waits = [pod(name, report=report(results_wait=True)) for name in "abcd"]
-    told = condition(planned(revision(*waits, pod("e")), demand=Demand(in_flight=50)), "Ready")
-    assert (told.status, told.reason) == ("True", "Running")
-    assert told.message == (
+    found = condition(planned(revision(*waits, pod("e")), demand=Demand(in_flight=50)), "Ready")
+    assert (found.status, found.reason) == ("True", "Running")
+    assert found.message == (
         "5 of 5 workers are ready; results wait to be written by a, b, c and 1 more; see their last errors and logs"
     )
 
@@ -75,22 +75,22 @@ def stalled(plan: Plan) -> bool:
 
 @pytest.mark.parametrize("kind", ["Ready", "Progressing"])
 def test_a_rollout_says_what_its_new_pods_wait_for(kind: str) -> None:
-    told = condition(make_plan(rolling(waiting(DEADLINE / 2, unschedulable=FULL))), kind)
-    assert told.reason == "RollingOut"
-    assert told.message.startswith("2 workers of older revisions are still to be replaced by revision aaaa; ")
-    assert FULL in told.message
+    found = condition(make_plan(rolling(waiting(DEADLINE / 2, unschedulable=FULL))), kind)
+    assert found.reason == "RollingOut"
+    assert found.message.startswith("2 workers of older revisions are still to be replaced by revision aaaa; ")
+    assert FULL in found.message
 
 
 def test_what_moves_a_terminal_or_hides_a_part_is_left_out_of_a_condition() -> None:
-    told = condition(make_plan(rolling(waiting(DEADLINE / 2, unschedulable="\x1b[2Jno \u202enode\x07"))), "Ready")
-    assert "[2Jno node" in told.message
-    assert told.message.isprintable()
+    found = condition(make_plan(rolling(waiting(DEADLINE / 2, unschedulable="\x1b[2Jno \u202enode\x07"))), "Ready")
+    assert "[2Jno node" in found.message
+    assert found.message.isprintable()
 
 
 def test_a_rollout_says_which_pods_are_not_ready_for_no_known_reason() -> None:
-    told = condition(make_plan(rolling(waiting(90))), "Progressing")
-    assert (told.status, told.reason) == ("True", "RollingOut")
-    assert "not ready for no known reason: new-2" in told.message
+    found = condition(make_plan(rolling(waiting(90))), "Progressing")
+    assert (found.status, found.reason) == ("True", "RollingOut")
+    assert "not ready for no known reason: new-2" in found.message
 
 
 @pytest.mark.parametrize(

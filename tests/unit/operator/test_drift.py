@@ -1,4 +1,4 @@
-"""What the API server makes of a Deployment is no drift; what somebody changes is."""
+"""What the API server makes of a Deployment is no drift; what others change is."""
 
 from collections.abc import Callable
 from copy import deepcopy

@@ -33,9 +33,9 @@ def test_options_that_differ_are_named_on_one_line_with_what_puts_it_right_and_n
     before = held(snapshot(revision(pod("a")), demand=Demand(in_flight=5)), 1)
     same = make_plan(replace(before, database=replace(before.database, option_changes=())))
     differ = make_plan(replace(before, database=replace(before.database, option_changes=(TIMEOUT, ATTEMPTS))))
-    told = condition(differ, KIND)
-    assert (told.status, told.reason) == ("False", "OptionsDiffer")
-    assert told.message == (
+    found = condition(differ, KIND)
+    assert (found.status, found.reason) == ("False", "OptionsDiffer")
+    assert found.message == (
         "the options in the database are in force: timeout of the flow is 30 in the code, 60 in the database; "
         "max_attempts of step 'fetch' is 5 in the code, inherited in the database; "
         "`flowworker flows compile --update-options` writes the code's"
@@ -81,5 +81,5 @@ def test_without_a_report_nothing_is_said(state: DatabaseState, expected: str) -
 
 
 def test_a_queue_has_its_options_from_the_code() -> None:
-    told = condition(planned(revision(pod("a")), spec=make_spec(flow=None, queue="report")), KIND)
-    assert (told.status, told.reason) == ("True", "OptionsMatch")
+    found = condition(planned(revision(pod("a")), spec=make_spec(flow=None, queue="report")), KIND)
+    assert (found.status, found.reason) == ("True", "OptionsMatch")

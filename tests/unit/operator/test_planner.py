@@ -255,7 +255,7 @@ def test_a_seed_that_was_not_seen_yet_is_written_again_and_nothing_shrinks_meanw
 
 
 def test_the_default_is_written_until_the_status_says_that_external_was_left() -> None:
-    """Also when the number was written by somebody else (`kubectl scale`), and across a restart."""
+    """Also when the number was written by another client (`kubectl scale`), and across a restart."""
     scaled = make_spec(scaling={"mode": "External"}, replicas=2)
     first = replace(held(snapshot(revision(pod("a"), pod("b"))), 2), spec=scaled, replicas_set=True)
     shown = stored(make_plan(first).status)
@@ -312,9 +312,9 @@ def test_the_younger_of_two_resources_that_would_share_a_queue_runs_nothing_and_
     claim = replace(ME, kind=mine[0], slug=mine[1])
     plan = planned(claim=claim, rivals=(older,), demand=Demand(startable=50))
     assert plan.create == ()
-    told = condition(plan, "Ready")
-    assert (told.status, told.reason) == ("False", "OwnedElsewhere")
-    assert told.message == (
+    found = condition(plan, "Ready")
+    assert (found.status, found.reason) == ("False", "OwnedElsewhere")
+    assert found.message == (
         f"{mine[0]} 'report' has the queue of {kind} '{slug}', which is run in this database by the older FlowWorker "
         "shop/first; each would take the other's messages: give one of them another name"
     )

@@ -12,7 +12,7 @@ from flowworker_operator.probe.gate import SCRAM_ITERATIONS, TOO_COSTLY, Gate, G
 
 
 async def test_a_connection_that_is_lost_before_its_answer_is_waited_for_is_no_error_in_the_log() -> None:
-    """An attempt that times out between the connection and the question about TLS leaves a future to nobody."""
+    """An attempt that times out between the connection and the question about TLS leaves a future without an owner."""
     loop, unseen = asyncio.get_running_loop(), list[Any]()
     loop.set_exception_handler(lambda _, context: unseen.append(context))
     inner = TLSUpgradeProto(loop, "host", 5432, ssl.create_default_context(), ssl_is_advisory=True)

@@ -14,9 +14,13 @@ FAULT = Fault(reason=Reason.INVALID_SPEC, message="spec.handler: no")
 
 def test_a_first_status_is_not_ready_not_progressing_and_stalled() -> None:
     status = rejected(FlowWorkerStatus(), FAULT, generation=3, at=NOW)
-    told = {one.type: (one.status, one.reason, one.message) for one in status.conditions}
+    found = {one.type: (one.status, one.reason, one.message) for one in status.conditions}
     expected = ("InvalidSpec", "spec.handler: no")
-    assert told == {"Ready": ("False", *expected), "Progressing": ("False", *expected), "Stalled": ("True", *expected)}
+    assert found == {
+        "Ready": ("False", *expected),
+        "Progressing": ("False", *expected),
+        "Stalled": ("True", *expected),
+    }
     assert status.observed_generation == 3
 
 

@@ -17,7 +17,7 @@ from flowworker_operator.store import Store
 
 
 class Pods:
-    """A cluster with pods that no watch tells of."""
+    """A cluster with pods that no watch reports."""
 
     def __init__(self) -> None:
         self.items: list[dict[str, Any]] = []

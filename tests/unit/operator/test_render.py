@@ -249,7 +249,7 @@ def test_a_quantity_in_other_words_is_no_drift(written: object, stored: str) -> 
 
 @pytest.mark.parametrize("text", ["1" * 200_000 + "x", "1e" + "9" * 5000, "1e999999999", "1" * 65])
 def test_a_text_too_long_for_a_quantity_costs_nothing_and_is_none(text: str) -> None:
-    """Whoever may write an annotation chooses it, and every round compares it."""
+    """Its writer chooses an annotation, and every round compares it."""
     began = time.process_time()
     assert drifted({"limits": {"cpu": "1"}}, {"limits": {"cpu": text}})
     assert time.process_time() - began < 0.5  # it was minutes

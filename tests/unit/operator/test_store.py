@@ -1,4 +1,4 @@
-"""What the operator knows of the cluster, whatever order it is told in."""
+"""What the operator knows of the cluster, whatever order it comes in."""
 
 from typing import Any
 
@@ -137,9 +137,9 @@ def test_a_template_that_is_too_large_is_not_kept() -> None:
     kept = store.get(FLOWWORKERS, KEY)
     assert kept is not None
     assert len(orjson.dumps(kept)) < 2000
-    told = design(kept)
-    assert isinstance(told, Fault)
-    assert "spec.template" in told.message
+    outcome = design(kept)
+    assert isinstance(outcome, Fault)
+    assert "spec.template" in outcome.message
 
 
 def test_a_large_template_that_is_allowed_is_kept() -> None:

@@ -62,7 +62,7 @@ class Lanes:
         self.source = RuledSource()
         self.source.rule = rule
         self.receipts: list[Receipt] = []
-        self.told_at: list[float] = []
+        self.answered_at: list[float] = []
         self.crashes: list[BaseException] = []
         self.holdings = HeldTasks(1000)
         self.completer = Completer(
@@ -81,7 +81,7 @@ class Lanes:
     def _on_receipt(self, holding: HeldTask, receipt: Receipt) -> None:
         self.holdings.disown(holding)
         self.receipts.append(receipt)
-        self.told_at.append(now())
+        self.answered_at.append(now())
 
     def submit(self, *msg_ids: int, run: int = 1, size: int = 1) -> None:
         for msg_id in msg_ids:
@@ -125,7 +125,7 @@ async def test_a_locked_run_leaves_the_fast_lane_with_all_that_comes_after() -> 
     assert lanes.completer.unwritten == 3
     assert lanes.completer.oldest_unwritten == 0
     assert await lanes.completer.flush(100)
-    assert lanes.told_at[-1] < 60 + 5
+    assert lanes.answered_at[-1] < 60 + 5
     assert all(trial is None or trial.lock <= LONGEST_LOCK for trial in lanes.source.patience)
     assert lanes.completer.oldest_unwritten is None
     lanes.submit(6, run=1)

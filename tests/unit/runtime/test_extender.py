@@ -58,7 +58,7 @@ class Worker:
     kind: SourceKind = SourceKind.QUEUE
     visible_at: datetime = NOW
     worker_id: UUID = field(default_factory=uuid4)
-    told: list[int] = field(default_factory=list[int])
+    reported: list[int] = field(default_factory=list[int])
 
     def __post_init__(self) -> None:
         self.source: Any = ScriptedSource(kind=self.kind, slug=self.name, queue_name=self.name)
@@ -70,7 +70,7 @@ class Worker:
         return self.holdings
 
     def on_lost_leases(self, holdings: Sequence[HeldTask]) -> None:
-        self.told += [holding.task.msg_id for holding in holdings]
+        self.reported += [holding.task.msg_id for holding in holdings]
 
 
 @dataclass
@@ -99,7 +99,7 @@ async def test_each_worker_hears_of_its_own_losses_even_where_two_serve_one_queu
     first, second, other = Worker("a", [1, 2]), Worker("a", [3]), Worker("b", [1])
     rig.table.lost = {("a", 2), ("a", 3)}
     await rig.extender.round([first, second, other])
-    assert (first.told, second.told, other.told) == ([2], [3], [])
+    assert (first.reported, second.reported, other.reported) == ([2], [3], [])
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ async def test_one_statement_checks_the_tasks_of_all_flows(rig: Rig) -> None:
     rig.table.lost = {("task", 2)}
     await rig.extender.round([first, second])
     assert rig.table.checked == [[1, 2, 3]]
-    assert (first.told, second.told) == ([2], [])
+    assert (first.reported, second.reported) == ([2], [])
     assert rig.table.prolonged == []
 
 

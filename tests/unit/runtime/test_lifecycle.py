@@ -29,21 +29,21 @@ ALLOWED = {
 
 
 def reach(state: Lifecycle) -> tuple[LifecycleMachine, list[tuple[str, str, str]]]:
-    told: list[tuple[str, str, str]] = []
-    machine = LifecycleMachine(lambda before, after, reason: told.append((before, after, reason)))
+    changes: list[tuple[str, str, str]] = []
+    machine = LifecycleMachine(lambda before, after, reason: changes.append((before, after, reason)))
     for step in PATHS[state]:
         machine.move(step, "on the way")
-    told.clear()
-    return machine, told
+    changes.clear()
+    return machine, changes
 
 
 @pytest.mark.parametrize(("source", "target"), [*itertools.permutations(Lifecycle, 2)])
 def test_only_the_moves_of_the_picture_exist(source: Lifecycle, target: Lifecycle) -> None:
-    machine, told = reach(source)
+    machine, changes = reach(source)
     if (source.value, target.value) in ALLOWED:
         machine.move(target, "because")
         assert machine.current is target
-        assert told == [(source, target, "because")]
+        assert changes == [(source, target, "because")]
     else:
         with pytest.raises(LifecycleError, match=f"from {source} to {target}"):
             machine.move(target, "because")
@@ -52,6 +52,6 @@ def test_only_the_moves_of_the_picture_exist(source: Lifecycle, target: Lifecycl
 
 @pytest.mark.parametrize("state", [*Lifecycle])
 def test_staying_is_no_move_and_no_error(state: Lifecycle) -> None:
-    machine, told = reach(state)
+    machine, changes = reach(state)
     machine.move(state, "again")
-    assert told == []
+    assert changes == []

@@ -1,4 +1,4 @@
-"""The kernel tells whether a process of the same network namespace is there."""
+"""The kernel shows whether a process of the same network namespace is there."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Who is dead: never somebody who lives, and soon who does not."""
+"""Which peers are dead: never one that lives, and soon one that does not."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta

@@ -23,7 +23,7 @@ from flowworker.runtime.pulse.pulse import News, Pulse
 
 
 class FakeHeart:
-    """Says that everybody is well, unless told to fail."""
+    """Answers that all are well, unless it is to fail."""
 
     def __init__(self) -> None:
         self.threads: set[str] = set()
@@ -99,7 +99,7 @@ class FakeHeart:
 
 
 class FakeMember:
-    """A worker that remembers what it was told."""
+    """A worker that remembers what was reported to it."""
 
     def __init__(self, channel: str | None = None) -> None:
         self.worker_id = UUID(int=5)

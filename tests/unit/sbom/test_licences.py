@@ -56,7 +56,7 @@ def test_all_that_images_bring_from_pypi_may_be_shipped(capsys: pytest.CaptureFi
 
 
 def test_a_package_that_may_not_be_shipped_ends_the_check_by_name(tmp_path: Path) -> None:
-    # pillow's licence, MIT-CMU, is fine for a tool, and nobody has judged it for what is shipped.
+    # pillow's licence, MIT-CMU, is fine for a tool, and has not been judged for what is shipped.
     lock = next(line for line in (ROOT / "requirements/dev.txt").read_text().splitlines() if line.startswith("pillow"))
     (tmp_path / "worker.txt").write_text(f"{lock}\n    --hash=sha256:0\n")
     with pytest.raises(SystemExit, match=r"pillow .*: MIT-CMU"):

@@ -44,9 +44,9 @@ class Recorder:
         self.tracer = provider.get_tracer("test")
         self.subscriber = TraceSubscriber(self.tracer, now=lambda: self.now)
 
-    def tell(self, *told: events.Event) -> None:
+    def record(self, *given: events.Event) -> None:
         """Emit as a worker does: each start in a context of its own."""
-        for event in told:
+        for event in given:
             contextvars.copy_context().run(self.subscriber, event)
 
     def span(self) -> ReadableSpan:
@@ -60,7 +60,7 @@ def recorder() -> Recorder:
 
 
 def test_a_completed_task_is_one_span_that_names_flow_step_and_run(recorder: Recorder) -> None:
-    recorder.tell(STARTED, STOPPED)
+    recorder.record(STARTED, STOPPED)
     span = recorder.span()
     assert span.name == "site_report fetch"
     assert span.kind is SpanKind.CONSUMER
@@ -82,15 +82,15 @@ def test_a_completed_task_is_one_span_that_names_flow_step_and_run(recorder: Rec
 
 
 def test_a_span_ends_with_the_handler_although_the_database_answers_later(recorder: Recorder) -> None:
-    recorder.tell(STARTED)
+    recorder.record(STARTED)
     recorder.now += 60 * SECOND
-    recorder.tell(STOPPED)
+    recorder.record(STOPPED)
     assert recorder.span().start_time == 100 * SECOND
     assert recorder.span().end_time == 100 * SECOND + SECOND // 4
 
 
 def test_a_failed_attempt_is_an_error_with_the_exception(recorder: Recorder) -> None:
-    recorder.tell(STARTED, task_failed(retry_in=4.0))
+    recorder.record(STARTED, task_failed(retry_in=4.0))
     span = recorder.span()
     assert span.status.status_code is StatusCode.ERROR
     assert span.status.description == "ValueError: no such page"
@@ -105,12 +105,12 @@ def test_a_failed_attempt_is_an_error_with_the_exception(recorder: Recorder) -> 
 
 
 def test_no_password_gets_into_a_span(recorder: Recorder) -> None:
-    recorder.tell(STARTED, task_failed(message="postgres://u:hunter2@h/d", stacktrace="password=hunter2"))
+    recorder.record(STARTED, task_failed(message="postgres://u:hunter2@h/d", stacktrace="password=hunter2"))
     assert "hunter2" not in recorder.span().to_json()
 
 
 def test_a_job_span_names_the_queue(recorder: Recorder) -> None:
-    recorder.tell(
+    recorder.record(
         events.TaskStarted(worker=QUEUE_WORKER, task=job()),
         events.TaskStopped(worker=QUEUE_WORKER, task=job(), duration=1.0, output=b"null"),
     )
@@ -129,14 +129,14 @@ def test_a_job_span_names_the_queue(recorder: Recorder) -> None:
 def test_a_task_that_ends_otherwise_ends_its_span_without_an_error(
     event: events.Event, outcome: str, recorder: Recorder
 ) -> None:
-    recorder.tell(STARTED, event)
+    recorder.record(STARTED, event)
     assert (recorder.span().attributes or {})["flowworker.outcome"] == outcome
     assert recorder.span().status.status_code is StatusCode.UNSET
 
 
 def test_a_traceparent_in_the_message_makes_the_span_a_child_of_the_sender_s(recorder: Recorder) -> None:
     task = flow_task(headers=orjson.dumps({"traceparent": TRACEPARENT, "tracestate": "a=b"}))
-    recorder.tell(
+    recorder.record(
         events.TaskStarted(worker=WORKER, task=task),
         events.TaskStopped(worker=WORKER, task=task, duration=1.0, output=b"1"),
     )
@@ -153,7 +153,7 @@ def test_a_traceparent_in_the_message_makes_the_span_a_child_of_the_sender_s(rec
     [None, b"{}", b"[]", b"null", b'"traceparent"', b'{"traceparent": 5}', b'{"traceparent": "junk"}', b"{traceparent"],
 )
 def test_headers_without_a_usable_traceparent_start_a_new_trace(headers: bytes | None, recorder: Recorder) -> None:
-    recorder.tell(events.TaskStarted(worker=WORKER, task=flow_task(headers=headers)), STOPPED)
+    recorder.record(events.TaskStarted(worker=WORKER, task=flow_task(headers=headers)), STOPPED)
     assert recorder.span().parent is None
 
 
@@ -166,31 +166,31 @@ def test_what_the_handler_does_is_inside_the_span_and_nothing_else_is(recorder: 
     context = contextvars.copy_context()
     context.run(recorder.subscriber, STARTED)
     inside = context.run(trace.get_current_span).get_span_context()
-    recorder.tell(STOPPED)
+    recorder.record(STOPPED)
     assert inside == recorder.span().context
     assert not trace.get_current_span().get_span_context().is_valid
 
 
 def test_an_end_without_a_start_is_ignored(recorder: Recorder) -> None:
-    recorder.tell(STOPPED, task_failed())
+    recorder.record(STOPPED, task_failed())
     with pytest.raises(ValueError, match="not enough values"):
         recorder.span()
 
 
 def test_two_attempts_of_one_message_are_two_spans_even_while_both_are_open(recorder: Recorder) -> None:
     second = flow_task(attempt=2)
-    recorder.tell(STARTED, events.TaskStarted(worker=WORKER, task=second))
-    recorder.tell(events.TaskStopped(worker=WORKER, task=second, duration=1.0, output=b"1"))
+    recorder.record(STARTED, events.TaskStarted(worker=WORKER, task=second))
+    recorder.record(events.TaskStopped(worker=WORKER, task=second, duration=1.0, output=b"1"))
     assert (recorder.span().attributes or {})["flowworker.attempt"] == 2
 
 
 def test_a_worker_that_stops_leaves_no_span_open(recorder: Recorder) -> None:
-    recorder.tell(STARTED, events.WorkerStopped(worker=WORKER, duration=1.0, reason="killed"))
+    recorder.record(STARTED, events.WorkerStopped(worker=WORKER, duration=1.0, reason="killed"))
     assert "flowworker.outcome" not in (recorder.span().attributes or {})
 
 
 def test_every_event_is_taken(recorder: Recorder) -> None:
-    recorder.tell(*ALL_EVENTS)
+    recorder.record(*ALL_EVENTS)
 
 
 def test_the_exporter_takes_its_service_name_from_the_standard_variable(monkeypatch: pytest.MonkeyPatch) -> None:

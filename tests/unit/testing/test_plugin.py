@@ -1,4 +1,4 @@
-"""The pytest plugin, used by somebody else's tests."""
+"""The pytest plugin, used by tests of another project."""
 
 import subprocess
 import sys

@@ -170,11 +170,11 @@ def a_completed_run_has_a_task_that_did_not() -> History:
     return replace(GOOD, transitions=GOOD.transitions[:-1])
 
 
-def a_run_that_nobody_started() -> History:
+def a_run_that_was_not_started() -> History:
     return replace(GOOD, started=())
 
 
-def a_step_that_nobody_defined() -> History:
+def a_step_that_is_not_defined() -> History:
     return replace(GOOD, dependencies={"second": ()})
 
 
@@ -323,8 +323,8 @@ BAD: list[tuple[Callable[[], History], Rule]] = [
     (a_run_never_ends, Rule.LOST),
     (a_completed_run_leaves_its_message, Rule.LOST),
     (a_completed_run_has_a_task_that_did_not, Rule.LOST),
-    (a_run_that_nobody_started, Rule.UNEXPECTED),
-    (a_step_that_nobody_defined, Rule.UNEXPECTED),
+    (a_run_that_was_not_started, Rule.UNEXPECTED),
+    (a_step_that_is_not_defined, Rule.UNEXPECTED),
     (an_execution_without_a_claim, Rule.UNEXPECTED),
     (a_task_completes_twice, Rule.SINGLE_COMPLETION),
     (an_output_changes_after_the_completion, Rule.SINGLE_COMPLETION),

@@ -53,8 +53,8 @@ class Subject:
             await self.process.wait()
             self.check()
 
-    def tell(self, word: str) -> None:
-        """Say a word to it."""
+    def send(self, word: str) -> None:
+        """Write a word to its standard input."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{word}\n".encode())
 

@@ -67,7 +67,7 @@ async def measure(site: Site, kind: Kind, side: Side, *, concurrency: int, tasks
         async with site.observer.transaction():
             await _fill(site, kind, tasks)
             before = await usage(site.observer, subject.pid)
-        subject.tell("go")
+        subject.send("go")
         await _until_empty(site, kind, subject)
         used = (await usage(site.observer, subject.pid)).since(before)
     rate = steady_rate(await _moments(site, kind, since))
