@@ -472,7 +472,7 @@ class Links:
     claim: Link
     finish: Link
     aside: Link
-    """Opened when something is in trouble or holds others up, closed when nothing has for a while."""
+    """For recovery, the check of announcements, and whatever is in trouble or holds others up; closed when idle."""
     beat: Link
     """Heartbeats alone; belongs to the pulse's own event loop, like `pulse`."""
     pulse: Link

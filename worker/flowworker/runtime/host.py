@@ -28,7 +28,8 @@ ASIDE = Limits(statement=30.0, lock=1.0)
 """Of work in trouble, unless it brings limits of its own."""
 
 ASIDE_IDLE = 60.0
-"""Seconds without trouble after which the connection aside is closed."""
+"""Seconds without use after which the connection aside is closed. Recovery uses it about once a minute as well, and so
+does a worker that listens, so most workers keep it open."""
 
 BEAT = Limits(statement=2.0, lock=1.5)
 BEAT_SILENCE = 2.0

@@ -98,7 +98,8 @@ LOOP_BLOCKED_SECONDS = CounterSpec(
 )
 DATABASE_UP = GaugeSpec(
     name="flowworker_database_up",
-    help="1 while a connection of this process works, 0 while it does not. `connection`: claim, finish, beat or pulse.",
+    help="1 while a connection of this process works, 0 while it does not. `connection`: claim, finish, beat or "
+    "pulse; aside from its first loss on.",
     labels=("connection",),
 )
 DATABASE_LOST = CounterSpec(
