@@ -126,6 +126,15 @@ def test_what_tests_share_is_in_the_testkit_which_knows_none_of_them() -> None:
     assert found == {}
 
 
+def test_every_place_to_begin_exists() -> None:
+    """The table of `CONTRIBUTING.md` names files from the repository's root or from that of a package."""
+    table = text_of(ROOT / "CONTRIBUTING.md").partition("## Where to begin")[2].partition("\n\nOne test")[0]
+    named = {name for name in re.findall(r"`([^` ]+)`", table) if "/" in name or name.endswith(".py")}
+    roots = (ROOT, PACKAGE, ROOT / "operator" / "flowworker_operator")
+    assert len(named) > 20
+    assert [name for name in sorted(named) if not any((root / name).exists() for root in roots)] == []
+
+
 def test_the_rules_above_would_notice(tmp_path: Path) -> None:
     module = tmp_path / "module.py"
     module.write_text('"""SELECT 1 FROM documentation"""\nQUERY = "SELECT id FROM tasks"\n')
