@@ -3,22 +3,20 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
+from testkit.support.heard import Heard
 from testkit.support.waiting import until
 from tests.conftest import Database
 
-from flowworker import Client, EventStream, Flow, Queue, Worker, WorkerPool
+from flowworker import Client, Flow, Queue, Worker, WorkerPool
 from flowworker.database.capabilities import detect
 from flowworker.database.compile import ensure_compiled, ensure_queue
 from flowworker.database.connection import Connection, connect
 from flowworker.database.jobs_admin import Job, JobState
 from flowworker.database.runs import Run
 from flowworker.database.workers_admin import WorkerReport
-from flowworker.telemetry.events import Event
-
-E = TypeVar("E", bound=Event)
 
 QUICK: dict[str, Any] = {"min_poll_interval": 0.05, "max_poll_interval": 0.1}
 """For rows that are not about the pace of polling."""
@@ -30,25 +28,6 @@ PATIENCE = 20.0
 """Seconds in which whatever is waited for has to happen; less than any pause of SLOW."""
 
 OVER = frozenset({JobState.DONE, JobState.FAILED, JobState.ARCHIVED})
-
-
-@dataclass
-class Heard:
-    """Every event of workers and clients."""
-
-    stream: EventStream = field(default_factory=EventStream)
-    events: list[Event] = field(default_factory=list[Event])
-
-    def __post_init__(self) -> None:
-        self.stream.subscribe(self.events.append)
-
-    def of(self, kind: type[E]) -> list[E]:
-        """The events of one kind."""
-        return [event for event in self.events if isinstance(event, kind)]
-
-    async def first(self, kind: type[E], *, patience: float = PATIENCE) -> E:
-        """The first event of a kind, once it has come."""
-        return (await until(lambda: self.of(kind), f"an event {kind.__name__}", patience=patience))[0]
 
 
 @dataclass

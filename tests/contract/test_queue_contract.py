@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 from tests.contract.backends import Backend
-from tests.integration.sources.world import RELEASED, claim_all, completed, failed, finish_one
+from tests.integration.sources.world import RELEASED, claim_all, completed, failed, finish_one, for_each_outcome
 
 from flowworker.database.queue_jobs import HOLDER_PATIENCE
 from flowworker.database.records import Completed, SourceKind, TaskResult, Verdict
@@ -152,16 +152,7 @@ async def test_a_worker_marked_lost_claims_nothing(backend: Backend) -> None:
     assert len(await claim_all(source)) == 1
 
 
-@pytest.mark.parametrize(
-    ("outcome", "verdict"),
-    [
-        (completed(1), Verdict.COMPLETED),
-        (failed(), Verdict.RETRYING),
-        (failed(final=True), Verdict.FAILED),
-        (RELEASED, Verdict.RELEASED),
-    ],
-    ids=["completed", "retry", "final", "released"],
-)
+@for_each_outcome
 async def test_repeating_a_write_whose_reply_was_lost_changes_nothing(
     backend: Backend, outcome: Completed, verdict: Verdict
 ) -> None:

@@ -18,6 +18,7 @@ from testkit.cluster.control_plane import ControlPlane, running
 from testkit.cluster.errors import BuildError, ClusterError
 from testkit.cluster.files import locked
 from testkit.cluster.programs import CONTROL_PLANE
+from tests.chaos.arena import Arena, new_arena
 
 DEFINITION = Path(__file__).parents[2] / "crds" / "flowworkers.flowworker.dev.yaml"
 RESTRICTED = {
@@ -74,6 +75,13 @@ def own_control_plane(programs: Mapping[str, Path], definition: dict[str, Any]) 
     with running(programs) as control_plane:
         control_plane.install(definition)
         yield control_plane
+
+
+@pytest.fixture(scope="session")
+def arena() -> Generator[Arena]:
+    """A database server for all tests that have workers."""
+    with new_arena() as arena:
+        yield arena
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Fixtures of the fault tests: the operator's way to the API server leads through a proxy that a test commands."""
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +9,7 @@ from testkit.cluster.certificates import Authority
 from testkit.cluster.control_plane import ControlPlane
 from testkit.support.api_proxy import ApiProxy
 from testkit.support.rights import rules
-from tests.chaos.arena import Arena, new_arena
+from tests.chaos.arena import Arena
 from tests.chaos.ground import Ground
 from tests.chaos.workloads import single
 from tests.control_plane.faults.rehearsal import ALL_VARIABLE
@@ -26,13 +26,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.timeout(TIMEOUT))
-
-
-@pytest.fixture(scope="session")
-def arena() -> Iterator[Arena]:
-    """A database server shared by all tests."""
-    with new_arena() as arena:
-        yield arena
 
 
 @pytest.fixture

@@ -6,13 +6,11 @@ from dataclasses import dataclass, field
 
 from testkit.cluster.certificates import Authority
 from testkit.cluster.control_plane import ControlPlane
-from testkit.support import journal
 from testkit.support.api_proxy import ApiProxy
 from testkit.support.rights import rules
 from tests.chaos.ground import Ground
-from tests.control_plane.operator.world import LEASES, World
+from tests.control_plane.operator.world import LEASES, World, world_without_operator
 from tests.control_plane.operator_process import LEASE, OperatorProcess
-from tests.control_plane.process_kubelet import ProcessKubelet
 
 RELIST_SECONDS = 3.0
 """Between two re-lists of an operator here; a minute by default."""
@@ -59,16 +57,8 @@ class Scene:
 @asynccontextmanager
 async def new_scene(control_plane: ControlPlane, namespace: str, ground: Ground) -> AsyncGenerator[Scene]:
     """A scene with a Secret and an operator that was not started yet."""
-    environment = {journal.FOLDER_VARIABLE: str(ground.folder)}
-    kubelet = ProcessKubelet(
-        api=control_plane.api, namespace=namespace, folder=ground.folder / "pods", environment=environment
-    )
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(kubelet)
-        world = World(
-            control_plane=control_plane, namespace=namespace, ground=ground, kubelet=kubelet, folder=ground.folder
-        )
+        world = await stack.enter_async_context(world_without_operator(control_plane, namespace, ground))
         scene = Scene(world=world, _stack=stack)
-        await world.secret()
         await scene.add_operator("operator-0", RELIST_SECONDS=str(RELIST_SECONDS))
         yield scene

@@ -1,11 +1,11 @@
 """Fixtures of the operator's tests: PostgreSQL that records what workers do, and a world for each test."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from testkit.cluster.control_plane import ControlPlane
-from tests.chaos.arena import Arena, new_arena
+from tests.chaos.arena import Arena
 from tests.chaos.ground import Ground
 from tests.chaos.workloads import fan, jobs, single
 from tests.control_plane.operator.world import World, new_world
@@ -21,13 +21,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.timeout(TIMEOUT))
-
-
-@pytest.fixture(scope="session")
-def arena() -> Iterator[Arena]:
-    """A server shared by all tests."""
-    with new_arena() as arena:
-        yield arena
 
 
 @pytest.fixture

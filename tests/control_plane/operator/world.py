@@ -4,7 +4,7 @@ import asyncio
 import base64
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -364,21 +364,24 @@ def _named(name: str, labels: Mapping[str, str]) -> str:
 @asynccontextmanager
 async def new_world(control_plane: ControlPlane, namespace: str, ground: Ground) -> AsyncGenerator[World]:
     """A world with its Secret and with an operator that watches."""
-    environment = {journal.FOLDER_VARIABLE: str(ground.folder)}
-    kubelet = ProcessKubelet(
-        api=control_plane.api, namespace=namespace, folder=ground.folder / "pods", environment=environment
-    )
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(kubelet)
-        world = World(
-            control_plane=control_plane, namespace=namespace, ground=ground, kubelet=kubelet, folder=ground.folder
-        )
-        stack.push_async_callback(_end, world)
-        await world.secret()
+    async with world_without_operator(control_plane, namespace, ground) as world:
         await world.another_operator("operator-0").start()
         yield world
 
 
-async def _end(world: World) -> None:
-    for operator in world.operators:
-        await operator.close()
+@asynccontextmanager
+async def world_without_operator(control_plane: ControlPlane, namespace: str, ground: Ground) -> AsyncGenerator[World]:
+    """A world with its Secret; operators that are made in it are gone after it."""
+    environment = {journal.FOLDER_VARIABLE: str(ground.folder)}
+    async with ProcessKubelet(
+        api=control_plane.api, namespace=namespace, folder=ground.folder / "pods", environment=environment
+    ) as kubelet:
+        world = World(
+            control_plane=control_plane, namespace=namespace, ground=ground, kubelet=kubelet, folder=ground.folder
+        )
+        try:
+            await world.secret()
+            yield world
+        finally:
+            for operator in world.operators:
+                await operator.close()

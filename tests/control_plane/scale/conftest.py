@@ -1,12 +1,12 @@
 """Fixtures of the tests with many FlowWorkers: one PostgreSQL, and one crowd for all tests that only look at it."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from testkit.cluster.control_plane import ControlPlane
-from tests.chaos.arena import Arena, new_arena
+from tests.chaos.arena import Arena
 from tests.control_plane.scale.crowd import Crowd, new_crowd
 
 HERE = Path(__file__).parent
@@ -30,13 +30,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.timeout(TIMEOUT))
         item.add_marker(pytest.mark.slow)
         item.add_marker(pytest.mark.xdist_group("scale"))
-
-
-@pytest.fixture(scope="session")
-def arena() -> Iterator[Arena]:
-    """A server shared by all tests."""
-    with new_arena() as arena:
-        yield arena
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -4,8 +4,6 @@ import pytest
 from tests.conftest import Database
 from tests.integration.cli.calling import Cli
 
-from flowworker.database.connection import Connection
-
 FLOWS = """
 from pydantic import BaseModel
 
@@ -62,21 +60,3 @@ def cli(database: Database, project: Path) -> Cli:
 def owner_cli(database: Database, project: Path) -> Cli:
     """The command line in that folder, as the owner of the database."""
     return Cli(folder=project, dsn=database.dsn)
-
-
-@pytest.fixture
-async def shop(owner: Connection) -> str:
-    """A flow of two steps, the second a map over the first, as in the user's file."""
-    await owner.execute("""
-        SELECT pgflow.create_flow('shop', max_attempts => 1);
-        SELECT pgflow.add_step('shop', 'items');
-        SELECT pgflow.add_step('shop', 'pack', ARRAY['items'], step_type => 'map');
-    """)
-    return "shop"
-
-
-@pytest.fixture
-async def mail(owner: Connection) -> str:
-    """A plain queue."""
-    await owner.execute("SELECT pgmq.create('mail')")
-    return "mail"

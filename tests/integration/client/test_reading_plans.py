@@ -9,6 +9,7 @@ import pytest
 from tests.conftest import Database
 
 from flowworker.database.connection import Connection, connect
+from flowworker.database.runs import LIST_RUNS
 from flowworker.database.statements import load
 
 RUNS = 1_000_000
@@ -49,9 +50,9 @@ async def finished(database: Database, owner: Connection) -> Connection:
     return owner
 
 
-async def reads(connection: Connection, name: str, *arguments: Any) -> dict[str, tuple[int, set[str]]]:
+async def reads(connection: Connection, statement: str, *arguments: Any) -> dict[str, tuple[int, set[str]]]:
     """How often each table is read when the statement is carried out, and by what kinds of nodes."""
-    text = await connection.fetchval(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {load(name)}", *arguments)
+    text = await connection.fetchval(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {statement}", *arguments)
     found: dict[str, tuple[int, set[str]]] = {}
     for node in nodes(orjson.loads(text)[0]["Plan"]):
         if (table := node.get("Relation Name")) is not None:
@@ -70,13 +71,13 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 @pytest.mark.timeout(400)
 async def test_reading_the_newest_runs_or_one_reads_no_other_run_s_rows(finished: Connection) -> None:
     for flow in (None, "one_step"):
-        found = await reads(finished, "client/runs", flow, None, None, LIMIT)
+        found = await reads(finished, LIST_RUNS, flow, None, None, LIMIT)
         for table in ("step_tasks", "step_states"):
             loops, kinds = found[table]
             assert loops <= LIMIT, table
             assert kinds <= {"Index Scan"}, table
-    rows = await finished.fetch(load("client/runs"), None, None, None, 4)
+    rows = await finished.fetch(LIST_RUNS, None, None, None, 4)
     assert [row["error"] for row in rows] == ["step1", "task2", "step3", "task4"]
-    loops, kinds = (await reads(finished, "client/run_links", "one_step", [UUID(int=1), UUID(int=2)]))["runs"]
+    loops, kinds = (await reads(finished, load("client/run_links"), "one_step", [UUID(int=1), UUID(int=2)]))["runs"]
     assert loops <= 2
     assert kinds <= {"Index Scan", "Index Only Scan"}

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import orjson
 import pytest
+from testkit.support.heard import Heard
 from tests.conftest import Database
 
 from flowworker.database.connection import Connection, connect
@@ -16,11 +17,7 @@ from flowworker.definition.queue import Queue
 from flowworker.runtime.host import Host
 from flowworker.runtime.sources.opening import compile_workload
 from flowworker.runtime.worker import Worker
-from flowworker.telemetry.events import Event
-from flowworker.telemetry.stream import EventStream
 from flowworker.worker_options import CompileMode
-
-E = TypeVar("E", bound=Event)
 
 PATIENCE = 20.0
 """Seconds after which a condition that has not come true fails the test."""
@@ -41,21 +38,6 @@ async def until_true(condition: Callable[[], Any], *, patience: float = PATIENCE
         return condition()
 
     return await until(ask, patience=patience)
-
-
-@dataclass
-class Heard:
-    """Every event of workers."""
-
-    stream: EventStream = field(default_factory=EventStream)
-    events: list[Event] = field(default_factory=list[Event])
-
-    def __post_init__(self) -> None:
-        self.stream.subscribe(self.events.append)
-
-    def of(self, kind: type[E]) -> list[E]:
-        """The events of one kind."""
-        return [event for event in self.events if isinstance(event, kind)]
 
 
 @dataclass

@@ -6,7 +6,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from tests.integration.sources.flows import fan, one_step, root_map, wide
-from tests.integration.sources.world import RELEASED, World, claim_all, completed, failed, finish_one
+from tests.integration.sources.world import RELEASED, World, claim_all, completed, failed, finish_one, for_each_outcome
 
 from flowworker.database import flow_results
 from flowworker.database.identifiers import insert_channel
@@ -200,16 +200,7 @@ async def test_results_of_a_run_that_has_failed_are_superseded(world: World) -> 
         assert (await finish_one(source, task, outcome)).verdict is Verdict.SUPERSEDED
 
 
-@pytest.mark.parametrize(
-    ("outcome", "verdict"),
-    [
-        (completed(1), Verdict.COMPLETED),
-        (failed(), Verdict.RETRYING),
-        (failed(final=True), Verdict.FAILED),
-        (RELEASED, Verdict.RELEASED),
-    ],
-    ids=["completed", "retry", "final", "released"],
-)
+@for_each_outcome
 async def test_repeating_a_write_whose_reply_was_lost_reports_what_was_written(
     world: World, outcome: Completed, verdict: Verdict
 ) -> None:

@@ -16,6 +16,7 @@ from tests.integration.sources.world import (
     completed,
     failed,
     finish_one,
+    for_each_outcome,
     hold_aside,
     report,
 )
@@ -226,16 +227,7 @@ async def test_prolonging_never_waits_for_a_job_that_is_being_finished(world: Wo
             assert await prolong(source, [job]) == set()
 
 
-@pytest.mark.parametrize(
-    ("outcome", "verdict"),
-    [
-        (completed(1), Verdict.COMPLETED),
-        (failed(), Verdict.RETRYING),
-        (failed(final=True), Verdict.FAILED),
-        (RELEASED, Verdict.RELEASED),
-    ],
-    ids=["completed", "retry", "final", "released"],
-)
+@for_each_outcome
 async def test_repeating_a_write_whose_reply_was_lost_reports_what_was_written(
     world: World, outcome: Completed, verdict: Verdict
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import orjson
+import pytest
 from tests.conftest import Database
 
 from flowworker.database.connection import Connection
@@ -27,6 +28,7 @@ from flowworker.database.records import (
     Released,
     SourceKind,
     TaskResult,
+    Verdict,
 )
 from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue
@@ -53,6 +55,18 @@ def failed(message: str = "boom", *, retry_after: float | None = None, final: bo
 
 
 RELEASED = Released(reason="test")
+
+for_each_outcome = pytest.mark.parametrize(
+    ("outcome", "verdict"),
+    [
+        (completed(1), Verdict.COMPLETED),
+        (failed(), Verdict.RETRYING),
+        (failed(final=True), Verdict.FAILED),
+        (RELEASED, Verdict.RELEASED),
+    ],
+    ids=["completed", "retry", "final", "released"],
+)
+"""The outcomes that a write can have, and what it then answers."""
 
 
 async def finish_one(source: Source, task: ClaimedTask, outcome: Outcome) -> Receipt:

@@ -1,12 +1,15 @@
 """Flows and queues named on the command line: by slug, or as MODULE:OBJECT."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from flowworker.definition.flow import Flow
 from flowworker.definition.loading import Workload, load, refuse_shared_queues
 from flowworker.definition.queue import Queue
 from flowworker.errors import UsageError
 from flowworker.runtime.workload import slug_of
+
+W = TypeVar("W", Flow, Queue)
 
 
 def load_all(references: Sequence[str]) -> list[Workload]:
@@ -33,14 +36,7 @@ def flow_or_slug(text: str) -> Flow | str:
         HandlerImportError: the reference does not import, or names no flow.
         UsageError: it names a queue or several flows.
     """
-    if ":" not in text:
-        return text
-    found = load_all([text])
-    match found:
-        case [Flow() as flow]:
-            return flow
-        case _:
-            raise UsageError(f"{text} names {', '.join(map(repr, found))}; one flow is wanted here")
+    return _one(text, Flow) if ":" in text else text
 
 
 def queue_or_name(text: str) -> Queue | str:
@@ -50,11 +46,14 @@ def queue_or_name(text: str) -> Queue | str:
         HandlerImportError: the reference does not import, or names no queue.
         UsageError: it names a flow or several queues.
     """
-    if ":" not in text:
-        return text
-    found = load_all([text])
+    return _one(text, Queue) if ":" in text else text
+
+
+def _one(reference: str, kind: type[W]) -> W:
+    found = load_all([reference])
     match found:
-        case [Queue() as queue]:
-            return queue
+        case [one] if isinstance(one, kind):
+            return one
         case _:
-            raise UsageError(f"{text} names {', '.join(map(repr, found))}; one queue is wanted here")
+            names = ", ".join(map(repr, found))
+            raise UsageError(f"{reference} names {names}; one {kind.__name__.lower()} is wanted here")

@@ -13,8 +13,11 @@ from pydantic_core import from_json
 from flowworker.database.connection import AnyConnection
 from flowworker.database.faults import translated
 from flowworker.database.records import RunStatus
-from flowworker.database.statements import load
+from flowworker.database.statements import fill, load
 from flowworker.errors import DataError, UnknownFlowError, UnknownRunError
+
+READ_RUN = fill("client/run", error=load("client/run_error"))
+LIST_RUNS = fill("client/runs", error=load("client/run_error"))
 
 
 class StepStatus(StrEnum):
@@ -247,9 +250,9 @@ async def read_run(connection: AnyConnection, run_id: UUID) -> Run:
         UnknownRunError: the database has no such run.
     """
     with translated("read a run"):
-        row = await connection.fetchrow(load("client/run"), run_id)
+        row = await connection.fetchrow(READ_RUN, run_id)
     if row is None:
-        raise UnknownRunError(f"the database has no run {run_id}; list them with `flowworker runs list`")
+        raise _unknown(run_id)
     return _run(row)
 
 
@@ -262,7 +265,7 @@ async def read_status(connection: AnyConnection, run_id: UUID) -> RunStatus:
     with translated("read a run"):
         status = await connection.fetchval(load("client/run_status"), run_id)
     if status is None:
-        raise UnknownRunError(f"the database has no run {run_id}; list them with `flowworker runs list`")
+        raise _unknown(run_id)
     return RunStatus(status)
 
 
@@ -300,8 +303,12 @@ async def list_runs(
 ) -> list[RunSummary]:
     """The newest runs, newest first; None means any."""
     with translated("list runs"):
-        rows = await connection.fetch(load("client/runs"), flow_slug, status, since, limit)
+        rows = await connection.fetch(LIST_RUNS, flow_slug, status, since, limit)
     return [_summary(row) for row in rows]
+
+
+def _unknown(run_id: UUID) -> UnknownRunError:
+    return UnknownRunError(f"the database has no run {run_id}; list them with `flowworker runs list`")
 
 
 def _run(row: asyncpg.Record) -> Run:

@@ -1,5 +1,4 @@
--- The newest runs of all flows or of one, without their inputs and outputs; the error of a run that failed is found as
--- for a single run.
+-- The newest runs of all flows or of one, without their inputs and outputs.
 SELECT
     r.run_id,
     r.flow_slug,
@@ -9,24 +8,7 @@ SELECT
     r.started_at,
     r.completed_at,
     r.failed_at,
-    CASE WHEN r.status = 'failed' THEN
-        coalesce(
-            (
-                SELECT t.error_message
-                FROM pgflow.step_tasks AS t
-                WHERE t.run_id = r.run_id AND t.status = 'failed'
-                ORDER BY t.failed_at
-                LIMIT 1
-            ),
-            (
-                SELECT s.error_message
-                FROM pgflow.step_states AS s
-                WHERE s.run_id = r.run_id AND s.status = 'failed'
-                ORDER BY s.failed_at
-                LIMIT 1
-            )
-        )
-    END AS error
+    {error} AS error
 FROM pgflow.runs AS r
 WHERE
     ($1::text IS NULL OR r.flow_slug = $1)
