@@ -35,10 +35,10 @@ def acknowledges_before_work() -> None:
     """Writes an output and then runs the handler."""
     launch = Executor.launch
 
-    def acknowledge(self: Executor, holding: HeldTask) -> None:
+    def acknowledge(self: Executor, held_task: HeldTask) -> None:
         outcome = Completed(output=b"{}", duration=0.0)
-        self._on_result(holding, TaskResult(task=holding.task, outcome=outcome))  # pyright: ignore
-        launch(self, holding)
+        self._on_result(held_task, TaskResult(task=held_task.task, outcome=outcome))  # pyright: ignore
+        launch(self, held_task)
 
     Executor.launch = acknowledge
 
@@ -54,8 +54,8 @@ def ignores_the_attempt() -> None:
     async def live_on(self: WorkerLifecycle, session: WorkerSession, reason: str) -> None:
         del self, session, reason
 
-    def keep(self: Executor, holding: HeldTask, reason: str) -> None:
-        del self, holding, reason
+    def keep(self: Executor, held_task: HeldTask, reason: str) -> None:
+        del self, held_task, reason
 
     flow_results.fill = fill_without_fence  # pyright: ignore
     WorkerLifecycle._be_reborn = live_on  # pyright: ignore
@@ -75,8 +75,8 @@ def charges_losses() -> None:
 def forgets_results() -> None:
     """Drops what a handler returned."""
 
-    def forget(self: Completer, holding: HeldTask, result: TaskResult) -> None:
-        del self, holding, result
+    def forget(self: Completer, held_task: HeldTask, result: TaskResult) -> None:
+        del self, held_task, result
 
     Completer.submit = forget
 

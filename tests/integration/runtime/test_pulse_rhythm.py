@@ -49,7 +49,7 @@ class Member:
     boot_id: UUID
     slug: str
     channel: str | None = None
-    holdings: Sequence[HeldTask] = ()
+    held_tasks: Sequence[HeldTask] = ()
     worker_id: UUID = field(default_factory=uuid4)
     beats: list[float] = field(default_factory=list[float])
     dead: list[Peer] = field(default_factory=list[Peer])
@@ -61,13 +61,13 @@ class Member:
         return report(self.worker_id, kind=SourceKind.QUEUE, slug=self.slug, boot_id=self.boot_id)
 
     def owned(self) -> Sequence[HeldTask]:
-        return self.holdings
+        return self.held_tasks
 
     def on_beat(self, news: News) -> None:
         self.beats.append(time.monotonic())
         self.dead += news.dead
 
-    def on_lost_leases(self, holdings: Sequence[HeldTask]) -> None: ...
+    def on_lost_leases(self, held_tasks: Sequence[HeldTask]) -> None: ...
 
     def on_insert(self) -> None: ...
 

@@ -26,8 +26,8 @@ class Keeper:
     def owned(self) -> Sequence[HeldTask]:
         return [HeldTask(task=task, claimed_at=-BEAT_INTERVAL) for task in self.tasks]
 
-    def on_lost_leases(self, holdings: Sequence[HeldTask]) -> None:
-        self.lost += [holding.task.msg_id for holding in holdings]
+    def on_lost_leases(self, held_tasks: Sequence[HeldTask]) -> None:
+        self.lost += [held_task.task.msg_id for held_task in held_tasks]
 
 
 async def prolong_by(leases: Leases, source: Source, worker_id: UUID, tasks: Sequence[ClaimedTask]) -> set[int]:

@@ -64,7 +64,7 @@ class Lanes:
         self.receipts: list[Receipt] = []
         self.answered_at: list[float] = []
         self.crashes: list[BaseException] = []
-        self.holdings = HeldTasks(1000)
+        self.held_tasks = HeldTasks(1000)
         self.completer = Completer(
             source=self.source,
             name="tester",
@@ -72,23 +72,23 @@ class Lanes:
             on_run_end=lambda _: None,
             on_error=lambda _: None,
             on_crash=self.crashes.append,
-            on_aside=self.holdings.set_aside,
+            on_aside=self.held_tasks.set_aside,
             randomness=lambda: 0.5,
             clock=now,
         )
         self.completer.start()
 
-    def _on_receipt(self, holding: HeldTask, receipt: Receipt) -> None:
-        self.holdings.disown(holding)
+    def _on_receipt(self, held_task: HeldTask, receipt: Receipt) -> None:
+        self.held_tasks.disown(held_task)
         self.receipts.append(receipt)
         self.answered_at.append(now())
 
     def submit(self, *msg_ids: int, run: int = 1, size: int = 1) -> None:
         for msg_id in msg_ids:
-            holding = self.holdings.add(make_task(msg_id, run_id=UUID(int=run)), now())
-            self.holdings.vacate(holding)
+            held_task = self.held_tasks.add(make_task(msg_id, run_id=UUID(int=run)), now())
+            self.held_tasks.vacate(held_task)
             output = Completed(output=b"1" * size, duration=0.1)
-            self.completer.submit(holding, TaskResult(task=holding.task, outcome=output))
+            self.completer.submit(held_task, TaskResult(task=held_task.task, outcome=output))
 
     @property
     def last_batch(self) -> list[int]:
@@ -136,15 +136,15 @@ async def test_a_locked_run_leaves_the_fast_lane_with_all_that_comes_after() -> 
 
 async def test_results_aside_do_not_keep_the_worker_from_claiming() -> None:
     lanes = Lanes(lambda _, __, ___: Trouble.LOCKED)
-    lanes.holdings = holdings = HeldTasks(2)
-    lanes.completer._on_aside = holdings.set_aside  # pyright: ignore[reportPrivateUsage]
+    lanes.held_tasks = held_tasks = HeldTasks(2)
+    lanes.completer._on_aside = held_tasks.set_aside  # pyright: ignore[reportPrivateUsage]
     lanes.submit(*range(6))
-    assert holdings.free == 0
+    assert held_tasks.free == 0
     await asyncio.sleep(1)
-    assert holdings.free == 2
+    assert held_tasks.free == 2
     lanes.submit(*range(6, 16))
     await asyncio.sleep(1)
-    assert holdings.free == 0  # memory has an end
+    assert held_tasks.free == 0  # memory has an end
     await lanes.completer.stop()
 
 
@@ -210,7 +210,7 @@ async def test_nothing_is_tried_for_ever() -> None:
     assert await lanes.completer.flush(3600)
     assert [receipt.verdict for receipt in lanes.receipts] == [Verdict.UNWRITTEN]
     assert lanes.receipts[0].error == "the database refused it: it is unknown"
-    assert lanes.holdings.in_flight == 0
+    assert lanes.held_tasks.in_flight == 0
     await lanes.completer.stop()
 
 
@@ -282,7 +282,7 @@ async def test_what_is_forgotten_leaves_both_lanes() -> None:
     lanes.source.before_finish = lambda: asyncio.ensure_future(asyncio.sleep(10))  # type: ignore[assignment]
     lanes.submit(2, run=2)
     await asyncio.sleep(1)
-    assert sorted(holding.task.msg_id for holding in lanes.completer.forget()) == [1, 2]
+    assert sorted(held_task.task.msg_id for held_task in lanes.completer.forget()) == [1, 2]
     assert await lanes.completer.flush(0.1)
     await asyncio.sleep(30)
     assert lanes.receipts == []
@@ -314,7 +314,7 @@ async def test_a_stop_ends_the_writes_of_both_lanes() -> None:
 async def test_a_lane_that_ends_by_an_error_is_a_crash() -> None:
     lanes = Lanes(lambda _, __, ___: None)
 
-    def fail(_holding: HeldTask, _receipt: Receipt) -> None:
+    def fail(_held_task: HeldTask, _receipt: Receipt) -> None:
         raise RuntimeError("a bug")
 
     lanes.completer._on_receipt = fail  # pyright: ignore[reportPrivateUsage]
@@ -337,6 +337,6 @@ def test_sizes_shrink_with_trouble_and_recover() -> None:
 def test_limits_grow_with_the_tries_and_have_an_end() -> None:
     task = make_task(1)
     result = TaskResult(task=task, outcome=Completed(output=b"1", duration=0.1))
-    item = Item(holding=HeldTask(task=task, claimed_at=0), result=result, arrived_at=0, tries=100)
+    item = Item(held_task=HeldTask(task=task, claimed_at=0), result=result, arrived_at=0, tries=100)
     limits = limits_for(Group(key=item, waits=100), [item])
     assert limits == Limits(statement=LONGEST_STATEMENT + LONGEST_LOCK, lock=LONGEST_LOCK)

@@ -46,7 +46,7 @@ class Execution:
     """An executor with one task in it."""
 
     def __init__(self, handler: Runnable, *, slots: int = 1, clock: Callable[[], float] = now) -> None:
-        self.holdings = HeldTasks(slots)
+        self.held_tasks = HeldTasks(slots)
         self.results: list[tuple[float, TaskResult]] = []
         self.superseded: list[HeldTask] = []
 
@@ -55,21 +55,21 @@ class Execution:
 
         self.executor = Executor(
             router=lambda _: handler,
-            holdings=self.holdings,
+            held_tasks=self.held_tasks,
             children=Children(),
             worker_name="tester",
             inputs=RunInputs(no_input, lambda text: text),
             on_start=lambda _: None,
             on_result=lambda _, result: self.results.append((now(), result)),
-            on_superseded=lambda holding, _: self.superseded.append(holding),
+            on_superseded=lambda held_task, _: self.superseded.append(held_task),
             on_vacated=lambda: None,
             clock=clock,
         )
 
     def launch(self, **changes: Any) -> HeldTask:
-        holding = self.holdings.add(make_task(1, **changes), now())
-        self.executor.launch(holding)
-        return holding
+        held_task = self.held_tasks.add(make_task(1, **changes), now())
+        self.executor.launch(held_task)
+        return held_task
 
     @property
     def outcomes(self) -> list[object]:
@@ -87,7 +87,7 @@ async def test_a_result_in_time_is_the_outcome() -> None:
     await execution.executor.idle()
     assert execution.outcomes == [Completed(output=b"7", duration=2.0)]
     await asyncio.sleep(0)
-    assert execution.holdings.free == 1
+    assert execution.held_tasks.free == 1
 
 
 @pytest.mark.looptime
@@ -120,14 +120,14 @@ async def test_after_the_grace_the_outcome_stands_and_late_results_are_ignored()
         return 7
 
     execution = Execution(Plain(work))
-    holding = execution.launch(timeout=3.0)
+    held_task = execution.launch(timeout=3.0)
     await execution.executor.idle()
     assert execution.results[0][0] == pytest.approx(4.0)
-    assert holding.lingering
-    assert execution.holdings.exhausted
+    assert held_task.lingering
+    assert execution.held_tasks.exhausted
     await asyncio.sleep(10)
     assert len(execution.results) == 1
-    assert execution.holdings.free == 1
+    assert execution.held_tasks.free == 1
 
 
 @pytest.mark.looptime
@@ -170,12 +170,12 @@ async def test_a_superseded_attempt_has_no_outcome() -> None:
         await asyncio.sleep(100)
 
     execution = Execution(Plain(work))
-    holding = execution.launch()
+    held_task = execution.launch()
     await asyncio.sleep(1)
-    execution.executor.supersede(holding, "lost")
+    execution.executor.supersede(held_task, "lost")
     await execution.executor.idle()
-    assert (execution.outcomes, execution.superseded) == ([], [holding])
-    assert holding.cancelled.reason == "lost"
+    assert (execution.outcomes, execution.superseded) == ([], [held_task])
+    assert held_task.cancelled.reason == "lost"
 
 
 @pytest.mark.looptime
@@ -202,7 +202,7 @@ async def test_a_thread_can_ask_whether_it_should_stop() -> None:
     await execution.executor.idle()
     assert [type(outcome) for outcome in execution.outcomes] == [Failed]
     async with asyncio.timeout(5):
-        while execution.holdings.free == 0:  # noqa: ASYNC110 - a thread ends
+        while execution.held_tasks.free == 0:  # noqa: ASYNC110 - a thread ends
             await asyncio.sleep(0.01)
 
 
@@ -218,7 +218,7 @@ async def test_a_payload_that_fits_no_handler_fails_its_attempt() -> None:
     (outcome,) = execution.outcomes
     assert isinstance(outcome, Failed)
     assert "parcel" in outcome.message
-    assert execution.holdings.free == 1
+    assert execution.held_tasks.free == 1
 
 
 async def test_an_outcome_that_cannot_be_passed_on_keeps_no_slot() -> None:
@@ -233,7 +233,7 @@ async def test_an_outcome_that_cannot_be_passed_on_keeps_no_slot() -> None:
     execution.executor._on_result = refuse  # pyright: ignore[reportPrivateUsage]
     asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
     execution.launch()
-    await until(lambda: execution.holdings.free == 1, "the slot is free")
+    await until(lambda: execution.held_tasks.free == 1, "the slot is free")
 
 
 async def test_a_child_that_is_being_killed_is_given_to_no_other_handler() -> None:

@@ -62,15 +62,15 @@ class Worker:
 
     def __post_init__(self) -> None:
         self.source: Any = ScriptedSource(kind=self.kind, slug=self.name, queue_name=self.name)
-        self.holdings = [
+        self.held_tasks = [
             HeldTask(task=make_task(n, task_index=n, visible_at=self.visible_at), claimed_at=0.0) for n in self.ids
         ]
 
     def owned(self) -> Sequence[HeldTask]:
-        return self.holdings
+        return self.held_tasks
 
-    def on_lost_leases(self, holdings: Sequence[HeldTask]) -> None:
-        self.reported += [holding.task.msg_id for holding in holdings]
+    def on_lost_leases(self, held_tasks: Sequence[HeldTask]) -> None:
+        self.reported += [held_task.task.msg_id for held_task in held_tasks]
 
 
 @dataclass
@@ -173,6 +173,6 @@ async def test_jobs_are_extended_though_pgflow_is_locked(rig: Rig) -> None:
 
 async def test_young_leases_are_left_alone(rig: Rig) -> None:
     worker = Worker("a", [1])
-    worker.holdings[0].claimed_at = rig.now - 1
+    worker.held_tasks[0].claimed_at = rig.now - 1
     await rig.extender.round([worker])
     assert rig.table.asked == []

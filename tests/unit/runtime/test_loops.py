@@ -31,7 +31,7 @@ class Polling:
     def __init__(self, *claims: Claim | Exception, slots: int = 4, batch_size: int = 10) -> None:
         self.source = ScriptedSource()
         self.source.claims.extend(claims)
-        self.holdings = HeldTasks(slots)
+        self.held_tasks = HeldTasks(slots)
         self.events: list[Event] = []
         stream = EventStream()
         stream.subscribe(self.events.append)
@@ -47,7 +47,7 @@ class Polling:
         self.held: list[HeldTask] = []
         self.poller = Poller(
             source=self.source,
-            holdings=self.holdings,
+            held_tasks=self.held_tasks,
             wakeup=self.wakeup,
             batch_size=batch_size,
             may_claim=lambda: self.may_claim,
@@ -63,12 +63,12 @@ class Polling:
         )
 
     def launch(self, task: ClaimedTask) -> None:
-        self.held.append(self.holdings.add(task, now()))
+        self.held.append(self.held_tasks.add(task, now()))
 
     def finish(self, count: int) -> None:
-        for holding in self.held[:count]:
-            self.holdings.disown(holding)
-            self.holdings.vacate(holding)
+        for held_task in self.held[:count]:
+            self.held_tasks.disown(held_task)
+            self.held_tasks.vacate(held_task)
         del self.held[:count]
         self.poller.kick()
 
@@ -98,7 +98,7 @@ async def test_slots_of_handlers_that_end_at_once_are_filled_by_one_claim() -> N
     async def handler() -> None: ...
 
     def launch(task: ClaimedTask) -> None:
-        polling.held.append(polling.holdings.add(task, now()))
+        polling.held.append(polling.held_tasks.add(task, now()))
         handlers.append(asyncio.create_task(handler()))
         handlers[-1].add_done_callback(lambda _: polling.finish(1))
 
@@ -270,10 +270,11 @@ async def test_stopping_waits_for_the_claim_on_its_way() -> None:
     polling.source.claim = slow_claim  # type: ignore[method-assign]
     polling.poller.start()
     await asyncio.sleep(0.1)
-    assert (polling.holdings.in_flight, polling.holdings.unsettled) == (0, polling.holdings.slots)  # not yet drained
+    held_tasks = polling.held_tasks
+    assert (held_tasks.in_flight, held_tasks.unsettled) == (0, held_tasks.slots)  # not yet drained
     await polling.poller.stop()
     assert len(polling.held) == 1
-    assert polling.holdings.unsettled == 1
+    assert polling.held_tasks.unsettled == 1
     await polling.poller.stop()
 
 

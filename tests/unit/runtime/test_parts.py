@@ -1,4 +1,4 @@
-"""Small parts: holdings, cancellation, failures, options, next moves, exits, stacks."""
+"""Small parts: held tasks, cancellation, failures, options, next moves, exits, stacks."""
 
 import asyncio
 import threading
@@ -29,56 +29,56 @@ from flowworker.worker_options import WhenDrained
 
 
 def test_a_slot_and_ownership_end_apart() -> None:
-    holdings = HeldTasks(2)
-    holding = holdings.add(make_task(1), 0.0)
-    assert (holdings.free, holdings.in_flight) == (1, 1)
-    holdings.vacate(holding)  # the handler has returned, its result is not yet written
-    assert (holdings.free, holdings.in_flight, holdings.message_ids()) == (2, 1, {1})
-    holdings.disown(holding)
-    assert (holdings.in_flight, holdings.all()) == (0, ())
+    held_tasks = HeldTasks(2)
+    held_task = held_tasks.add(make_task(1), 0.0)
+    assert (held_tasks.free, held_tasks.in_flight) == (1, 1)
+    held_tasks.vacate(held_task)  # the handler has returned, its result is not yet written
+    assert (held_tasks.free, held_tasks.in_flight, held_tasks.message_ids()) == (2, 1, {1})
+    held_tasks.disown(held_task)
+    assert (held_tasks.in_flight, held_tasks.all()) == (0, ())
 
 
 def test_a_handler_past_its_end_keeps_its_slot_but_not_its_message() -> None:
-    holdings = HeldTasks(1)
-    holding = holdings.add(make_task(1), 0.0)
-    holdings.linger(holding)
-    holdings.disown(holding)
-    assert (holdings.free, holdings.exhausted, holdings.message_ids()) == (0, True, frozenset())
-    holdings.vacate(holding)
-    assert (holdings.free, holdings.exhausted) == (1, False)
+    held_tasks = HeldTasks(1)
+    held_task = held_tasks.add(make_task(1), 0.0)
+    held_tasks.linger(held_task)
+    held_tasks.disown(held_task)
+    assert (held_tasks.free, held_tasks.exhausted, held_tasks.message_ids()) == (0, True, frozenset())
+    held_tasks.vacate(held_task)
+    assert (held_tasks.free, held_tasks.exhausted) == (1, False)
 
 
 def test_of_two_claims_of_one_message_the_newer_one_counts() -> None:
-    holdings = HeldTasks(2)
-    old = holdings.add(make_task(1), 0.0)
-    holdings.vacate(old)
-    new = holdings.add(make_task(1, attempt=2), 1.0)
-    assert holdings.owned() == (new,)
-    assert holdings.of_messages({1}) == (new,)
-    holdings.disown(old)
-    assert holdings.message_ids() == {1}
+    held_tasks = HeldTasks(2)
+    old = held_tasks.add(make_task(1), 0.0)
+    held_tasks.vacate(old)
+    new = held_tasks.add(make_task(1, attempt=2), 1.0)
+    assert held_tasks.owned() == (new,)
+    assert held_tasks.of_messages({1}) == (new,)
+    held_tasks.disown(old)
+    assert held_tasks.message_ids() == {1}
 
 
 def test_too_many_unwritten_results_stop_the_claims() -> None:
-    holdings = HeldTasks(1, unwritten_limit=2)
+    held_tasks = HeldTasks(1, unwritten_limit=2)
     for number in range(2):
-        holdings.vacate(holdings.add(make_task(number), 0.0))
-    assert holdings.free == 0
+        held_tasks.vacate(held_tasks.add(make_task(number), 0.0))
+    assert held_tasks.free == 0
 
 
 @given(st.lists(st.tuples(st.sampled_from(["add", "vacate", "disown", "linger"]), st.integers(0, 7)), max_size=60))
-def test_the_counts_always_agree_with_the_holdings(moves: list[tuple[str, int]]) -> None:
-    holdings, known = HeldTasks(8), list[HeldTask]()
+def test_the_counts_always_agree_with_what_is_held(moves: list[tuple[str, int]]) -> None:
+    held_tasks, known = HeldTasks(8), list[HeldTask]()
     for move, which in moves:
-        if move == "add" and holdings.free:
-            known.append(holdings.add(make_task(len(known)), 0.0))
+        if move == "add" and held_tasks.free:
+            known.append(held_tasks.add(make_task(len(known)), 0.0))
         elif known:
-            getattr(holdings, move if move != "add" else "vacate")(known[which % len(known)])
-        everything = holdings.all()
-        assert holdings.occupied == sum(one.occupying for one in everything)
-        assert holdings.in_flight == sum(one.owned for one in everything)
-        assert holdings.lingering == sum(one.lingering and one.occupying for one in everything)
-        assert 0 <= holdings.free <= 8 - holdings.occupied
+            getattr(held_tasks, move if move != "add" else "vacate")(known[which % len(known)])
+        everything = held_tasks.all()
+        assert held_tasks.occupied == sum(one.occupying for one in everything)
+        assert held_tasks.in_flight == sum(one.owned for one in everything)
+        assert held_tasks.lingering == sum(one.lingering and one.occupying for one in everything)
+        assert 0 <= held_tasks.free <= 8 - held_tasks.occupied
 
 
 async def test_a_cancel_signal_wakes_waiters_on_any_loop_and_keeps_its_first_reason() -> None:

@@ -105,7 +105,7 @@ class FakeMember:
         self.worker_id = UUID(int=5)
         self.source: Any = ScriptedSource()
         self.channel = channel
-        self.holdings: list[HeldTask] = []
+        self.held_tasks: list[HeldTask] = []
         self.news: list[News] = []
         self.lost: list[HeldTask] = []
         self.inserts = 0
@@ -118,13 +118,13 @@ class FakeMember:
         )  # fmt: skip
 
     def owned(self) -> Sequence[HeldTask]:
-        return self.holdings
+        return self.held_tasks
 
     def on_beat(self, news: News) -> None:
         self.news.append(news)
 
-    def on_lost_leases(self, holdings: Sequence[HeldTask]) -> None:
-        self.lost.extend(holdings)
+    def on_lost_leases(self, held_tasks: Sequence[HeldTask]) -> None:
+        self.lost.extend(held_tasks)
 
     def on_insert(self) -> None:
         self.inserts += 1
@@ -199,7 +199,7 @@ async def test_old_leases_are_extended_and_lost_ones_told(heart: FakeHeart) -> N
     old, young = (
         HeldTask(task=make_task(n, task_index=n), claimed_at=time.monotonic() - age) for n, age in ((1, 60), (2, 0))
     )
-    member.holdings = [old, young]
+    member.held_tasks = [old, young]
     heart.lost = [0]
     await pulse.start()
     await pulse.attach(member)
@@ -211,7 +211,7 @@ async def test_old_leases_are_extended_and_lost_ones_told(heart: FakeHeart) -> N
 
 async def test_whatever_else_hangs_the_heart_beats_on(heart: FakeHeart) -> None:
     pulse, member = make_pulse(heart), FakeMember(channel="pgmq.q_flow.INSERT")
-    member.holdings = [HeldTask(task=make_task(1), claimed_at=time.monotonic() - 60)]
+    member.held_tasks = [HeldTask(task=make_task(1), claimed_at=time.monotonic() - 60)]
     await pulse.start()
     await pulse.attach(member)
     heart.members_are_in = True

@@ -21,7 +21,7 @@ ASIDE_FACTOR = 4
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class HeldTask:
-    """One claim of one task. A later claim of the same message is another holding."""
+    """One claim of one task. A later claim of the same message is another one."""
 
     task: ClaimedTask
     claimed_at: float
@@ -42,7 +42,7 @@ class HeldTask:
 
 
 class HeldTasks:
-    """All holdings of one worker."""
+    """All held tasks of one worker."""
 
     def __init__(self, slots: int, *, unwritten_limit: int | None = None) -> None:
         """Take the number of handlers that may run at once.
@@ -104,44 +104,44 @@ class HeldTasks:
 
     def add(self, task: ClaimedTask, now: float) -> HeldTask:
         """Hold a task that was just claimed."""
-        holding = HeldTask(task=task, claimed_at=now)
+        held_task = HeldTask(task=task, claimed_at=now)
         with self._lock:
-            self._all[id(holding)] = holding
+            self._all[id(held_task)] = held_task
             self._occupied += 1
             self._owned += 1
-        return holding
+        return held_task
 
-    def vacate(self, holding: HeldTask) -> None:
+    def vacate(self, held_task: HeldTask) -> None:
         """The handler has ended: its slot is free."""
         with self._lock:
-            if holding.occupying:
-                holding.occupying = False
+            if held_task.occupying:
+                held_task.occupying = False
                 self._occupied -= 1
-                self._lingering -= holding.lingering
-                self._forget(holding)
+                self._lingering -= held_task.lingering
+                self._forget(held_task)
 
-    def linger(self, holding: HeldTask) -> None:
+    def linger(self, held_task: HeldTask) -> None:
         """The attempt is over and its handler runs on: the slot stays taken."""
         with self._lock:
-            if holding.occupying and not holding.lingering:
-                holding.lingering = True
+            if held_task.occupying and not held_task.lingering:
+                held_task.lingering = True
                 self._lingering += 1
 
-    def set_aside(self, holding: HeldTask, aside: bool) -> None:
+    def set_aside(self, held_task: HeldTask, aside: bool) -> None:
         """Its result is in trouble of its own, or is not any more: others need not wait for it."""
         with self._lock:
-            if holding.owned and holding.aside is not aside:
-                holding.aside = aside
+            if held_task.owned and held_task.aside is not aside:
+                held_task.aside = aside
                 self._aside += 1 if aside else -1
 
-    def disown(self, holding: HeldTask) -> None:
+    def disown(self, held_task: HeldTask) -> None:
         """The task is no longer ours: its result is written, or its fence is lost."""
         with self._lock:
-            if holding.owned:
-                holding.owned = False
+            if held_task.owned:
+                held_task.owned = False
                 self._owned -= 1
-                self._aside -= holding.aside
-                self._forget(holding)
+                self._aside -= held_task.aside
+                self._forget(held_task)
 
     def all(self) -> Sequence[HeldTask]:
         """Everything held, oldest first."""
@@ -150,20 +150,20 @@ class HeldTasks:
 
     def owned(self) -> Sequence[HeldTask]:
         """Held tasks that are ours in the database; of several for one message, the newest."""
-        return tuple({holding.task.msg_id: holding for holding in self.all() if holding.owned}.values())
+        return tuple({held_task.task.msg_id: held_task for held_task in self.all() if held_task.owned}.values())
 
     def message_ids(self) -> frozenset[int]:
         """Messages that are ours in the database."""
-        return frozenset(holding.task.msg_id for holding in self.all() if holding.owned)
+        return frozenset(held_task.task.msg_id for held_task in self.all() if held_task.owned)
 
     def of_messages(self, message_ids: Collection[int]) -> Sequence[HeldTask]:
-        """The owned holdings of these messages."""
-        return tuple(holding for holding in self.owned() if holding.task.msg_id in message_ids)
+        """The owned tasks of these messages."""
+        return tuple(held_task for held_task in self.owned() if held_task.task.msg_id in message_ids)
 
     def of_run(self, run_id: UUID) -> Sequence[HeldTask]:
-        """The owned holdings of a run."""
-        return tuple(holding for holding in self.owned() if holding.task.run_id == run_id)
+        """The owned tasks of a run."""
+        return tuple(held_task for held_task in self.owned() if held_task.task.run_id == run_id)
 
-    def _forget(self, holding: HeldTask) -> None:
-        if not holding.owned and not holding.occupying:
-            self._all.pop(id(holding), None)
+    def _forget(self, held_task: HeldTask) -> None:
+        if not held_task.owned and not held_task.occupying:
+            self._all.pop(id(held_task), None)

@@ -40,8 +40,8 @@ def make_report(
         queue_name=source.queue_name,
         worker_name=session.info.worker_name,
         version=package_version(),
-        state=reported_state(lifecycle, session.holdings.unsettled),
-        in_flight=session.holdings.in_flight,
+        state=reported_state(lifecycle, session.held_tasks.unsettled),
+        in_flight=session.held_tasks.in_flight,
         slots=options.max_concurrency,
         completed=counters.completed,
         failed=counters.failed,
@@ -66,7 +66,7 @@ def make_state(
     lifecycle: Lifecycle, reason: str, option_changes: Sequence[OptionChange], now: float,
 ) -> WorkerState:  # fmt: skip
     """Everything worth showing at monotonic `now`; safe in any thread."""
-    source, holdings = session.source, session.holdings
+    source, held_tasks = session.source, session.held_tasks
     return WorkerState(
         workload=workload,
         kind=source.kind,
@@ -77,14 +77,14 @@ def make_state(
         lifecycle=lifecycle,
         reason=reason,
         option_changes=tuple(map(str, option_changes)),
-        drained=lifecycle is Lifecycle.DRAINING and holdings.unsettled == 0,
+        drained=lifecycle is Lifecycle.DRAINING and held_tasks.unsettled == 0,
         max_concurrency=options.max_concurrency,
         batch_size=options.batch_size,
         visibility_timeout=float(LEASE if source.kind is SourceKind.QUEUE else GRACE),
         signal=session.wakeup.state(),
-        active_tasks=tuple(active_task(holding, now) for holding in holdings.all()),
-        in_flight=holdings.in_flight,
-        free_slots=holdings.free,
+        active_tasks=tuple(active_task(held_task, now) for held_task in held_tasks.all()),
+        in_flight=held_tasks.in_flight,
+        free_slots=held_tasks.free,
         unwritten_results=session.completer.unwritten,
         counters=replace(counters),
         unwritten_for=_age(session.completer.oldest_unwritten, now),

@@ -72,17 +72,17 @@ class WorkerState:
     """Seconds for which the event loop has not run; 0 when it runs."""
 
 
-def active_task(holding: HeldTask, now: float) -> ActiveTask:
-    """One holding as it is shown."""
-    task = holding.task
+def active_task(held_task: HeldTask, now: float) -> ActiveTask:
+    """One held task as it is shown."""
+    task = held_task.task
     return ActiveTask(
         run_id=task.run_id,
         step_slug=task.step_slug,
         task_index=task.task_index,
         msg_id=task.msg_id,
         attempt=task.attempt,
-        held_for=now - holding.claimed_at,
-        time_left=None if holding.deadline is None else holding.deadline - now,
-        lingering=holding.lingering,
-        handle=holding.handle,
+        held_for=now - held_task.claimed_at,
+        time_left=None if held_task.deadline is None else held_task.deadline - now,
+        lingering=held_task.lingering,
+        handle=held_task.handle,
     )

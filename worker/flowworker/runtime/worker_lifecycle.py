@@ -68,7 +68,7 @@ class WorkerLifecycle:
         self._lifecycle = LifecycleMachine(self._on_lifecycle)
         self._reason = "not started"
         self._counters = Counters()
-        self._holdings = HeldTasks(options.max_concurrency)
+        self._held_tasks = HeldTasks(options.max_concurrency)
         self._own: OwnRow | None = None
         self._option_changes: Sequence[OptionChange] = ()
         self._session: WorkerSession | None = None
@@ -197,7 +197,7 @@ class WorkerLifecycle:
             options=self._options,
             events=self._host.events,
             counters=self._counters,
-            holdings=self._holdings,
+            held_tasks=self._held_tasks,
             may_claim=lambda: self.lifecycle is Lifecycle.RUNNING,
             on_fenced=self._on_fenced,
             on_refused=self._on_refused,
@@ -264,7 +264,7 @@ class WorkerLifecycle:
         decision = decide(
             self._own,
             lifecycle=self.lifecycle,
-            in_flight=session.holdings.unsettled,
+            in_flight=session.held_tasks.unsettled,
             when_drained=self._options.when_drained,
         )
         match decision.move:
@@ -328,7 +328,7 @@ class WorkerLifecycle:
     def _on_vacated(self) -> None:
         if self._session is not None:
             self._session.poller.kick()
-        if not self._holdings.exhausted:
+        if not self._held_tasks.exhausted:
             return
         self._crash(
             SlotsExhaustedError(
@@ -437,10 +437,10 @@ class WorkerLifecycle:
         session, membership = self._session, self._membership
         if session is None or membership is None:
             return
-        holding = next((one for one in session.holdings.all() if one.handle is blockage.task), None)
-        if holding is None:
+        held_task = next((one for one in session.held_tasks.all() if one.handle is blockage.task), None)
+        if held_task is None:
             return
-        step = holding.task.step_slug
+        step = held_task.task.step_slug
         self._counters.last_error = f"{step} blocked the event loop for {blockage.blocked_for:.1f} s"
         logger.warning(
             "%s: %s blocks the event loop for %.1f s: nothing else runs meanwhile; use a plain `def` or "

@@ -58,11 +58,11 @@ class Engine:
         self._source = source
         self._clock = clock
         self._timeout = timeout
-        self._holdings = HeldTasks(max_concurrency)
+        self._held_tasks = HeldTasks(max_concurrency)
         self._children = Children()
         self._executor = Executor(
             router=router_of(workload),
-            holdings=self._holdings,
+            held_tasks=self._held_tasks,
             children=self._children,
             worker_name="test",
             inputs=RunInputs(source.flow_input, _decoder(workload)),
@@ -105,11 +105,11 @@ class Engine:
         return True
 
     async def _claim(self) -> bool:
-        if self._holdings.exhausted:
+        if self._held_tasks.exhausted:
             raise InternalError("handlers that ignore their timeout have taken every slot")
-        if not (free := self._holdings.free):
+        if not (free := self._held_tasks.free):
             return False
-        claim = await self._source.claim(free, self._holdings.message_ids())
+        claim = await self._source.claim(free, self._held_tasks.message_ids())
         for task in claim.tasks:
             self._launch(task)
         return bool(claim.tasks)
@@ -117,36 +117,36 @@ class Engine:
     def _launch(self, task: ClaimedTask) -> None:
         task = task if self._timeout is None else replace(task, timeout=self._timeout)
         self._launched[task.msg_id] = next(self._launches), self._clock()
-        self._executor.launch(self._holdings.add(task, time.monotonic()))
+        self._executor.launch(self._held_tasks.add(task, time.monotonic()))
 
     async def _finish(self) -> bool:
         """Write what has ended; wait for it while handlers run."""
-        if not self._results and not self._holdings.in_flight:
+        if not self._results and not self._held_tasks.in_flight:
             return False
         await self._something.wait()
         self._something.clear()
         results, self._results = self._results, []
         finish = await self._source.finish([result for _, result in results])
-        for (holding, _), receipt in zip(results, finish.receipts, strict=True):
-            self._settle(holding, receipt)
+        for (held_task, _), receipt in zip(results, finish.receipts, strict=True):
+            self._settle(held_task, receipt)
         for end in finish.ended_runs:
-            for holding in self._holdings.of_run(end.run_id):
-                self._executor.supersede(holding, "its run has ended")
+            for held_task in self._held_tasks.of_run(end.run_id):
+                self._executor.supersede(held_task, "its run has ended")
         return True
 
-    def _settle(self, holding: HeldTask, receipt: Receipt) -> None:
-        self._holdings.disown(holding)
-        launch, started_at = self._launched[holding.task.msg_id]
+    def _settle(self, held_task: HeldTask, receipt: Receipt) -> None:
+        self._held_tasks.disown(held_task)
+        launch, started_at = self._launched[held_task.task.msg_id]
         self._attempts[launch] = attempt_of(receipt, started_at)
 
-    def _take(self, holding: HeldTask, result: TaskResult) -> None:
-        self._results.append((holding, result))
+    def _take(self, held_task: HeldTask, result: TaskResult) -> None:
+        self._results.append((held_task, result))
         self._something.set()
 
-    def _drop(self, holding: HeldTask, _duration: float) -> None:
+    def _drop(self, held_task: HeldTask, _duration: float) -> None:
         """A handler whose run has ended was stopped."""
-        result = TaskResult(task=holding.task, outcome=Released(reason="its run has ended"))
-        self._settle(holding, Receipt(result=result, verdict=Verdict.SUPERSEDED))
+        result = TaskResult(task=held_task.task, outcome=Released(reason="its run has ended"))
+        self._settle(held_task, Receipt(result=result, verdict=Verdict.SUPERSEDED))
         self._something.set()
 
 

@@ -38,14 +38,14 @@ class Attempt:
     """Supervises one execution."""
 
     def __init__(
-        self, holding: HeldTask, execution: Execution, *, began: float,
+        self, held_task: HeldTask, execution: Execution, *, began: float,
         decided: Callable[[HeldTask, Verdict, float, bool], None], ended: Callable[[HeldTask], None],
         clock: Callable[[], float], grace: float = CLEANUP_GRACE,
     ) -> None:  # fmt: skip
         """Arm the deadline of a handler that has just been started.
 
         Args:
-            holding: the task.
+            held_task: the task.
             execution: its handler at work.
             began: monotonic seconds.
             decided: called once with the outcome, the duration in seconds, and whether the handler still runs.
@@ -53,7 +53,7 @@ class Attempt:
             clock: monotonic seconds.
             grace: seconds for cleaning up after being asked to stop.
         """
-        self.holding = holding
+        self.held_task = held_task
         self._execution = execution
         self._began = began
         self._decided = decided
@@ -64,7 +64,7 @@ class Attempt:
         self._delivered = False
         self._loop = execution.ended.get_loop()
         self._timer: asyncio.TimerHandle | None = None
-        holding.handle = execution.handle
+        held_task.handle = execution.handle
         execution.ended.add_done_callback(self._on_end)
         if execution.ready is None:
             self._arm()
@@ -79,12 +79,12 @@ class Attempt:
     def _begin(self, ready: "asyncio.Future[None]") -> None:
         if self._verdict is None and not ready.cancelled():
             self._began = self._clock()
-            self.holding.handle = self._execution.handle
+            self.held_task.handle = self._execution.handle
             self._arm()
 
     def _arm(self) -> None:
-        timeout = self.holding.task.timeout
-        self.holding.deadline = self._began + timeout
+        timeout = self.held_task.task.timeout
+        self.held_task.deadline = self._began + timeout
         self._timer = self._loop.call_later(timeout, self._expire)
 
     def _disarm(self) -> None:
@@ -92,7 +92,7 @@ class Attempt:
             self._timer.cancel()
 
     def _expire(self) -> None:
-        timeout = self.holding.task.timeout
+        timeout = self.held_task.task.timeout
         verdict = timed_out(timeout, duration=self._elapsed(), where=self._where())
         self._finish_early(verdict, "timeout", self._grace)
 
@@ -106,7 +106,7 @@ class Attempt:
     def _finish_early(self, verdict: Verdict, reason: str, grace: float) -> None:
         self._verdict = verdict
         self._disarm()
-        self.holding.cancelled.set(reason)
+        self.held_task.cancelled.set(reason)
         self._execution.stop()
         self._timer = self._loop.call_later(grace, self._deliver)
 
@@ -118,12 +118,12 @@ class Attempt:
                     self._verdict = self._outcome(future)
                 self._deliver()
         finally:  # whatever becomes of the outcome, the slot is free
-            self._ended(self.holding)
+            self._ended(self.held_task)
 
     def _deliver(self) -> None:
         assert self._verdict is not None
         self._delivered = True
-        self._decided(self.holding, self._verdict, self._elapsed(), not self._execution.ended.done())
+        self._decided(self.held_task, self._verdict, self._elapsed(), not self._execution.ended.done())
 
     def _outcome(self, future: "asyncio.Future[Ending]") -> Outcome:
         try:
@@ -133,7 +133,7 @@ class Attempt:
 
     def _describe(self, ending: Ending) -> Outcome:
         duration = ending.at - self._began
-        timeout = self.holding.task.timeout
+        timeout = self.held_task.task.timeout
         if duration > timeout:  # a blocked loop notices late; the deadline counts all the same
             return timed_out(timeout, duration=duration)
         match ending:

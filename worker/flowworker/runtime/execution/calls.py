@@ -21,7 +21,7 @@ class Call:
     """A handler with the task it is to run."""
 
     handler: Runnable
-    holding: HeldTask
+    held_task: HeldTask
     clock: Callable[[], float]
     """Monotonic seconds; used where the deadline is not yet set."""
     worker_name: str
@@ -34,20 +34,20 @@ class Call:
 
     async def on_loop(self) -> bytes:
         """Run a coroutine function."""
-        arguments = self.handler.decode(self.holding.task.input, await self._flow_input())
+        arguments = self.handler.decode(self.held_task.task.input, await self._flow_input())
         return self.handler.encode(await self.handler.call(arguments, self._context_if_wanted()))
 
     def in_thread(self) -> bytes:
         """Run a plain function; called in its thread."""
-        flow_input = self.inputs.loop_result(self._flow_input()) if self._must_load else self.holding.task.flow_input
-        arguments = self.handler.decode(self.holding.task.input, flow_input)
+        flow_input = self.inputs.loop_result(self._flow_input()) if self._must_load else self.held_task.task.flow_input
+        arguments = self.handler.decode(self.held_task.task.input, flow_input)
         return self.handler.encode(self.handler.call(arguments, self._context_if_wanted()))
 
     async def request(self) -> Request:
         """What a child process needs to run it."""
         return Request(
             reference=self.reference,
-            input=self.holding.task.input,
+            input=self.held_task.task.input,
             flow_input=await self._flow_input(),
             context=ChildContext.of(self._context()),
             ids=running.get(),
@@ -55,10 +55,10 @@ class Call:
 
     @property
     def _must_load(self) -> bool:
-        return self.handler.needs_flow_input and self.holding.task.flow_input is None
+        return self.handler.needs_flow_input and self.held_task.task.flow_input is None
 
     async def _flow_input(self) -> bytes | None:
-        task = self.holding.task
+        task = self.held_task.task
         if not self._must_load or task.run_id is None:
             return task.flow_input
         return await self.inputs.raw(task.run_id)
@@ -67,7 +67,7 @@ class Call:
         return self._context() if self.handler.wants_context else None
 
     def _context(self) -> TaskContext:
-        deadline = self.holding.deadline or self.clock() + self.holding.task.timeout
+        deadline = self.held_task.deadline or self.clock() + self.held_task.task.timeout
         return make_context(
-            self.holding, deadline=deadline, worker_name=self.worker_name, load_flow_input=self.inputs.decoded
+            self.held_task, deadline=deadline, worker_name=self.worker_name, load_flow_input=self.inputs.decoded
         )

@@ -17,17 +17,17 @@ LoadFlowInput = Callable[[UUID], Awaitable[Any]]
 
 
 def make_context(
-    holding: HeldTask, *, deadline: float, worker_name: str, load_flow_input: LoadFlowInput
+    held_task: HeldTask, *, deadline: float, worker_name: str, load_flow_input: LoadFlowInput
 ) -> TaskContext:
     """The context of one attempt.
 
     Args:
-        holding: the task.
+        held_task: the task.
         deadline: monotonic seconds.
         worker_name: goes into the logger's fields.
         load_flow_input: loads and decodes the input of a run.
     """
-    task = holding.task
+    task = held_task.task
     identity = {
         "worker": worker_name,
         "run_id": None if task.run_id is None else str(task.run_id),
@@ -43,7 +43,7 @@ def make_context(
         attempt=task.attempt,
         max_attempts=task.max_attempts,
         deadline=deadline,
-        cancelled=holding.cancelled,
+        cancelled=held_task.cancelled,
         message=Message(
             msg_id=task.msg_id,
             read_count=task.read_count,

@@ -26,7 +26,7 @@ class Executor:
     """Starts an attempt for each task, and keeps the attempts that run."""
 
     def __init__(
-        self, *, router: Router, holdings: HeldTasks, children: Children, worker_name: str,
+        self, *, router: Router, held_tasks: HeldTasks, children: Children, worker_name: str,
         inputs: RunInputs,
         on_start: Callable[[HeldTask], None], on_result: Callable[[HeldTask, TaskResult], None],
         on_superseded: Callable[[HeldTask, float], None], on_vacated: Callable[[], None],
@@ -36,7 +36,7 @@ class Executor:
 
         Args:
             router: finds the handler of a task.
-            holdings: notified when a slot is freed, or stays taken past the end of its attempt.
+            held_tasks: notified when a slot is freed, or stays taken past the end of its attempt.
             children: processes for handlers that want one.
             worker_name: for the handlers' logger.
             inputs: inputs of runs, for handlers that want one which the claim did not carry.
@@ -48,7 +48,7 @@ class Executor:
             grace: seconds for a handler to clean up after it was asked to stop.
         """
         self._router = router
-        self._holdings = holdings
+        self._held_tasks = held_tasks
         self._children = children
         self._worker_name = worker_name
         self._inputs = inputs
@@ -63,27 +63,27 @@ class Executor:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def launch(self, holding: HeldTask) -> None:
+    def launch(self, held_task: HeldTask) -> None:
         """Start the handler of a task just claimed."""
         began = self._clock()
         context = contextvars.copy_context()
-        context.run(self._on_start, holding)  # subscribers may set variables for the handler
+        context.run(self._on_start, held_task)  # subscribers may set variables for the handler
         try:
-            execution = self._start(holding, self._router(holding.task), context)
+            execution = self._start(held_task, self._router(held_task.task), context)
         except BaseException as error:  # noqa: BLE001 - a payload that fits no handler, a thread that cannot start
             failed = describe_failure(error, duration=self._clock() - began)
-            self._on_result(holding, TaskResult(task=holding.task, outcome=failed))
-            self._vacate(holding)
+            self._on_result(held_task, TaskResult(task=held_task.task, outcome=failed))
+            self._vacate(held_task)
             return
         self._idle.clear()
-        self._attempts[id(holding)] = Attempt(
-            holding, execution, began=began, decided=self._decided, ended=self._vacate, clock=self._clock,
+        self._attempts[id(held_task)] = Attempt(
+            held_task, execution, began=began, decided=self._decided, ended=self._vacate, clock=self._clock,
             grace=self._grace,
         )  # fmt: skip
 
-    def supersede(self, holding: HeldTask, reason: str) -> None:
+    def supersede(self, held_task: HeldTask, reason: str) -> None:
         """The task is no longer ours: stop its handler and forget what it does."""
-        if (attempt := self._attempts.get(id(holding))) is not None:
+        if (attempt := self._attempts.get(id(held_task))) is not None:
             attempt.revoke(SUPERSEDED, reason)
 
     def release_all(self, reason: str) -> None:
@@ -100,15 +100,15 @@ class Executor:
         """Return once every attempt has its outcome; handlers past their end are not waited for."""
         await self._idle.wait()
 
-    def _start(self, holding: HeldTask, handler: Runnable, context: contextvars.Context) -> Execution:
+    def _start(self, held_task: HeldTask, handler: Runnable, context: contextvars.Context) -> Execution:
         call = Call(
             handler=handler,
-            holding=holding,
+            held_task=held_task,
             clock=self._clock,
             worker_name=self._worker_name,
             inputs=self._inputs,
         )
-        name = describe_task(holding.task)
+        name = describe_task(held_task.task)
         match handler.mode:
             case RunMode.ASYNC:
                 return LoopExecution(call.on_loop, name=name, clock=self._clock, context=context, loop=self._loop)
@@ -119,20 +119,20 @@ class Executor:
                     self._children, call.reference, call.request, name=name, clock=self._clock, context=context
                 )
 
-    def _decided(self, holding: HeldTask, verdict: Verdict, duration: float, runs_on: bool) -> None:
-        self._attempts.pop(id(holding), None)
+    def _decided(self, held_task: HeldTask, verdict: Verdict, duration: float, runs_on: bool) -> None:
+        self._attempts.pop(id(held_task), None)
         if runs_on:
-            self._holdings.linger(holding)
+            self._held_tasks.linger(held_task)
             self._on_vacated()
         if isinstance(verdict, Superseded):
-            self._on_superseded(holding, duration)
+            self._on_superseded(held_task, duration)
         else:
             failed = isinstance(verdict, Failed)
             outcome = uncharged(verdict, signalled=signalled_at(), now=self._clock()) if failed else verdict
-            self._on_result(holding, TaskResult(task=holding.task, outcome=outcome))
+            self._on_result(held_task, TaskResult(task=held_task.task, outcome=outcome))
         if not self._attempts:
             self._idle.set()
 
-    def _vacate(self, holding: HeldTask) -> None:
-        self._holdings.vacate(holding)
+    def _vacate(self, held_task: HeldTask) -> None:
+        self._held_tasks.vacate(held_task)
         self._on_vacated()

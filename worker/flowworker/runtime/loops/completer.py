@@ -75,7 +75,7 @@ class Completer(Service):
     def __init__(
         self, *, source: Source, name: str, on_receipt: Callable[[HeldTask, Receipt], None],
         on_run_end: Callable[[RunEnd], None], on_error: Callable[[str], None], on_crash: Crash,
-        on_aside: Callable[[HeldTask, bool], None] = lambda _holding, _aside: None,
+        on_aside: Callable[[HeldTask, bool], None] = lambda _held_task, _aside: None,
         randomness: Randomness = random.random, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         """Wire it up.
@@ -126,10 +126,10 @@ class Completer(Service):
         """Monotonic seconds at which the oldest of them arrived; None where there is none. Safe in any thread."""
         return self._oldest
 
-    def submit(self, holding: HeldTask, result: TaskResult) -> None:
+    def submit(self, held_task: HeldTask, result: TaskResult) -> None:
         """Take a result; it is written soon."""
-        item = Item(holding=holding, result=result, arrived_at=self._clock())
-        self._unsettled[id(holding)] = item
+        item = Item(held_task=held_task, result=result, arrived_at=self._clock())
+        self._unsettled[id(held_task)] = item
         if self._oldest is None:
             self._oldest = item.arrived_at
         self._written.clear()
@@ -137,7 +137,7 @@ class Completer(Service):
 
     def forget(self) -> Sequence[HeldTask]:
         """Drop what is unwritten: this worker was declared lost, and its results would all be refused."""
-        dropped = [item.holding for item in self._unsettled.values()]
+        dropped = [item.held_task for item in self._unsettled.values()]
         self._unsettled.clear()
         self._waiting.clear()
         self._quarantine.clear()
@@ -314,7 +314,7 @@ class Completer(Service):
         now = self._clock()
         if written:
             for item in self._quarantine.written(attempt, [*held_up, *failed]):
-                self._on_aside(item.holding, False)
+                self._on_aside(item.held_task, False)
                 self._route(item)
         elif failed:
             self._quarantine.failed(attempt, [*held_up, *failed], now=now)
@@ -367,7 +367,7 @@ class Completer(Service):
                 key = id(item.result)
                 if key in receipts:
                     self._settle_one(item, receipts[key])
-                elif self._unsettled.get(id(item.holding)) is item:
+                elif self._unsettled.get(id(item.held_task)) is item:
                     left.append((item, unsettled[key]))
         self._note_oldest()
         if finish.receipts:
@@ -380,12 +380,12 @@ class Completer(Service):
         return left
 
     def _settle_one(self, item: Item, receipt: Receipt) -> None:
-        if self._unsettled.get(id(item.holding)) is not item:
+        if self._unsettled.get(id(item.held_task)) is not item:
             return  # forgotten meanwhile
-        del self._unsettled[id(item.holding)]
-        if item.holding.aside:
-            self._on_aside(item.holding, False)
-        self._on_receipt(item.holding, receipt)
+        del self._unsettled[id(item.held_task)]
+        if item.held_task.aside:
+            self._on_aside(item.held_task, False)
+        self._on_receipt(item.held_task, receipt)
 
     def _note_oldest(self) -> None:
         self._oldest = next(iter(self._unsettled.values())).arrived_at if self._unsettled else None
@@ -393,7 +393,7 @@ class Completer(Service):
             self._written.set()
 
     def _leave(self, item: Item) -> None:
-        self._on_aside(item.holding, True)
+        self._on_aside(item.held_task, True)
         self._set_aside.set()
 
     def _tell(self, aside: Sequence[tuple[Item, Unsettled]]) -> None:

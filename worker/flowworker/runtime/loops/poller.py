@@ -41,7 +41,7 @@ class Poller(Service):
     """The loop that claims."""
 
     def __init__(
-        self, *, source: Source, holdings: HeldTasks, wakeup: Wakeup, batch_size: int, may_claim: Callable[[], bool],
+        self, *, source: Source, held_tasks: HeldTasks, wakeup: Wakeup, batch_size: int, may_claim: Callable[[], bool],
         launch: Callable[[ClaimedTask], None], on_claimed: Callable[[datetime], None], on_fenced: Callable[[], None],
         on_refused: Callable[[FlowWorkerError], None], events: EventStream, info: WorkerInfo,
         clock: Callable[[], float], on_crash: Crash, randomness: Randomness = random.random,
@@ -50,7 +50,7 @@ class Poller(Service):
 
         Args:
             source: where tasks come from.
-            holdings: what is held; its free slots bound each claim.
+            held_tasks: what is held; its free slots bound each claim.
             wakeup: sleeps between polls.
             batch_size: most tasks per claim.
             may_claim: whether claiming is allowed now; `kick` has it looked at again.
@@ -67,7 +67,7 @@ class Poller(Service):
         """
         super().__init__(f"poller of {info.worker_name}", on_crash)
         self._source = source
-        self._holdings = holdings
+        self._held_tasks = held_tasks
         self._wakeup = wakeup
         self._batch_size = batch_size
         self._may_claim = may_claim
@@ -103,7 +103,7 @@ class Poller(Service):
     async def _run(self) -> None:
         while not self._stopping:
             await self._let_slots_free()
-            limit = min(self._holdings.free, self._batch_size)
+            limit = min(self._held_tasks.free, self._batch_size)
             wanted = limit >= 1 and self._may_claim()
             self._note_wanted(wanted)
             if not wanted:
@@ -147,7 +147,7 @@ class Poller(Service):
             self.wanting_since = self._clock()
 
     async def _claim_and_launch(self, limit: int) -> Claim:
-        self._holdings.expect(limit)
+        self._held_tasks.expect(limit)
         try:
             claim = await self._claim(limit)
             if claim.tasks and claim.claimed_at is not None:
@@ -156,7 +156,7 @@ class Poller(Service):
                 self._launch_one(task)
             return claim
         finally:
-            self._holdings.expect(0)
+            self._held_tasks.expect(0)
 
     def _launch_one(self, task: ClaimedTask) -> None:
         try:
@@ -166,16 +166,16 @@ class Poller(Service):
 
     async def _claim(self, limit: int) -> Claim:
         began = self._clock()
-        self._events.emit(PollStarted(worker=self._info, active_tasks=self._holdings.occupied))
+        self._events.emit(PollStarted(worker=self._info, active_tasks=self._held_tasks.occupied))
         claim = Claim()
         try:
-            claim = await self._source.claim(limit, self._holdings.message_ids())
+            claim = await self._source.claim(limit, self._held_tasks.message_ids())
             return claim
         finally:
             self._events.emit(
                 PollStopped(
                     worker=self._info,
-                    active_tasks=self._holdings.occupied,
+                    active_tasks=self._held_tasks.occupied,
                     task_count=len(claim.tasks),
                     unstartable=claim.unstartable,
                     duration=self._clock() - began,

@@ -44,7 +44,7 @@ MOST_BYTES = 4 * 1024 * 1024
 class Item:
     """A result on its way to the database."""
 
-    holding: HeldTask
+    held_task: HeldTask
     result: TaskResult
     arrived_at: float
     """Monotonic seconds."""

@@ -38,7 +38,7 @@ class Rescuer(Service):
     """The loop that recovers. Several workers may find the same peer dead: the database lets one act."""
 
     def __init__(
-        self, *, source: Source, holdings: HeldTasks, events: EventStream, info: WorkerInfo,
+        self, *, source: Source, held_tasks: HeldTasks, events: EventStream, info: WorkerInfo,
         on_returned: Callable[[], None], on_crash: Crash, clock: Callable[[], float],
         uniform: Uniform = random.uniform,
     ) -> None:  # fmt: skip
@@ -46,7 +46,7 @@ class Rescuer(Service):
 
         Args:
             source: what is recovered.
-            holdings: what this worker holds.
+            held_tasks: what this worker holds.
             events: receives an event for each peer that is marked lost.
             info: which worker this is.
             on_returned: called when tasks became startable again.
@@ -59,7 +59,7 @@ class Rescuer(Service):
         self._events = events
         self._info = info
         self._on_returned = on_returned
-        self._holdings = holdings
+        self._held_tasks = held_tasks
         self._clock = clock
         self._uniform = uniform
         self._lost_at = float("-inf")
@@ -101,7 +101,7 @@ class Rescuer(Service):
 
     async def _pass(self, *, thorough: bool) -> int:
         """Recover once; returns how many tasks wait for a lock."""
-        held = self._holdings.message_ids if thorough else None
+        held = self._held_tasks.message_ids if thorough else None
         try:
             recovery = await self._source.recover(tuple(self._dead.values()), held)
         except Exception as error:
@@ -122,12 +122,12 @@ class Rescuer(Service):
     async def _forgive(self) -> None:
         """Forget the losses of what has been held for long."""
         now = self._clock()
-        known = {id(holding): holding for holding in self._holdings.owned() if holding.task.losses}
+        known = {id(held_task): held_task for held_task in self._held_tasks.owned() if held_task.task.losses}
         self._forgiven &= known.keys()
         due = [
             place
-            for place, holding in known.items()
-            if place not in self._forgiven and now - holding.claimed_at >= PROGRESS
+            for place, held_task in known.items()
+            if place not in self._forgiven and now - held_task.claimed_at >= PROGRESS
         ]
         if not due:
             return

@@ -42,7 +42,7 @@ class SessionContext:
     options: WorkerOptions
     events: EventStream
     counters: Counters
-    holdings: HeldTasks
+    held_tasks: HeldTasks
     """Outlives a session: handlers of an earlier id may still take slots."""
     may_claim: Callable[[], bool]
     """Whether claiming is allowed now."""
@@ -69,7 +69,7 @@ class WorkerSession:
         self._given = given
         options = given.options
         self.info = WorkerInfo(worker_id=worker_id, worker_name=given.worker_name, kind=source.kind, slug=source.slug)
-        self.holdings = given.holdings
+        self.held_tasks = given.held_tasks
         self._abandoned = False
         self.wakeup = make_wakeup(source.kind, options, clock=given.clock, randomness=given.randomness)
         self.job_timeout = given.workload.options.timeout if isinstance(given.workload, Queue) else None
@@ -80,7 +80,7 @@ class WorkerSession:
         self._dependants = {slug for slug in _step_slugs(given.workload) if has_dependants(given.workload, slug)}
         self.executor = Executor(
             router=given.router,
-            holdings=self.holdings,
+            held_tasks=self.held_tasks,
             children=self._children,
             worker_name=given.worker_name,
             inputs=self._inputs,
@@ -106,7 +106,7 @@ class WorkerSession:
         )
         self.poller = Poller(
             source=source,
-            holdings=self.holdings,
+            held_tasks=self.held_tasks,
             wakeup=self.wakeup,
             batch_size=options.batch_size,
             may_claim=given.may_claim,
@@ -122,7 +122,7 @@ class WorkerSession:
         )
         self.rescuer = Rescuer(
             source=source,
-            holdings=self.holdings,
+            held_tasks=self.held_tasks,
             events=given.events,
             info=self.info,
             clock=given.clock,
@@ -165,38 +165,38 @@ class WorkerSession:
         """Others own what we hold: stop the handlers and write nothing; what a late claim brings is not launched."""
         self._abandoned = True
         self.executor.supersede_all(reason)
-        for holding in self.completer.forget():
-            self._on_superseded(holding, 0.0)
-        for holding in self.holdings.owned():
-            self.holdings.disown(holding)
+        for held_task in self.completer.forget():
+            self._on_superseded(held_task, 0.0)
+        for held_task in self.held_tasks.owned():
+            self.held_tasks.disown(held_task)
         await self.close()
 
-    def lose(self, holdings: "tuple[HeldTask, ...]", reason: str) -> None:
+    def lose(self, held_tasks: "tuple[HeldTask, ...]", reason: str) -> None:
         """The fence of these is lost: their handlers work for nothing."""
-        for holding in holdings:
-            self.executor.supersede(holding, reason)
+        for held_task in held_tasks:
+            self.executor.supersede(held_task, reason)
 
     def _launch(self, task: ClaimedTask) -> None:
         if self._abandoned:
             return
-        self.executor.launch(self.holdings.add(task, self._given.clock()))
+        self.executor.launch(self.held_tasks.add(task, self._given.clock()))
 
-    def _on_start(self, holding: HeldTask) -> None:
-        self._given.events.emit(TaskStarted(worker=self.info, task=holding.task))
+    def _on_start(self, held_task: HeldTask) -> None:
+        self._given.events.emit(TaskStarted(worker=self.info, task=held_task.task))
 
-    def _on_result(self, holding: HeldTask, result: TaskResult) -> None:
-        self.completer.submit(holding, result)
+    def _on_result(self, held_task: HeldTask, result: TaskResult) -> None:
+        self.completer.submit(held_task, result)
 
-    def _on_superseded(self, holding: HeldTask, duration: float) -> None:
-        self.holdings.disown(holding)
+    def _on_superseded(self, held_task: HeldTask, duration: float) -> None:
+        self.held_tasks.disown(held_task)
         self._given.counters.superseded += 1
-        self._settlement.superseded(holding, duration)
+        self._settlement.superseded(held_task, duration)
         self._given.on_settled()
 
-    def _on_receipt(self, holding: HeldTask, receipt: Receipt) -> None:
-        self.holdings.disown(holding)
+    def _on_receipt(self, held_task: HeldTask, receipt: Receipt) -> None:
+        self.held_tasks.disown(held_task)
         self._given.counters.count(receipt)
-        self._settlement.of_receipt(holding, receipt)
+        self._settlement.of_receipt(held_task, receipt)
         if receipt.retry_in is not None:
             self.wakeup.due_in(receipt.retry_in)
         if isinstance(receipt.result.outcome, Completed) and receipt.result.task.step_slug in self._dependants:
@@ -207,10 +207,10 @@ class WorkerSession:
     def _on_run_end(self, end: RunEnd) -> None:
         self._settlement.of_run(end)
         if end.status is RunStatus.FAILED:
-            self.lose(tuple(self.holdings.of_run(end.run_id)), "the run has failed")
+            self.lose(tuple(self.held_tasks.of_run(end.run_id)), "the run has failed")
 
-    def _on_aside(self, holding: HeldTask, aside: bool) -> None:
-        self.holdings.set_aside(holding, aside)
+    def _on_aside(self, held_task: HeldTask, aside: bool) -> None:
+        self.held_tasks.set_aside(held_task, aside)
         self.poller.kick()
 
     def _on_error(self, error: str) -> None:

@@ -1,4 +1,4 @@
-"""What follows from the database's answers: counters, events, freed holdings, an early poll."""
+"""What follows from the database's answers: counters, events, in words that people and metrics know."""
 
 import logging
 from collections.abc import Callable
@@ -68,7 +68,7 @@ class Settlement:
     worker: WorkerInfo
     emit: Callable[[Event], None]
 
-    def of_receipt(self, holding: HeldTask, receipt: Receipt) -> None:
+    def of_receipt(self, held_task: HeldTask, receipt: Receipt) -> None:
         """Emit the event for one written result."""
         task, outcome = receipt.result.task, receipt.result.outcome
         match receipt.verdict:
@@ -92,13 +92,13 @@ class Settlement:
                 logger.error("%s %s: %s", task.step_slug, task.msg_id, unwritten(receipt))
                 self.emit(TaskReleased(worker=self.worker, task=task, reason=unwritten(receipt), refused=True))
             case Verdict.SUPERSEDED:
-                self.superseded(holding, duration_of(receipt))
+                self.superseded(held_task, duration_of(receipt))
             case _:
                 assert_never(receipt.verdict)
 
-    def superseded(self, holding: HeldTask, duration: float) -> None:
+    def superseded(self, held_task: HeldTask, duration: float) -> None:
         """Emit the event for a task that was no longer ours."""
-        self.emit(TaskSuperseded(worker=self.worker, task=holding.task, duration=duration))
+        self.emit(TaskSuperseded(worker=self.worker, task=held_task.task, duration=duration))
 
     def of_run(self, end: RunEnd) -> None:
         """Emit the event for a run that a result ended."""

@@ -59,15 +59,15 @@ class Holder(Protocol):
 
     def owned(self) -> Sequence[HeldTask]: ...
 
-    def on_lost_leases(self, holdings: Sequence[HeldTask]) -> None: ...
+    def on_lost_leases(self, held_tasks: Sequence[HeldTask]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """One holding with its holder."""
+    """One held task with its holder."""
 
     holder: Holder
-    holding: HeldTask
+    held_task: HeldTask
 
     @property
     def queue_name(self) -> str:
@@ -75,12 +75,12 @@ class Lease:
 
     @property
     def job(self) -> tuple[str, JobFence]:
-        task = self.holding.task
+        task = self.held_task.task
         return self.queue_name, JobFence.of(task)
 
     @property
     def fence(self) -> Fence:
-        task = self.holding.task
+        task = self.held_task.task
         assert task.run_id is not None
         assert task.started_at is not None
         return Fence(
@@ -112,15 +112,15 @@ class Extender:
     randomness: Randomness = random.random
     _troubles: dict[str, Trouble] = field(default_factory=dict[str, Trouble])
     _visible: dict[int, datetime] = field(default_factory=dict[int, datetime])
-    """Until when the messages that were prolonged are invisible, by the identity of their holding."""
+    """Until when the messages that were prolonged are invisible, by the identity of their held task."""
 
     async def round(self, holders: Iterable[Holder]) -> None:
         """Prolong the leases that need it, and notify holders of what they have lost."""
         now = self.clock()
         held = [
-            Lease(holder=holder, holding=holding)
+            Lease(holder=holder, held_task=held_task)
             for holder in holders
-            for holding in to_extend(holder.owned(), now=now)
+            for held_task in to_extend(holder.owned(), now=now)
         ]
         jobs = [lease for lease in held if lease.holder.source.kind is SourceKind.QUEUE]
         tasks = [lease for lease in held if lease.holder.source.kind is SourceKind.FLOW]
@@ -186,26 +186,26 @@ class Extender:
         lost = set(await self.leases.lost_fences([lease.fence for lease in tasks]))
         _tell([tasks[position] for position in sorted(lost)])
         kept = [lease for position, lease in enumerate(tasks) if position not in lost]
-        ids = {id(lease.holding) for lease in kept}
+        ids = {id(lease.held_task) for lease in kept}
         self._visible = {key: moment for key, moment in self._visible.items() if key in ids}
         for queue_name, leases in _by_queue([lease for lease in kept if self._is_ending(lease)]).items():
             await self._prolong(queue_name, leases)
 
     def _is_ending(self, lease: Lease) -> bool:
         now = self.server_now()
-        ends = self._visible.get(id(lease.holding), lease.holding.task.visible_at)
+        ends = self._visible.get(id(lease.held_task), lease.held_task.task.visible_at)
         return now is None or ends < now + timedelta(seconds=MARGIN)
 
     async def _prolong(self, queue_name: str, tasks: Sequence[Lease]) -> None:
-        ids = [lease.holding.task.msg_id for lease in tasks]
+        ids = [lease.held_task.task.msg_id for lease in tasks]
         try:
             visible = await self.leases.prolong(queue_name, ids, seconds=2 * MARGIN)
         except Exception as error:  # noqa: BLE001 - a message that becomes visible is read in vain, no more
             logger.debug("messages of %s could not be prolonged: %s", queue_name, error)
             return
         for lease in tasks:
-            if (moment := visible.get(lease.holding.task.msg_id)) is not None:
-                self._visible[id(lease.holding)] = moment
+            if (moment := visible.get(lease.held_task.task.msg_id)) is not None:
+                self._visible[id(lease.held_task)] = moment
 
 
 def _by_queue(leases: Iterable[Lease]) -> dict[str, list[Lease]]:
@@ -220,4 +220,4 @@ def _tell(lost: Iterable[Lease]) -> None:
     for lease in lost:
         by_holder[lease.holder.worker_id].append(lease)
     for leases in by_holder.values():
-        leases[0].holder.on_lost_leases([lease.holding for lease in leases])
+        leases[0].holder.on_lost_leases([lease.held_task for lease in leases])

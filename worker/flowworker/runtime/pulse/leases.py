@@ -11,6 +11,6 @@ OUTAGE_AFTER = 10.0
 """Seconds without a successful heartbeat after which the leases of jobs may have lapsed."""
 
 
-def to_extend(holdings: Iterable[HeldTask], *, now: float) -> Sequence[HeldTask]:
+def to_extend(held_tasks: Iterable[HeldTask], *, now: float) -> Sequence[HeldTask]:
     """What is held for a beat or longer; a younger lease lasts beyond the next beat anyway."""
-    return tuple(holding for holding in holdings if now - holding.claimed_at >= BEAT_INTERVAL)
+    return tuple(held_task for held_task in held_tasks if now - held_task.claimed_at >= BEAT_INTERVAL)

@@ -57,16 +57,16 @@ class Membership:
         return self._report()
 
     def owned(self) -> Sequence[HeldTask]:
-        return self._session.holdings.owned()
+        return self._session.held_tasks.owned()
 
     def on_beat(self, news: News) -> None:
         self.post(self._on_beat, news)
 
-    def on_lost_leases(self, holdings: Sequence[HeldTask]) -> None:
+    def on_lost_leases(self, held_tasks: Sequence[HeldTask]) -> None:
         reason = "the task is no longer ours: its run has ended, or it was given to another worker"
-        for holding in holdings:  # at once, for handlers in threads; the loop may be blocked
-            holding.cancelled.set(reason)
-        self.post(self._session.lose, tuple(holdings), reason)
+        for held_task in held_tasks:  # at once, for handlers in threads; the loop may be blocked
+            held_task.cancelled.set(reason)
+        self.post(self._session.lose, tuple(held_tasks), reason)
 
     def on_insert(self) -> None:
         self.post(self._session.wakeup.announced)
