@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.runtime.conftest import make_task, receipt_of
 
-from flowworker.database.records import Completed, Failed, FailureKind, Outcome, Receipt, Released, TaskResult, Verdict
+from flowworker.database.records import (
+    Completed,
+    Failed,
+    FailureKind,
+    Outcome,
+    Receipt,
+    Released,
+    RunEnd,
+    TaskResult,
+    Verdict,
+)
 from flowworker.errors import DatabaseUnavailableError
 from flowworker.runtime.source import Finish, Trouble
 from flowworker.runtime.sources.ladder import NO_WORDS, UNWRITABLE_WAIT, one_rung_down
@@ -20,6 +30,8 @@ from flowworker.runtime.sources.writing import Batch, Entry, Written, write_all,
 REFUSED = asyncpg.InvalidTextRepresentationError("invalid input syntax for type json")
 LOCKED = asyncpg.LockNotAvailableError("canceling statement due to lock timeout")
 SLOW = asyncpg.QueryCanceledError("canceling statement due to statement timeout")
+MENDED = (asyncpg.DataError, TypeError, UnicodeEncodeError)
+"""What a value meets, and the failure that is written instead of it does not."""
 ODD = asyncpg.PostgresError("an error of a class of its own")
 
 
@@ -34,28 +46,36 @@ class Rules:
     async def try_once(self, batch: Batch) -> Written:
         if len(self.statements) >= self.down_after:
             raise DatabaseUnavailableError("down")
-
-        async def write(entries: Sequence[Entry]) -> list[Receipt | None]:
-            self.statements.append([entry.result.task.msg_id for entry in entries])
-            met = [(entry, self.errors.get(entry.result.task.msg_id)) for entry in entries]
-            for entry, error in met:
-                skipped = error is LOCKED and batch.skip_locked
-                if error is not None and not skipped and not self._is_mended(entry):
-                    raise error
-            return [
-                None
-                if error is LOCKED and batch.skip_locked
-                else receipt_of(TaskResult(task=entry.result.task, outcome=entry.outcome))
-                for entry, error in met
-            ]
-
-        return await write_kinds(batch.entries, write)
-
-    def _is_mended(self, entry: Entry) -> bool:
-        return isinstance(entry.outcome, Failed) and self.errors[entry.result.task.msg_id] is REFUSED
+        return await write_kinds(batch.entries, RuledWriter(self, skip_locked=batch.skip_locked))
 
     async def write(self, results: Sequence[TaskResult], *, patient: bool = False) -> Finish:
         return await write_all(results, self.try_once, patient=patient, randomness=lambda: 0.0)
+
+
+@dataclass
+class RuledWriter:
+    """One try."""
+
+    rules: Rules
+    skip_locked: bool
+
+    async def write(self, entries: Sequence[Entry]) -> list[Receipt | None]:
+        self.rules.statements.append([entry.result.task.msg_id for entry in entries])
+        met = [(entry, self.rules.errors.get(entry.result.task.msg_id)) for entry in entries]
+        for entry, error in met:
+            skipped = error is LOCKED and self.skip_locked
+            mended = isinstance(error, MENDED) and isinstance(entry.outcome, Failed)
+            if error is not None and not skipped and not mended:
+                raise error
+        return [
+            None
+            if error is LOCKED and self.skip_locked
+            else receipt_of(TaskResult(task=entry.result.task, outcome=entry.outcome))
+            for entry, error in met
+        ]
+
+    async def ended_runs(self) -> Sequence[RunEnd]:
+        return ()
 
 
 def results_of(count: int, *, runs: int = 0) -> list[TaskResult]:
@@ -173,15 +193,7 @@ async def test_what_was_settled_before_the_connection_was_lost_stays_so() -> Non
     "error", [TypeError("Integer exceeds 64-bit range"), UnicodeEncodeError("utf-8", "x", 0, 1, "y")]
 )
 async def test_what_our_side_cannot_encode_fails_alone(error: Exception) -> None:
-    async def try_once(batch: Batch) -> Written:
-        async def write(entries: Sequence[Entry]) -> list[Receipt]:
-            if any(entry.position == 1 and isinstance(entry.outcome, Completed) for entry in entries):
-                raise error
-            return [receipt_of(TaskResult(task=one.result.task, outcome=one.outcome)) for one in entries]
-
-        return await write_kinds(batch.entries, write)
-
-    finish = await write_all(results_of(3), try_once, patient=False)
+    finish = await Rules({1: error}).write(results_of(3))
     assert [receipt.verdict for receipt in finish.receipts] == [
         Verdict.COMPLETED, Verdict.RETRYING, Verdict.COMPLETED,
     ]  # fmt: skip

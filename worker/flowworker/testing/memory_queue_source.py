@@ -8,7 +8,7 @@ from flowworker.database.headers import count_of, our_headers
 from flowworker.database.job_outcomes import plan_for, verdict_of_row, verdict_on
 from flowworker.database.link import Limits
 from flowworker.database.queue_jobs import HOLDER_PATIENCE, LEASE, Ending, JobNow, ReadJob
-from flowworker.database.records import ClaimedTask, Peer, Receipt, SourceKind, TaskResult, Verdict
+from flowworker.database.records import ClaimedTask, Peer, Receipt, RunEnd, SourceKind, TaskResult, Verdict
 from flowworker.database.stranded import CRASH_BUDGET
 from flowworker.definition.queue import Queue
 from flowworker.errors import UnknownRunError
@@ -86,9 +86,7 @@ class MemoryQueueSource:
         self, results: Sequence[TaskResult], *, patience: Limits | None = None, waits_for_lock: bool = False
     ) -> Finish:
         """Write results behind the fence. See `Source.finish`."""
-        return await write_all(
-            results, lambda batch: write_kinds(batch.entries, self._write), patient=patience is not None
-        )
+        return await write_all(results, lambda batch: write_kinds(batch.entries, self), patient=patience is not None)
 
     async def next_due(self) -> float | None:
         """Seconds until the earliest invisible job becomes visible."""
@@ -136,8 +134,13 @@ class MemoryQueueSource:
             losses=losses,
         )
 
-    async def _write(self, entries: Sequence[Entry]) -> list[Receipt]:
+    async def write(self, entries: Sequence[Entry]) -> list[Receipt]:
+        """Write entries of one kind of outcome; see `flowworker.runtime.sources.writing.Writer`."""
         return [self._write_one(entry) for entry in entries]
+
+    async def ended_runs(self) -> Sequence[RunEnd]:
+        """None: a job belongs to no run."""
+        return ()
 
     def _write_one(self, entry: Entry) -> Receipt:
         plan = plan_for(entry.result.task, entry.outcome, self._definition.options, self._worker_id)

@@ -27,8 +27,7 @@ from flowworker.runtime.source import Claim, Finish, Recovery
 from flowworker.runtime.sources.claiming import ClaimLane, beside_claims, with_more_time
 from flowworker.runtime.sources.flow_recovery import FlowRecovery
 from flowworker.runtime.sources.flow_writer import FlowWriter
-from flowworker.runtime.sources.result_lane import ResultLane
-from flowworker.runtime.sources.writing import Batch, Written, write_all, write_kinds
+from flowworker.runtime.sources.writing import ResultLane, write_all
 
 logger = logging.getLogger(__name__)
 
@@ -281,24 +280,18 @@ class FlowSource:
         self, results: Sequence[TaskResult], *, patience: Limits | None = None, waits_for_lock: bool = False
     ) -> Finish:
         """Write results behind the fence. See `Source.finish`."""
-        lane = ResultLane(links=self._links, patience=patience, waits_for_lock=waits_for_lock)
-        finish = await write_all(results, lambda batch: lane.write(batch, self._write), patient=patience is not None)
+        lane = ResultLane(links=self._links, make_writer=self._writer, patience=patience, waits_for_lock=waits_for_lock)
+        finish = await write_all(results, lane.try_once, patient=lane.patient)
         for receipt in finish.receipts:
             task = receipt.result.task
             if receipt.verdict is not Verdict.UNWRITTEN and self._handed.get(task.msg_id) == task.started_at:
                 del self._handed[task.msg_id]
         return finish
 
-    async def _write(self, connection: Connection, batch: Batch) -> Written:
-        writer = FlowWriter(
-            connection=connection,
-            queue_name=self.queue_name,
-            worker_id=self._worker_id,
-            skip_locked=batch.skip_locked,
+    def _writer(self, connection: Connection, skip_locked: bool) -> FlowWriter:
+        return FlowWriter(
+            connection=connection, queue_name=self.queue_name, worker_id=self._worker_id, skip_locked=skip_locked
         )
-        written = await write_kinds(batch.entries, writer.write)
-        written.ended_runs = await writer.ended_runs()
-        return written
 
     async def next_due(self) -> float | None:
         """Seconds until the earliest invisible message becomes visible."""

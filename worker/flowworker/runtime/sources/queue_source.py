@@ -23,8 +23,7 @@ from flowworker.errors import UnknownQueueError, UnknownRunError
 from flowworker.runtime.source import Claim, Finish, Recovery
 from flowworker.runtime.sources.claiming import ClaimLane, beside_claims, with_more_time
 from flowworker.runtime.sources.queue_writer import QueueWriter
-from flowworker.runtime.sources.result_lane import ResultLane
-from flowworker.runtime.sources.writing import Batch, Written, write_all, write_kinds
+from flowworker.runtime.sources.writing import ResultLane, write_all, write_kinds
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +148,11 @@ class QueueSource:
     async def _end_doomed(self, connection: Connection, doomed: Sequence[ReadJob]) -> None:
         """The jobs claimed with them must not wait for this: what cannot be written now comes back with its lease."""
         losses = [final_loss(job, self._queue) for job in doomed]
-        finish = await write_all(losses, lambda batch: self._write(connection, batch), patient=False)
+        finish = await write_all(
+            losses,
+            lambda batch: write_kinds(batch.entries, self._writer(connection, batch.skip_locked)),
+            patient=False,
+        )
         for left in finish.unsettled:
             logger.warning("queue %r: a job past its crash budget could not be ended now: %s", self.slug, left.error)
 
@@ -193,20 +196,18 @@ class QueueSource:
         self, results: Sequence[TaskResult], *, patience: Limits | None = None, waits_for_lock: bool = False
     ) -> Finish:
         """Write results behind the fence. See `Source.finish`."""
-        lane = ResultLane(links=self._links, patience=patience, waits_for_lock=waits_for_lock)
-        return await write_all(results, lambda batch: lane.write(batch, self._write), patient=patience is not None)
+        lane = ResultLane(links=self._links, make_writer=self._writer, patience=patience, waits_for_lock=waits_for_lock)
+        return await write_all(results, lane.try_once, patient=lane.patient)
 
-    async def _write(self, connection: Connection, batch: Batch) -> Written:
-        features = await self._links.known.of(connection)
-        writer = QueueWriter(
+    def _writer(self, connection: Connection, skip_locked: bool) -> QueueWriter:
+        return QueueWriter(
             connection=connection,
+            known=self._links.known,
             queue_name=self.slug,
             options=self._queue.options,
             worker_id=self._worker_id,
-            has_last_read_at=features.last_read_at,
-            skip_locked=batch.skip_locked,
+            skip_locked=skip_locked,
         )
-        return await write_kinds(batch.entries, writer.write)
 
     async def next_due(self) -> float | None:
         """Seconds until the earliest invisible job becomes visible."""

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from flowworker.database import queue_jobs
+from flowworker.database.capabilities import Known
 from flowworker.database.connection import Connection
 from flowworker.database.job_outcomes import Plan, is_still_ours, plan_for, verdict_of_row, verdict_on
 from flowworker.database.queue_jobs import Ending, JobNow, PutBack
-from flowworker.database.records import Receipt, Verdict
+from flowworker.database.records import Receipt, RunEnd, Verdict
 from flowworker.definition.options import QueueOptions
 from flowworker.runtime.sources.writing import Entry
 
@@ -18,10 +19,10 @@ class QueueWriter:
     """Used for one try."""
 
     connection: Connection
+    known: Known
     queue_name: str
     options: QueueOptions
     worker_id: UUID
-    has_last_read_at: bool
     skip_locked: bool = False
 
     async def write(self, entries: Sequence[Entry]) -> list[Receipt | None]:
@@ -37,6 +38,10 @@ class QueueWriter:
             for entry, plan in zip(entries, plans, strict=True)
         ]
 
+    async def ended_runs(self) -> Sequence[RunEnd]:
+        """None: a job belongs to no run."""
+        return ()
+
     def _receipt_of_row(self, entry: Entry, plan: Plan, row: JobNow | None) -> Receipt | None:
         if is_still_ours(plan, row):
             return None
@@ -47,11 +52,12 @@ class QueueWriter:
         back = [plan for plan in plans if isinstance(plan, PutBack)]
         written: set[int] = set()
         if endings:
+            features = await self.known.of(self.connection)
             written |= await queue_jobs.end(
                 self.connection,
                 self.queue_name,
                 endings,
-                has_last_read_at=self.has_last_read_at,
+                has_last_read_at=features.last_read_at,
                 skip_locked=self.skip_locked,
             )
         if back:

@@ -10,14 +10,16 @@ reason, for a lane that has time.
 import asyncio
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias, TypeVar
+from typing import Protocol, TypeVar
+from uuid import UUID
 
 import asyncpg
 
-from flowworker.database.connection import describe
+from flowworker.database.connection import Connection, describe
 from flowworker.database.faults import CONFLICTS, REFUSED_VALUES, TIMED_OUT, is_unavailable
+from flowworker.database.link import Limits, Links
 from flowworker.database.records import Completed, Failed, Outcome, Receipt, Released, RunEnd, TaskResult, Verdict
 from flowworker.errors import FlowWorkerError
 from flowworker.runtime.source import Finish, Trouble, Unsettled, lock_group, weight
@@ -37,6 +39,8 @@ MOST_WAITS = 3
 MOST_FRUITLESS = 8
 """Statements in a row that write nothing because of an error of a kind we do not know: then it is not one result's
 fault. Where it is, halving alternates with success."""
+
+LOCKED = "its rows are locked by another transaction"
 
 UNENCODABLE = (TypeError, ValueError, OverflowError)
 """What encoding a value raises on our side, orjson's errors included."""
@@ -67,49 +71,70 @@ class Batch:
 
 @dataclass(slots=True, kw_only=True)
 class Written:
-    """What one try has made of its entries."""
+    """What one try has made of its entries; both by position."""
 
     receipts: dict[int, Receipt] = field(default_factory=dict[int, Receipt])
-    """By position."""
-    locked: list[Entry] = field(default_factory=list[Entry])
-    """Still this worker's, and not written."""
+    unsettled: dict[int, Unsettled] = field(default_factory=dict[int, Unsettled])
+    """Still this worker's, and not written: their rows are locked."""
     failed: list[tuple[Sequence[Entry], Exception]] = field(default_factory=list[tuple[Sequence[Entry], Exception]])
     ended_runs: Sequence[RunEnd] = ()
 
 
-Write: TypeAlias = Callable[[Sequence[Entry]], Awaitable[Sequence[Receipt | None]]]
-"""Writes entries of one kind of outcome in one transaction. Answers in the same order, None for what stays ours."""
+class Writer(Protocol):
+    """The statements of one try, on one connection."""
 
-Try: TypeAlias = Callable[[Batch], Awaitable[Written]]
-"""Uses the connection once; between two tries others may."""
+    async def write(self, entries: Sequence[Entry]) -> Sequence[Receipt | None]:
+        """Write entries of one kind of outcome in one transaction.
+
+        Returns:
+            The answers in the same order, None for what stays ours.
+        """
+        ...
+
+    async def ended_runs(self) -> Sequence[RunEnd]:
+        """Runs that what was written has brought to their end."""
+        ...
 
 
-async def write_kinds(entries: Sequence[Entry], write: Write) -> Written:
-    """Write entries, one transaction for each kind of outcome; an error of one kind does not keep another back.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultLane:
+    """On which connection the results of one `Source.finish` are written, whose arguments these are.
 
-    Raises:
-        Exception: the connection is lost.
+    The claim of another flow may have the connection aside for two minutes. Results go before other claims that wait
+    for it, and those that only a lock kept back do not wait at all: the connection of the finishes looks whether it
+    is free, with SKIP LOCKED, which takes no longer than any other write.
     """
-    written = Written()
-    for kind in _by_kind(entries):
-        try:
-            answers = await write(kind)
-        except Exception as error:
-            if is_unavailable(error) or isinstance(error, FlowWorkerError):
-                raise
-            written.failed.append((kind, error))
-            continue
-        for entry, receipt in zip(kind, answers, strict=True):
-            if receipt is None:
-                written.locked.append(entry)
-            else:
-                written.receipts[entry.position] = receipt
-    return written
+
+    links: Links
+    make_writer: Callable[[Connection, bool], Writer]
+    """Takes the connection, and whether to leave out what is locked."""
+    patience: Limits | None
+    waits_for_lock: bool
+
+    @property
+    def patient(self) -> bool:
+        """Whether the results are known to be in trouble."""
+        return self.patience is not None
+
+    async def try_once(self, batch: Batch) -> Written:
+        """Use a connection once; between two tries others may."""
+        if self.patience is None:
+            return await self.links.on_finish(lambda connection: self._write(connection, batch))
+        if self.waits_for_lock and self.links.aside.busy:
+            look = replace(batch, skip_locked=True)
+            return await self.links.finish.run(lambda connection: self._write(connection, look))
+        return await self.links.aside.run(
+            lambda connection: self._write(connection, batch), limits=self.patience, urgent=True
+        )
+
+    async def _write(self, connection: Connection, batch: Batch) -> Written:
+        return await write_kinds(batch.entries, self.make_writer(connection, batch.skip_locked))
 
 
 async def write_all(
-    results: Sequence[TaskResult], try_once: Try, *, patient: bool, randomness: Callable[[], float] = random.random
-) -> Finish:
+    results: Sequence[TaskResult], try_once: Callable[[Batch], Awaitable[Written]], *, patient: bool,
+    randomness: Callable[[], float] = random.random,
+) -> Finish:  # fmt: skip
     """Write what can be written; receipts in the order given.
 
     Args:
@@ -122,51 +147,77 @@ async def write_all(
     Raises:
         DatabaseUnavailableError, AccessError, UsageError: no connection, before anything was settled.
     """
-    work = _Work(try_once=try_once, patient=patient, randomness=randomness)
-    work.todo.append(
-        Batch(entries=[Entry(position=n, result=one, outcome=one.outcome) for n, one in enumerate(results)])
-    )
-    await work.do()
+    receipts: dict[int, Receipt] = {}
+    unsettled: dict[int, Unsettled] = {}
+    ended_runs: dict[UUID, RunEnd] = {}
+    fruitless = 0
+    todo = deque([Batch(entries=[Entry(position=n, result=one, outcome=one.outcome) for n, one in enumerate(results)])])
+    while todo:  # breadth first, so that one culprit never makes many failures in a row
+        batch = todo.popleft()
+        try:
+            written = await try_once(batch)
+        except FlowWorkerError as error:
+            if not receipts and not unsettled:
+                raise
+            left = [entry for rest in (batch, *todo) for entry in rest.entries]
+            unsettled.update(_handed_back(left, Trouble.UNAVAILABLE, str(error)))
+            break
+        receipts.update(written.receipts)
+        unsettled.update(written.unsettled)
+        ended_runs.update({end.run_id: end for end in written.ended_runs})
+        fruitless = fruitless if written.failed and not written.receipts else 0
+        for entries, error in written.failed:
+            fruitless += not written.receipts
+            decision = decide(replace(batch, entries=entries), error, patient=patient, fruitless=fruitless)
+            receipts.update(decision.receipts)
+            unsettled.update(decision.unsettled)
+            if decision.pause:
+                await asyncio.sleep(decision.pause * (0.5 + randomness()))
+            todo.extend(decision.rest)
     return Finish(
-        receipts=[work.receipts[position] for position in sorted(work.receipts)],
-        ended_runs=list({end.run_id: end for end in work.ended_runs}.values()),
-        unsettled=[work.unsettled[position] for position in sorted(work.unsettled)],
+        receipts=[receipts[position] for position in sorted(receipts)],
+        ended_runs=list(ended_runs.values()),
+        unsettled=[unsettled[position] for position in sorted(unsettled)],
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Repeat:
-    """Try the same entries once more."""
+async def write_kinds(entries: Sequence[Entry], writer: Writer) -> Written:
+    """Write entries, one transaction for each kind of outcome; an error of one kind does not keep another back.
 
-    batch: Batch
+    Raises:
+        Exception: the connection is lost.
+    """
+    written = Written()
+    for kind in _by_kind(entries):
+        try:
+            answers = await writer.write(kind)
+        except Exception as error:
+            if is_unavailable(error) or isinstance(error, FlowWorkerError):
+                raise
+            written.failed.append((kind, error))
+            continue
+        for entry, receipt in zip(kind, answers, strict=True):
+            if receipt is None:
+                written.unsettled.update(_handed_back([entry], Trouble.LOCKED, LOCKED))
+            elif entry.refusal is None:
+                written.receipts[entry.position] = receipt
+            else:
+                written.receipts[entry.position] = replace(receipt, error=receipt.error or entry.refusal)
+    written.ended_runs = await writer.ended_runs()
+    return written
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What follows from the failure of a statement; what is settled by it by position."""
+
+    rest: Sequence[Batch] = ()
+    """To be tried next."""
     pause: float = 0.0
-    """Seconds, before jitter."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Halve:
-    """Try one part, then the other."""
-
-    parts: Sequence[Sequence[Entry]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lower:
-    """Write the next best outcome for this entry."""
-
-    entry: Entry
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HandBack:
-    """Leave the entries for a lane that has time, and try the rest again."""
-
-    trouble: Trouble
-    entries: Sequence[Entry]
-    rest: Sequence[Entry] = ()
-
-
-Decision: TypeAlias = Repeat | Halve | Lower | HandBack
+    """Seconds before that, without jitter."""
+    unsettled: Mapping[int, Unsettled] = field(default_factory=dict[int, Unsettled])
+    """Left for a lane that has time."""
+    receipts: Mapping[int, Receipt] = field(default_factory=dict[int, Receipt])
 
 
 def decide(batch: Batch, error: Exception, *, patient: bool, fruitless: int) -> Decision:
@@ -181,107 +232,68 @@ def decide(batch: Batch, error: Exception, *, patient: bool, fruitless: int) -> 
     entries = batch.entries
     if isinstance(error, CONFLICTS) and batch.meetings + 1 < MOST_MEETINGS:
         pause = MEETING_PAUSE * 2.0**batch.meetings if batch.meetings else 0.0
-        return Repeat(batch=replace(batch, meetings=batch.meetings + 1), pause=pause)
+        return Decision(rest=[replace(batch, meetings=batch.meetings + 1)], pause=pause)
     if isinstance(error, (*CONFLICTS, asyncpg.LockNotAvailableError)):
-        return _about_locks(batch, patient=patient)
+        return _about_locks(batch, error, patient=patient)
     if isinstance(error, TIMED_OUT):
-        return _about_time(batch, patient=patient)
+        return _about_time(batch, error, patient=patient)
     if isinstance(error, (*REFUSED_VALUES, *UNENCODABLE)):
-        return Lower(entry=entries[0]) if len(entries) == 1 else Halve(parts=_halves(entries))
+        return _lower(entries[0], describe(error)) if len(entries) == 1 else _halve(batch, _halves(entries))
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
-        return HandBack(trouble=Trouble.FORBIDDEN, entries=entries)
+        return _hand_back(batch, Trouble.FORBIDDEN, error)
     if len(entries) > 1 and fruitless < MOST_FRUITLESS:
-        return Halve(parts=_halves(entries))
-    return HandBack(trouble=Trouble.UNKNOWN, entries=entries)
+        return _halve(batch, _halves(entries))
+    return _hand_back(batch, Trouble.UNKNOWN, error)
 
 
-def _about_locks(batch: Batch, *, patient: bool) -> Decision:
+def _about_locks(batch: Batch, error: Exception, *, patient: bool) -> Decision:
     """Results of one run share its lock, so they are not torn apart."""
     if not patient and not batch.skip_locked:
-        return Repeat(batch=replace(batch, skip_locked=True, waits=batch.waits + 1))
+        return Decision(rest=[replace(batch, skip_locked=True, waits=batch.waits + 1)])
     groups = _by_group(batch.entries)
     if patient or len(groups) == 1 or batch.waits + 1 >= MOST_WAITS:
-        return HandBack(trouble=Trouble.LOCKED, entries=batch.entries)
-    return Halve(parts=[[entry for group in half for entry in group] for half in _halves(groups)])
+        return _hand_back(batch, Trouble.LOCKED, error)
+    halves = [[entry for group in half for entry in group] for half in _halves(groups)]
+    return _halve(batch, halves, waited=isinstance(error, TIMED_OUT))
 
 
-def _about_time(batch: Batch, *, patient: bool) -> Decision:
+def _about_time(batch: Batch, error: Exception, *, patient: bool) -> Decision:
+    """The heaviest results go first: most likely it is their fault."""
     groups = sorted(_by_group(batch.entries), key=_weight_of)
     if patient or len(groups) == 1 or batch.waits + 1 >= MOST_WAITS:
-        return HandBack(trouble=Trouble.SLOW, entries=batch.entries)
-    return HandBack(trouble=Trouble.SLOW, entries=groups[-1], rest=[entry for group in groups[:-1] for entry in group])
+        return _hand_back(batch, Trouble.SLOW, error)
+    rest = [entry for group in groups[:-1] for entry in group]
+    return Decision(
+        unsettled=_handed_back(groups[-1], Trouble.SLOW, describe(error)),
+        rest=[replace(batch, entries=rest, waits=batch.waits + 1)],
+    )
 
 
-@dataclass(slots=True, kw_only=True)
-class _Work:
-    """Applies the decisions. Breadth first, so that one culprit never makes many failures in a row."""
+def _halve(batch: Batch, halves: Iterable[Sequence[Entry]], *, waited: bool = False) -> Decision:
+    return Decision(rest=[replace(batch, entries=half, meetings=0, waits=batch.waits + waited) for half in halves])
 
-    try_once: Try
-    patient: bool
-    randomness: Callable[[], float]
-    todo: deque[Batch] = field(default_factory=deque[Batch])
-    receipts: dict[int, Receipt] = field(default_factory=dict[int, Receipt])
-    unsettled: dict[int, Unsettled] = field(default_factory=dict[int, Unsettled])
-    ended_runs: list[RunEnd] = field(default_factory=list[RunEnd])
-    fruitless: int = 0
 
-    async def do(self) -> None:
-        while self.todo:
-            batch = self.todo.popleft()
-            try:
-                written = await self.try_once(batch)
-            except FlowWorkerError as error:
-                if not self.receipts and not self.unsettled:
-                    raise
-                left = [entry for rest in (batch, *self.todo) for entry in rest.entries]
-                self._hand_back(left, Trouble.UNAVAILABLE, str(error))
-                return
-            await self._follow(batch, written)
+def _hand_back(batch: Batch, trouble: Trouble, error: Exception) -> Decision:
+    alone = len(batch.entries) == 1
+    return Decision(unsettled=_handed_back(batch.entries, trouble, describe(error), alone=alone))
 
-    async def _follow(self, batch: Batch, written: Written) -> None:
-        by_position = {entry.position: entry for entry in batch.entries}
-        for position, receipt in written.receipts.items():
-            refusal = by_position[position].refusal
-            self.receipts[position] = replace(receipt, error=receipt.error or refusal) if refusal else receipt
-        self.ended_runs.extend(written.ended_runs)
-        self._hand_back(written.locked, Trouble.LOCKED, "its rows are locked by another transaction")
-        for entries, error in written.failed:
-            self.fruitless = 0 if written.receipts else self.fruitless + 1
-            await self._apply(replace(batch, entries=entries), error)
-        if not written.failed:
-            self.fruitless = 0
 
-    async def _apply(self, batch: Batch, error: Exception) -> None:
-        match decide(batch, error, patient=self.patient, fruitless=self.fruitless):
-            case Repeat(batch=again, pause=pause):
-                if pause:
-                    await asyncio.sleep(pause * (0.5 + self.randomness()))
-                self.todo.append(again)
-            case Halve(parts=parts):
-                self.todo.extend(
-                    replace(batch, entries=part, meetings=0, waits=batch.waits + isinstance(error, TIMED_OUT))
-                    for part in parts
-                )
-            case Lower(entry=entry):
-                self._lower(entry, error)
-            case HandBack(trouble=trouble, entries=entries, rest=rest):
-                self._hand_back(entries, trouble, describe(error), alone=len(batch.entries) == 1)
-                if rest:
-                    self.todo.append(replace(batch, entries=rest, waits=batch.waits + 1))
+def _lower(entry: Entry, words: str) -> Decision:
+    """Write the next best outcome; where there is none, nothing."""
+    lower = one_rung_down(entry.outcome, words)
+    if lower is None:
+        receipt = Receipt(result=entry.result, verdict=Verdict.UNWRITTEN, error=refused(words))
+        return Decision(receipts={entry.position: receipt})
+    refusal = entry.refusal or refused(words)
+    return Decision(rest=[Batch(entries=[replace(entry, outcome=lower, refusal=refusal)])])
 
-    def _lower(self, entry: Entry, error: Exception) -> None:
-        words = describe(error)
-        lower = one_rung_down(entry.outcome, words)
-        if lower is None:
-            receipt = Receipt(result=entry.result, verdict=Verdict.UNWRITTEN, error=refused(words))
-            self.receipts[entry.position] = receipt
-        else:
-            refusal = entry.refusal or refused(words)
-            self.todo.append(Batch(entries=[replace(entry, outcome=lower, refusal=refusal)]))
 
-    def _hand_back(self, entries: Sequence[Entry], trouble: Trouble, error: str, *, alone: bool = False) -> None:
-        for entry in entries:
-            self.unsettled[entry.position] = Unsettled(result=entry.result, trouble=trouble, error=error, alone=alone)
+def _handed_back(
+    entries: Iterable[Entry], trouble: Trouble, error: str, *, alone: bool = False
+) -> dict[int, Unsettled]:
+    return {
+        entry.position: Unsettled(result=entry.result, trouble=trouble, error=error, alone=alone) for entry in entries
+    }
 
 
 def _by_kind(entries: Iterable[Entry]) -> list[list[Entry]]:
