@@ -37,7 +37,7 @@ def acknowledges_before_work() -> None:
 
     def acknowledge(self: Executor, held_task: HeldTask) -> None:
         outcome = Completed(output=b"{}", duration=0.0)
-        self._on_result(held_task, TaskResult(task=held_task.task, outcome=outcome))  # pyright: ignore
+        self._sink.finished(held_task, TaskResult(task=held_task.task, outcome=outcome))  # pyright: ignore
         launch(self, held_task)
 
     Executor.launch = acknowledge

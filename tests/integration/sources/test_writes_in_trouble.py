@@ -64,7 +64,7 @@ async def test_60_results_at_200_ms_of_latency_one_of_them_refused_are_all_settl
         begun = proxy.begun
         refused = Completed(output=b'"\\u0000"', duration=0.1)
         made.submit(tasks, lambda task: refused if task.task_index == 37 else completed(1))
-        await made.settled(60)
+        await made.until_settled(60)
         assert list(made.verdicts().values()).count(Verdict.COMPLETED) == 59
         assert proxy.begun - begun < 40  # row by row it was more than 120
     row = await world.task(run_id, "element", 37)
@@ -80,12 +80,12 @@ async def test_a_locked_run_holds_up_its_own_results_only(world: World, outcome:
         tasks = await claim_everything(made.source)
         async with locked(world, HOLD["flow"], runs[7]):
             made.submit(tasks, lambda _: outcome)
-            await made.settled(29)
+            await made.until_settled(29)
             assert {receipt.result.task.run_id for receipt in made.receipts} == {*runs} - {runs[7]}
             assert made.completer.unwritten == 1
             assert made.completer.oldest_unwritten is not None
             assert not await made.completer.flush(0.01)
-        await made.settled(30)
+        await made.until_settled(30)
         assert await made.completer.flush(5)
         assert made.completer.oldest_unwritten is None
 
@@ -105,9 +105,9 @@ async def test_new_results_of_a_locked_run_do_not_go_where_the_others_are_writte
                     await asyncio.sleep(0.01)
             made.submit(held[3:], one)
             made.submit([task for task in tasks if task.run_id == other], one)
-            await made.settled(1)
+            await made.until_settled(1)
             assert [receipt.result.task.run_id for receipt in made.receipts] == [other]
-        await made.settled(11)
+        await made.until_settled(11)
         assert set(made.verdicts().values()) == {Verdict.COMPLETED}
     assert (await world.run(run_id))[0] == "completed"
 
@@ -132,7 +132,7 @@ async def test_results_of_what_was_locked_do_not_wait_for_the_claim_of_another_f
             others_claim = asyncio.create_task(hold_aside(made.source))
             errors = len(made.errors)
             await until(lambda: len(made.errors) > errors + 2, "it is looked at again")
-        await made.settled(1)
+        await made.until_settled(1)
         assert not others_claim.done()
         others_claim.cancel()
         await asyncio.wait({others_claim})
@@ -164,7 +164,7 @@ async def test_a_huge_result_goes_before_the_claims_that_wait_for_the_connection
             )
             freed.set()
         assert claims == [0, 1, 2]
-        await made.settled(1)
+        await made.until_settled(1)
 
 
 @pytest.mark.parametrize("outcome", [completed(1), failed()], ids=["archive", "put back"])
@@ -175,9 +175,9 @@ async def test_a_locked_job_holds_up_nothing_but_itself(world: World, outcome: O
         jobs = await claim_everything(made.source)
         async with locked(world, HOLD["queue"], ids[7]):
             made.submit(jobs, lambda _: outcome)
-            await made.settled(29)
+            await made.until_settled(29)
             assert {*made.verdicts()} == {*ids} - {ids[7]}
-        await made.settled(30)
+        await made.until_settled(30)
     assert Verdict.SUPERSEDED not in made.verdicts().values()
 
 
@@ -192,7 +192,7 @@ async def test_a_table_locked_as_a_whole_loses_no_result(world: World) -> None:
             async with asyncio.timeout(20):
                 while not made.errors:  # noqa: ASYNC110 - a condition with a deadline
                     await asyncio.sleep(0.01)
-        await made.settled(10)
+        await made.until_settled(10)
     assert set(made.verdicts().values()) == {Verdict.COMPLETED}
 
 
@@ -214,7 +214,7 @@ async def test_twelve_results_that_take_longer_than_a_batch_may_are_written_one_
     async with writing(world, one_step, limits=Limits(statement=0.5, lock=0.3)) as made:
         tasks = await claim_everything(made.source)
         made.submit(tasks, lambda task: HUGE if task.msg_id % 3 == 0 and task.msg_id < 37 else completed(1))
-        await made.settled(42)
+        await made.until_settled(42)
     assert set(made.verdicts().values()) == {Verdict.COMPLETED}
 
 
@@ -231,7 +231,7 @@ async def test_a_write_that_no_limit_suffices_for_fails_its_attempt_with_the_wor
     async with writing(world, root_map) as made:
         tasks = await claim_everything(made.source)
         made.submit(tasks, lambda task: HUGE if task.task_index == 1 else completed(1))
-        await made.settled(3)
+        await made.until_settled(3)
     assert [made.verdicts()[task.msg_id] for task in tasks] == [
         Verdict.COMPLETED, Verdict.RETRYING, Verdict.COMPLETED,
     ]  # fmt: skip
@@ -251,7 +251,7 @@ async def test_good_results_are_written_while_the_statement_of_a_slow_one_runs(w
         await until(lambda: superuser.fetchval(SLEEPS), "the statement of the slow one runs")
         for task in tasks[2:]:
             made.submit([task], one)
-            await made.settled(tasks.index(task) - 1, patience=5)
+            await made.until_settled(tasks.index(task) - 1, patience=5)
         assert made.completer.unwritten == 2
     await superuser.close()
 
@@ -271,7 +271,7 @@ async def test_an_unknown_error_is_retried_and_then_fails_that_attempt_alone(wor
     async with writing(world, root_map) as made:
         tasks = await claim_everything(made.source)
         made.submit(tasks, lambda task: completed("odd" if task.task_index == 11 else 1))
-        await made.settled(40)
+        await made.until_settled(40)
     assert list(made.verdicts().values()).count(Verdict.COMPLETED) == 39
     assert "an audit trigger says no" in (await world.task(run_id, "element", 11))["error_message"]
 
@@ -289,7 +289,7 @@ async def test_results_wait_for_a_right_that_was_withdrawn_and_cost_no_attempt(w
         assert all("permission denied" in error for error in made.errors)
         assert made.receipts == []
         await world.owner.execute("GRANT UPDATE ON pgflow.runs TO flowworker_worker")
-        await made.settled(1)
+        await made.until_settled(1)
         assert made.receipts[0].verdict is Verdict.COMPLETED
     assert (await world.run(run_id))[0] == "completed"
 
@@ -308,7 +308,7 @@ async def test_what_the_database_takes_in_no_form_is_left_and_runs_again(world: 
         (task,) = await claim_all(made.source)
         await world.owner.execute(NOTHING)
         made.submit([task], one)
-        await made.settled(1)
+        await made.until_settled(1)
         assert made.receipts[0].verdict is Verdict.UNWRITTEN
         assert "an audit trigger says no" in (made.receipts[0].error or "")
         emitted: list[Event] = []
@@ -348,7 +348,7 @@ async def test_odd_headers_of_some_jobs_keep_no_job_from_its_end(world: World, k
         jobs = await claim_everything(made.source)
         assert len(jobs) >= 100 + len(ODD_HEADERS) - 2  # a claim parks what cannot be read
         made.submit(jobs, lambda _: outcome)
-        await made.settled(len(jobs))
+        await made.until_settled(len(jobs))
     wanted = {
         "completed": {Verdict.COMPLETED},
         "failed": {Verdict.RETRYING, Verdict.FAILED},  # a huge count of failures leaves no attempt
@@ -384,8 +384,8 @@ async def test_an_error_text_the_encoding_lacks_is_stored_in_ascii_and_its_attem
     async with writing(world, one_step) as flows, writing(world, mail) as jobs:
         flows.submit(await claim_all(flows.source), lambda _: failed("kaputt \N{PARTY POPPER}"))
         jobs.submit(await claim_all(jobs.source), lambda _: failed("kaputt \N{PARTY POPPER}"))
-        await flows.settled(1)
-        await jobs.settled(1)
+        await flows.until_settled(1)
+        await jobs.until_settled(1)
     assert [made.receipts[0].verdict for made in (flows, jobs)] == [Verdict.RETRYING] * 2
     assert (await world.task(run_id, "only"))["error_message"] == "kaputt \\U0001f389"
     ours = (await world.headers("mail", job))["flowworker"]
@@ -407,7 +407,7 @@ async def test_an_output_the_encoding_lacks_fails_its_attempt_and_says_so(latin_
     run_id = await latin_world.start("one_step")
     async with writing(latin_world, one_step) as made:
         made.submit(await claim_everything(made.source), lambda _: completed("\N{PARTY POPPER}"))
-        await made.settled(1)
+        await made.until_settled(1)
     assert made.receipts[0].verdict is Verdict.RETRYING
     assert "LATIN1" in (await latin_world.task(run_id, "only"))["error_message"]
 

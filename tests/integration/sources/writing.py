@@ -49,14 +49,23 @@ class Writing:
 
     def __post_init__(self) -> None:
         self.completer = Completer(
+            self,
             source=self.source,
             name="tester",
-            on_receipt=lambda _, receipt: self.receipts.append(receipt),
-            on_run_end=self.ends.append,
-            on_error=self.errors.append,
             on_crash=self.crashes.append,
             randomness=lambda: 0.01,  # pauses that a test can wait for
         )
+
+    def settled(self, held_task: HeldTask, receipt: Receipt) -> None:
+        self.receipts.append(receipt)
+
+    def run_ended(self, end: RunEnd) -> None:
+        self.ends.append(end)
+
+    def failed(self, error: str) -> None:
+        self.errors.append(error)
+
+    def set_aside(self, held_task: HeldTask, aside: bool) -> None: ...
 
     def submit(self, tasks: Sequence[ClaimedTask], outcome: Callable[[ClaimedTask], Outcome]) -> None:
         """Hand over what became of tasks."""
@@ -67,7 +76,7 @@ class Writing:
         """By message."""
         return {receipt.result.task.msg_id: receipt.verdict for receipt in self.receipts}
 
-    async def settled(self, count: int, *, patience: float = PATIENCE) -> None:
+    async def until_settled(self, count: int, *, patience: float = PATIENCE) -> None:
         """Wait until so many results are settled."""
         async with asyncio.timeout(patience):
             while len(self.receipts) < count:  # noqa: ASYNC110 - a condition with a deadline

@@ -20,6 +20,8 @@ from flowworker.database.records import (
     TaskResult,
     Verdict,
 )
+from flowworker.definition.context import TaskContext
+from flowworker.definition.handler import Arguments, RunMode
 from flowworker.runtime.source import Claim, Finish, Recovery
 from flowworker.telemetry.events import WorkerInfo
 
@@ -132,3 +134,28 @@ def a_claim(*msg_ids: int, read: int | None = None) -> Claim:
         read=len(msg_ids) if read is None else read,
         claimed_at=NOW,
     )
+
+
+class Plain:
+    """A handler that is just a function of the context."""
+
+    def __init__(self, function: Callable[[TaskContext], Any], mode: RunMode = RunMode.ASYNC) -> None:
+        self.function = function
+        self.mode = mode
+        self.needs_flow_input = False
+        self.wants_context = True
+
+    def decode(self, input: bytes, flow_input: bytes | None) -> Arguments:  # noqa: A002
+        return Arguments(values={})
+
+    def call(self, arguments: Arguments, context: TaskContext | None) -> Any:
+        assert context is not None
+        return self.function(context)
+
+    def encode(self, output: object) -> bytes:
+        return repr(output).encode()
+
+
+async def no_input(_: UUID) -> bytes:
+    """Loads the input of a run that nothing asks for."""
+    return b"1"

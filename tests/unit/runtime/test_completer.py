@@ -9,7 +9,7 @@ import pytest
 from tests.unit.runtime.conftest import ScriptedSource, make_task, now, receipt_of
 
 from flowworker.database.link import Limits
-from flowworker.database.records import Completed, Failed, Receipt, TaskResult, Verdict
+from flowworker.database.records import Completed, Failed, Receipt, RunEnd, TaskResult, Verdict
 from flowworker.errors import DatabaseUnavailableError
 from flowworker.runtime.held_tasks import HeldTask, HeldTasks
 from flowworker.runtime.loops.completer import BATCH_LIMIT, LEAST_BYTES, Completer, Sizes
@@ -66,22 +66,26 @@ class Lanes:
         self.crashes: list[BaseException] = []
         self.held_tasks = HeldTasks(1000)
         self.completer = Completer(
+            self,
             source=self.source,
             name="tester",
-            on_receipt=self._on_receipt,
-            on_run_end=lambda _: None,
-            on_error=lambda _: None,
             on_crash=self.crashes.append,
-            on_aside=self.held_tasks.set_aside,
             randomness=lambda: 0.5,
             clock=now,
         )
         self.completer.start()
 
-    def _on_receipt(self, held_task: HeldTask, receipt: Receipt) -> None:
+    def settled(self, held_task: HeldTask, receipt: Receipt) -> None:
         self.held_tasks.disown(held_task)
         self.receipts.append(receipt)
         self.answered_at.append(now())
+
+    def run_ended(self, end: RunEnd) -> None: ...
+
+    def failed(self, error: str) -> None: ...
+
+    def set_aside(self, held_task: HeldTask, aside: bool) -> None:
+        self.held_tasks.set_aside(held_task, aside)
 
     def submit(self, *msg_ids: int, run: int = 1, size: int = 1) -> None:
         for msg_id in msg_ids:
@@ -137,7 +141,6 @@ async def test_a_locked_run_leaves_the_fast_lane_with_all_that_comes_after() -> 
 async def test_results_aside_do_not_keep_the_worker_from_claiming() -> None:
     lanes = Lanes(lambda _, __, ___: Trouble.LOCKED)
     lanes.held_tasks = held_tasks = HeldTasks(2)
-    lanes.completer._on_aside = held_tasks.set_aside  # pyright: ignore[reportPrivateUsage]
     lanes.submit(*range(6))
     assert held_tasks.free == 0
     await asyncio.sleep(1)
@@ -314,10 +317,10 @@ async def test_a_stop_ends_the_writes_of_both_lanes() -> None:
 async def test_a_lane_that_ends_by_an_error_is_a_crash() -> None:
     lanes = Lanes(lambda _, __, ___: None)
 
-    def fail(_held_task: HeldTask, _receipt: Receipt) -> None:
+    def fail(held_task: HeldTask, receipt: Receipt) -> None:
         raise RuntimeError("a bug")
 
-    lanes.completer._on_receipt = fail  # pyright: ignore[reportPrivateUsage]
+    lanes.settled = fail  # type: ignore[method-assign]
     lanes.submit(1)
     await asyncio.sleep(1)
     assert [str(error) for error in lanes.crashes] == ["a bug"]

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from testkit.support.waiting import until
-from tests.unit.runtime.conftest import make_task, now
+from tests.unit.runtime.conftest import Plain, make_task, no_input, now
 
 from flowworker.database.records import Completed, Failed, FailureKind, Released, TaskResult
 from flowworker.definition.context import TaskContext
-from flowworker.definition.handler import Arguments, RunMode
+from flowworker.definition.handler import RunMode
 from flowworker.definition.place import HandlerReference
 from flowworker.runtime.execution.children import ChildExecution, Children
 from flowworker.runtime.execution.executor import Executor
@@ -22,49 +22,37 @@ from flowworker.runtime.held_tasks import HeldTask, HeldTasks
 from flowworker.runtime.workload import Runnable
 
 
-class Plain:
-    """A handler that is just a function of the context."""
-
-    def __init__(self, function: Callable[[TaskContext], Any], mode: RunMode = RunMode.ASYNC) -> None:
-        self.function = function
-        self.mode = mode
-        self.needs_flow_input = False
-        self.wants_context = True
-
-    def decode(self, input: bytes, flow_input: bytes | None) -> Arguments:  # noqa: A002
-        return Arguments(values={})
-
-    def call(self, arguments: Arguments, context: TaskContext | None) -> Any:
-        assert context is not None
-        return self.function(context)
-
-    def encode(self, output: object) -> bytes:
-        return repr(output).encode()
-
-
 class Execution:
-    """An executor with one task in it."""
+    """An executor with one task in it, and what became of that."""
 
     def __init__(self, handler: Runnable, *, slots: int = 1, clock: Callable[[], float] = now) -> None:
         self.held_tasks = HeldTasks(slots)
         self.results: list[tuple[float, TaskResult]] = []
-        self.superseded: list[HeldTask] = []
-
-        async def no_input(_: object) -> bytes:
-            return b"1"
-
+        self.superseded_tasks: list[HeldTask] = []
+        self.exhausted_at: list[float] = []
         self.executor = Executor(
+            self,
             router=lambda _: handler,
             held_tasks=self.held_tasks,
             children=Children(),
             worker_name="tester",
             inputs=RunInputs(no_input, lambda text: text),
-            on_start=lambda _: None,
-            on_result=lambda _, result: self.results.append((now(), result)),
-            on_superseded=lambda held_task, _: self.superseded.append(held_task),
-            on_vacated=lambda: None,
             clock=clock,
         )
+
+    def started(self, held_task: HeldTask) -> None:
+        assert held_task in self.held_tasks.all()
+
+    def finished(self, held_task: HeldTask, result: TaskResult) -> None:
+        assert result.task is held_task.task
+        self.results.append((now(), result))
+
+    def superseded(self, held_task: HeldTask, duration: float) -> None:
+        assert duration >= 0
+        self.superseded_tasks.append(held_task)
+
+    def exhausted(self) -> None:
+        self.exhausted_at.append(now())
 
     def launch(self, **changes: Any) -> HeldTask:
         held_task = self.held_tasks.add(make_task(1, **changes), now())
@@ -125,6 +113,7 @@ async def test_after_the_grace_the_outcome_stands_and_late_results_are_ignored()
     assert execution.results[0][0] == pytest.approx(4.0)
     assert held_task.lingering
     assert execution.held_tasks.exhausted
+    assert execution.exhausted_at == [pytest.approx(4.0)]
     await asyncio.sleep(10)
     assert len(execution.results) == 1
     assert execution.held_tasks.free == 1
@@ -174,7 +163,7 @@ async def test_a_superseded_attempt_has_no_outcome() -> None:
     await asyncio.sleep(1)
     execution.executor.supersede(held_task, "lost")
     await execution.executor.idle()
-    assert (execution.outcomes, execution.superseded) == ([], [held_task])
+    assert (execution.outcomes, execution.superseded_tasks) == ([], [held_task])
     assert held_task.cancelled.reason == "lost"
 
 
@@ -227,10 +216,10 @@ async def test_an_outcome_that_cannot_be_passed_on_keeps_no_slot() -> None:
 
     execution = Execution(Plain(work))
 
-    def refuse(_: object, __: object) -> None:
+    def refuse(held_task: HeldTask, result: TaskResult) -> None:
         raise RuntimeError("not this one")
 
-    execution.executor._on_result = refuse  # pyright: ignore[reportPrivateUsage]
+    execution.finished = refuse  # type: ignore[method-assign]
     asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
     execution.launch()
     await until(lambda: execution.held_tasks.free == 1, "the slot is free")

@@ -8,14 +8,19 @@ from datetime import datetime
 
 import asyncpg
 import pytest
-from tests.unit.runtime.conftest import INFO, NOW, ScriptedSource, a_claim, make_task, now
+from tests.unit.runtime.conftest import INFO, NOW, Plain, ScriptedSource, a_claim, make_task, no_input, now
 
-from flowworker.database.records import ClaimedTask, Completed, Receipt, RunEnd, TaskResult
-from flowworker.errors import DatabaseUnavailableError, InternalError, MissingRightsError
+from flowworker.database.records import Completed, Receipt, RunEnd, TaskResult
+from flowworker.definition.context import TaskContext
+from flowworker.errors import DatabaseUnavailableError, FlowWorkerError, InternalError, MissingRightsError
+from flowworker.runtime.execution.children import Children
+from flowworker.runtime.execution.executor import Executor
+from flowworker.runtime.execution.flow_inputs import RunInputs
 from flowworker.runtime.held_tasks import HeldTask, HeldTasks
 from flowworker.runtime.loops.cadence import Adaptive
 from flowworker.runtime.loops.completer import Completer
 from flowworker.runtime.loops.poller import UNKNOWN_PATIENCE, Poller
+from flowworker.runtime.loops.start_recorder import StartRecorder
 from flowworker.runtime.loops.wakeup import Wakeup
 from flowworker.runtime.source import Claim
 from flowworker.telemetry.events import Event, PollStarted, PollStopped
@@ -26,7 +31,7 @@ pytestmark = pytest.mark.looptime
 
 
 class Polling:
-    """A poller with a scripted source."""
+    """A poller with a scripted source, whose handlers run until they may end."""
 
     def __init__(self, *claims: Claim | Exception, slots: int = 4, batch_size: int = 10) -> None:
         self.source = ScriptedSource()
@@ -36,48 +41,87 @@ class Polling:
         stream = EventStream()
         stream.subscribe(self.events.append)
         self.crashes: list[BaseException] = []
-        self.claimed: list[datetime] = []
-        self.fenced: list[float] = []
-        self.refused: list[BaseException] = []
+        self.fenced_at: list[float] = []
+        self.refusals: list[FlowWorkerError] = []
         self.may_claim = True
         self.wakeup = Wakeup(
             strategy=Strategy.POLLING, polling=Adaptive(1.0, 5.0, random.Random(1).uniform), fallback=None,
             clock=now, uniform=random.Random(1).uniform,
         )  # fmt: skip
+        self.handlers_wait = True
+        self.unlaunchable: set[int] = set()
+        self.launched: list[int] = []
+        self.known_at_start: list[datetime | None] = []
         self.held: list[HeldTask] = []
+        self.starts = StartRecorder(source=self.source, name="tester", clock=now, on_crash=self.crashes.append)
+        self.executor = Executor(
+            self,
+            router=lambda _: Plain(self._work),
+            held_tasks=self.held_tasks,
+            children=Children(),
+            worker_name="tester",
+            inputs=RunInputs(no_input, lambda text: text),
+            clock=now,
+        )
         self.poller = Poller(
+            self,
             source=self.source,
             held_tasks=self.held_tasks,
+            starts=self.starts,
+            executor=self.executor,
             wakeup=self.wakeup,
             batch_size=batch_size,
-            may_claim=lambda: self.may_claim,
-            launch=lambda task: self.launch(task),
-            on_claimed=self.claimed.append,
-            on_fenced=lambda: self.fenced.append(now()),
-            on_refused=self.refused.append,
             events=stream,
             info=INFO,
-            clock=now,
             on_crash=self.crashes.append,
+            clock=now,
             randomness=lambda: 0.5,
         )
-
-    def launch(self, task: ClaimedTask) -> None:
-        self.held.append(self.held_tasks.add(task, now()))
+        self._ends: dict[int, asyncio.Event] = {}
 
     def finish(self, count: int) -> None:
+        """Let the first handlers end."""
         for held_task in self.held[:count]:
-            self.held_tasks.disown(held_task)
-            self.held_tasks.vacate(held_task)
-        del self.held[:count]
-        self.poller.kick()
+            self._ends[held_task.task.msg_id].set()
+
+    async def stop(self) -> None:
+        """End the poller, and after it what it has launched."""
+        await self.poller.stop()
+        self.executor.supersede_all("the test is over")
+        await self.executor.idle()
+
+    async def _work(self, context: TaskContext) -> None:
+        if self.handlers_wait:
+            await self._ends.setdefault(context.message.msg_id, asyncio.Event()).wait()
+
+    def fenced(self) -> None:
+        self.fenced_at.append(now())
+
+    def refused(self, error: FlowWorkerError) -> None:
+        self.refusals.append(error)
+
+    def started(self, held_task: HeldTask) -> None:
+        if held_task.task.msg_id in self.unlaunchable:
+            raise RuntimeError("can't start new thread")
+        self.launched.append(held_task.task.msg_id)
+        self.known_at_start.append(self.starts.latest)
+        self.held.append(held_task)
+
+    def finished(self, held_task: HeldTask, result: TaskResult) -> None:
+        self.held.remove(held_task)
+        self.held_tasks.disown(held_task)
+
+    def superseded(self, held_task: HeldTask, duration: float) -> None: ...
+
+    def exhausted(self) -> None:
+        raise AssertionError
 
 
 async def test_it_asks_for_the_free_slots_and_never_more_than_a_batch() -> None:
     polling = Polling(a_claim(1, 2, 3), a_claim(4, 5), slots=5, batch_size=3)
     polling.poller.start()
     await asyncio.sleep(0.5)
-    await polling.poller.stop()
+    await polling.stop()
     assert [limit for _, limit in polling.source.asked] == [3, 2]
 
 
@@ -89,24 +133,15 @@ async def test_after_a_full_claim_it_claims_again_when_a_slot_is_free() -> None:
     polling.finish(1)
     await asyncio.sleep(0.1)
     assert polling.source.asked[1] == (pytest.approx(10.0), 1)
-    await polling.poller.stop()
+    await polling.stop()
 
 
 async def test_slots_of_handlers_that_end_at_once_are_filled_by_one_claim() -> None:
     polling = Polling(a_claim(1, 2, 3, read=5), a_claim(4), slots=5)
-
-    async def handler() -> None: ...
-
-    def launch(task: ClaimedTask) -> None:
-        polling.held.append(polling.held_tasks.add(task, now()))
-        handlers.append(asyncio.create_task(handler()))
-        handlers[-1].add_done_callback(lambda _: polling.finish(1))
-
-    handlers: list[asyncio.Task[None]] = []
-    polling.launch = launch
+    polling.handlers_wait = False
     polling.poller.start()
     await asyncio.sleep(0.5)
-    await polling.poller.stop()
+    await polling.stop()
     assert [limit for _, limit in polling.source.asked] == [5, 5]
 
 
@@ -115,7 +150,7 @@ async def test_after_a_claim_that_was_not_full_it_waits_for_its_time() -> None:
     polling.poller.start()
     await asyncio.sleep(1.5)
     assert [round(at, 1) for at, _ in polling.source.asked] == [0.0, 1.0]
-    await polling.poller.stop()
+    await polling.stop()
 
 
 async def test_it_claims_nothing_while_it_may_not() -> None:
@@ -129,14 +164,14 @@ async def test_it_claims_nothing_while_it_may_not() -> None:
     polling.poller.kick()
     await asyncio.sleep(1)
     assert polling.source.asked[0][0] == pytest.approx(30.0)
-    await polling.poller.stop()
+    await polling.stop()
 
 
 async def test_an_absent_database_is_asked_again_with_backoff_and_a_bounded_rate() -> None:
     polling = Polling(*[DatabaseUnavailableError("down")] * 1000)
     polling.poller.start()
     await asyncio.sleep(60)
-    await polling.poller.stop()
+    await polling.stop()
     times = [at for at, _ in polling.source.asked]
     assert times[1] == pytest.approx(0.25)
     assert len(times) < 60 * 2
@@ -148,7 +183,7 @@ async def test_every_poll_is_told_with_what_it_brought() -> None:
     polling = Polling(a_claim(1, 2, read=3), slots=4)
     polling.poller.start()
     await asyncio.sleep(0.1)
-    await polling.poller.stop()
+    await polling.stop()
     started, stopped = polling.events[:2]
     assert isinstance(started, PollStarted)
     assert isinstance(stopped, PollStopped)
@@ -160,18 +195,18 @@ async def test_an_unknown_error_is_waited_out_and_work_goes_on() -> None:
     polling.poller.start()
     await asyncio.sleep(10)
     assert len(polling.held) == 1
-    assert (polling.crashes, polling.refused) == ([], [])
-    await polling.poller.stop()
+    assert (polling.crashes, polling.refusals) == ([], [])
+    await polling.stop()
 
 
 async def test_an_unknown_error_that_lasts_for_minutes_is_reported_once_patience_is_over() -> None:
     polling = Polling(*[InternalError("a bug")] * 1000)
     polling.poller.start()
     await asyncio.sleep(UNKNOWN_PATIENCE - 10)
-    assert polling.refused == []
+    assert polling.refusals == []
     await asyncio.sleep(20)
-    await polling.poller.stop()
-    assert "have failed for 300 s: InternalError a bug" in str(polling.refused[0])
+    await polling.stop()
+    assert "have failed for 300 s: InternalError a bug" in str(polling.refusals[0])
     assert polling.crashes == []
 
 
@@ -180,19 +215,19 @@ async def test_an_outage_uses_up_no_patience_with_an_unknown_error() -> None:
     polling = Polling(*outage, InternalError("a bug"), a_claim(1))
     polling.poller.start()
     await asyncio.sleep(4 * UNKNOWN_PATIENCE)
-    await polling.poller.stop()
-    assert len(polling.held) == 1
-    assert polling.refused == []
+    await polling.stop()
+    assert polling.launched == [1]
+    assert polling.refusals == []
 
 
 async def test_missing_rights_are_reported_at_once_with_the_command_that_helps() -> None:
     polling = Polling(asyncpg.InsufficientPrivilegeError("permission denied for table q_flow"))
     polling.poller.start()
     await asyncio.sleep(1)
-    await polling.poller.stop()
-    assert isinstance(polling.refused[0], MissingRightsError)
-    assert "permission denied for table q_flow" in str(polling.refused[0])
-    assert "flowworker db install --role" in str(polling.refused[0])
+    await polling.stop()
+    assert isinstance(polling.refusals[0], MissingRightsError)
+    assert "permission denied for table q_flow" in str(polling.refusals[0])
+    assert "flowworker db install --role" in str(polling.refusals[0])
 
 
 @pytest.mark.parametrize(
@@ -208,17 +243,17 @@ async def test_what_passes_is_waited_for_however_long_it_takes(error: Exception)
     polling = Polling(*[error] * 1000)
     polling.poller.start()
     await asyncio.sleep(2 * UNKNOWN_PATIENCE)
-    await polling.poller.stop()
-    assert (polling.crashes, polling.refused) == ([], [])
+    await polling.stop()
+    assert (polling.crashes, polling.refusals) == ([], [])
 
 
 async def test_a_fenced_worker_reports_it_and_asks_rarely() -> None:
     polling = Polling(*[Claim(fenced=True)] * 1000)
     polling.poller.start()
     await asyncio.sleep(5)
-    await polling.poller.stop()
-    assert polling.fenced[0] == 0.0
-    assert len(polling.fenced) <= 6
+    await polling.stop()
+    assert polling.fenced_at[0] == 0.0
+    assert len(polling.fenced_at) <= 6
 
 
 async def test_a_claim_in_doubt_is_followed_by_another_soon() -> None:
@@ -230,24 +265,17 @@ async def test_a_claim_in_doubt_is_followed_by_another_soon() -> None:
     polling.wakeup.listen_state(listening=True, degraded=None)
     polling.poller.start()
     await asyncio.sleep(5)
-    await polling.poller.stop()
+    await polling.stop()
     assert len(polling.source.asked) >= 2
 
 
 async def test_a_task_that_cannot_be_launched_does_not_keep_the_others() -> None:
     polling = Polling(a_claim(1, 2))
-    launched: list[int] = []
-
-    def launch(task: ClaimedTask) -> None:
-        if task.msg_id == 1:
-            raise RuntimeError("can't start new thread")
-        launched.append(task.msg_id)
-
-    polling.poller._launch = launch  # pyright: ignore[reportPrivateUsage]
+    polling.unlaunchable = {1}
     polling.poller.start()
     await asyncio.sleep(0.1)
-    await polling.poller.stop()
-    assert launched == [2]
+    assert [held_task.task.msg_id for held_task in polling.held] == [2]
+    await polling.stop()
     assert polling.crashes == []
 
 
@@ -255,8 +283,8 @@ async def test_the_time_of_a_claim_is_noted_before_its_tasks_are_launched() -> N
     polling = Polling(a_claim(1))
     polling.poller.start()
     await asyncio.sleep(0.1)
-    await polling.poller.stop()
-    assert polling.claimed == [NOW]
+    await polling.stop()
+    assert polling.known_at_start == [NOW]
 
 
 async def test_stopping_waits_for_the_claim_on_its_way() -> None:
@@ -274,8 +302,30 @@ async def test_stopping_waits_for_the_claim_on_its_way() -> None:
     assert (held_tasks.in_flight, held_tasks.unsettled) == (0, held_tasks.slots)  # not yet drained
     await polling.poller.stop()
     assert len(polling.held) == 1
-    assert polling.held_tasks.unsettled == 1
-    await polling.poller.stop()
+    assert held_tasks.unsettled == 1
+    await polling.stop()
+
+
+async def test_what_an_abandoned_poller_claims_is_neither_held_nor_run() -> None:
+    polling = Polling(a_claim(1))
+    polling.poller.abandon()
+    polling.poller.start()
+    await asyncio.sleep(0.1)
+    await polling.stop()
+    assert len(polling.source.asked) == 1
+    assert (polling.held, polling.held_tasks.unsettled) == ([], 0)
+
+
+async def test_a_slot_that_is_freed_while_claims_pause_ends_no_pause() -> None:
+    polling = Polling(a_claim(1), DatabaseUnavailableError("down"), slots=2)
+    polling.poller.start()
+    await asyncio.sleep(1.1)
+    polling.finish(1)
+    await asyncio.sleep(0.1)
+    assert len(polling.source.asked) == 2
+    await asyncio.sleep(0.2)
+    assert [at for at, _ in polling.source.asked] == pytest.approx([0.0, 1.0, 1.25])
+    await polling.stop()
 
 
 class Completing:
@@ -286,17 +336,24 @@ class Completing:
         self.receipts: list[Receipt] = []
         self.errors: list[str] = []
         self.crashes: list[BaseException] = []
-        ends: list[RunEnd] = []
         self.completer = Completer(
+            self,
             source=self.source,
             name="tester",
-            on_receipt=lambda _, receipt: self.receipts.append(receipt),
-            on_run_end=ends.append,
-            on_error=self.errors.append,
             on_crash=self.crashes.append,
             randomness=lambda: 0.5,
             clock=now,
         )
+
+    def settled(self, held_task: HeldTask, receipt: Receipt) -> None:
+        self.receipts.append(receipt)
+
+    def run_ended(self, end: RunEnd) -> None: ...
+
+    def failed(self, error: str) -> None:
+        self.errors.append(error)
+
+    def set_aside(self, held_task: HeldTask, aside: bool) -> None: ...
 
     def submit(self, *msg_ids: int) -> None:
         for msg_id in msg_ids:

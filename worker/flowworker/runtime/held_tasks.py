@@ -3,9 +3,11 @@
 The two are not the same. A task whose handler has returned is owned until its result is written but occupies no
 slot; a thread that outlived its deadline occupies a slot long after the database has heard of the timeout.
 
-The pulse's thread reads this too, so every access is behind one lock that is never held for long.
+The worker's event loop writes this and the pulse's thread reads it, so every access is behind one lock that is never
+held for long.
 """
 
+import asyncio
 import threading
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -60,6 +62,8 @@ class HeldTasks:
         self._lingering = 0
         self._aside = 0
         self._expected = 0
+        self.freed = asyncio.Event()
+        """There may be more room than before. Whoever waits for room clears it, and then looks."""
 
     @property
     def occupied(self) -> int:
@@ -119,6 +123,7 @@ class HeldTasks:
                 self._occupied -= 1
                 self._lingering -= held_task.lingering
                 self._forget(held_task)
+        self.freed.set()
 
     def linger(self, held_task: HeldTask) -> None:
         """The attempt is over and its handler runs on: the slot stays taken."""
@@ -133,6 +138,7 @@ class HeldTasks:
             if held_task.owned and held_task.aside is not aside:
                 held_task.aside = aside
                 self._aside += 1 if aside else -1
+        self.freed.set()
 
     def disown(self, held_task: HeldTask) -> None:
         """The task is no longer ours: its result is written, or its fence is lost."""
@@ -142,6 +148,7 @@ class HeldTasks:
                 self._owned -= 1
                 self._aside -= held_task.aside
                 self._forget(held_task)
+        self.freed.set()
 
     def all(self) -> Sequence[HeldTask]:
         """Everything held, oldest first."""

@@ -137,6 +137,40 @@ class WorkerLifecycle:
         assert self.exit is not None
         return self.exit
 
+    # What the session says: its supervisor.
+
+    @property
+    def may_claim(self) -> bool:
+        """Whether the session may claim now."""
+        return self.lifecycle is Lifecycle.RUNNING
+
+    def fenced(self) -> None:
+        """A claim found our row marked lost before a heartbeat did."""
+        session = self._session
+        if session is not None and self._stopping is None and not self._reborn_soon and self.lifecycle in AT_WORK:
+            self._rebirth(session, "marked lost, which its own claim found out")
+
+    def refused(self, error: FlowWorkerError) -> None:
+        """Claims cannot work any more; what runs is finished first."""
+        if self._stopping is None:
+            logger.error("worker %s drains and ends: %s", self._name, error)
+        self._counters.last_error = str(error)
+        self._begin_stop(caused_by(error))
+
+    def settled(self) -> None:
+        """Something in flight has ended: a draining worker may be drained."""
+        if self.lifecycle is Lifecycle.DRAINING:
+            self._do_duty()
+
+    def crashed(self, error: BaseException) -> None:
+        """End at once: part of the worker does not work any more."""
+        if self.exit is None:
+            expected = isinstance(error, SlotsExhaustedError)
+            logger.error("worker %s ends: %s", self._name, error, exc_info=None if expected else error)
+        self._counters.last_error = str(error)
+        self._hurry.set()
+        self._begin_stop(caused_by(error))
+
     async def _begin(self) -> None:
         await self._host.enter()
         self._unwatch = self._host.watch_connections(self._on_connection)
@@ -191,6 +225,7 @@ class WorkerLifecycle:
 
     def _make_shift(self) -> WorkerSession:
         given = SessionContext(
+            supervisor=self,
             workload=self._workload,
             router=self._router,
             worker_name=self._name,
@@ -198,12 +233,6 @@ class WorkerLifecycle:
             events=self._host.events,
             counters=self._counters,
             held_tasks=self._held_tasks,
-            may_claim=lambda: self.lifecycle is Lifecycle.RUNNING,
-            on_fenced=self._on_fenced,
-            on_refused=self._on_refused,
-            on_crash=self._crash,
-            on_settled=self._on_settled,
-            on_vacated=self._on_vacated,
         )
         source = make_source(
             self._workload,
@@ -250,12 +279,7 @@ class WorkerLifecycle:
         session.rescuer.found_dead(news.dead)
         if news.departed:
             session.rescuer.sweep_soon()
-        session.poller.kick()
         self._do_duty()
-
-    def _on_settled(self) -> None:
-        if self.lifecycle is Lifecycle.DRAINING:
-            self._do_duty()
 
     def _do_duty(self) -> None:
         session = self._session
@@ -275,7 +299,6 @@ class WorkerLifecycle:
                 self._host.pulse.beat_soon()
             case Move.RESUME:
                 self._lifecycle.move(Lifecycle.RUNNING, decision.reason)
-                session.wakeup.nudge()
                 session.poller.kick()
             case Move.END:
                 self._begin_stop(asked_for(decision.reason))
@@ -308,42 +331,9 @@ class WorkerLifecycle:
         self._background.discard(task)
         if task.cancelled():
             if not self._winding_down:
-                self._crash(LoopEndedError(f"{task.get_name()} was cancelled from outside"))
+                self.crashed(LoopEndedError(f"{task.get_name()} was cancelled from outside"))
         elif (error := task.exception()) is not None:
-            self._crash(error)
-
-    def _on_fenced(self) -> None:
-        """A claim found our row marked lost before a heartbeat did."""
-        session = self._session
-        if session is not None and self._stopping is None and not self._reborn_soon and self.lifecycle in AT_WORK:
-            self._rebirth(session, "marked lost, which its own claim found out")
-
-    def _on_refused(self, error: FlowWorkerError) -> None:
-        """Claiming cannot work any more; what runs is finished first."""
-        if self._stopping is None:
-            logger.error("worker %s drains and ends: %s", self._name, error)
-        self._counters.last_error = str(error)
-        self._begin_stop(caused_by(error))
-
-    def _on_vacated(self) -> None:
-        if self._session is not None:
-            self._session.poller.kick()
-        if not self._held_tasks.exhausted:
-            return
-        self._crash(
-            SlotsExhaustedError(
-                f"all {self._options.max_concurrency} slots of {self._name} are taken by handlers that "
-                "are past their deadline and do not end; the process must be started again"
-            )
-        )
-
-    def _crash(self, error: BaseException) -> None:
-        if self.exit is None:
-            expected = isinstance(error, SlotsExhaustedError)
-            logger.error("worker %s ends: %s", self._name, error, exc_info=None if expected else error)
-        self._counters.last_error = str(error)
-        self._hurry.set()
-        self._begin_stop(caused_by(error))
+            self.crashed(error)
 
     def _begin_stop(self, end: Exit) -> None:
         if self.exit is None or (self.exit.error is None and end.error is not None):

@@ -61,15 +61,12 @@ class Engine:
         self._held_tasks = HeldTasks(max_concurrency)
         self._children = Children()
         self._executor = Executor(
+            self,
             router=router_of(workload),
             held_tasks=self._held_tasks,
             children=self._children,
             worker_name="test",
             inputs=RunInputs(source.flow_input, _decoder(workload)),
-            on_start=_nothing,
-            on_result=self._take,
-            on_superseded=self._drop,
-            on_vacated=_nothing,
             clock=time.monotonic,
         )
         self._results: list[tuple[HeldTask, TaskResult]] = []
@@ -139,20 +136,23 @@ class Engine:
         launch, started_at = self._launched[held_task.task.msg_id]
         self._attempts[launch] = attempt_of(receipt, started_at)
 
-    def _take(self, held_task: HeldTask, result: TaskResult) -> None:
+    def started(self, held_task: HeldTask) -> None:
+        """Note nothing: the order was noted at the launch."""
+
+    def finished(self, held_task: HeldTask, result: TaskResult) -> None:
+        """Keep an outcome for the next write."""
         self._results.append((held_task, result))
         self._something.set()
 
-    def _drop(self, held_task: HeldTask, _duration: float) -> None:
-        """A handler whose run has ended was stopped."""
+    def superseded(self, held_task: HeldTask, duration: float) -> None:
+        """Settle what a handler did whose run has ended, and that was stopped."""
         result = TaskResult(task=held_task.task, outcome=Released(reason="its run has ended"))
         self._settle(held_task, Receipt(result=result, verdict=Verdict.SUPERSEDED))
         self._something.set()
 
+    def exhausted(self) -> None:
+        """Leave it to the next claim, which finds no slot."""
+
 
 def _decoder(workload: Workload) -> Callable[[bytes], Any]:
     return workload.decode_input if isinstance(workload, Flow) else memory_json.loads
-
-
-def _nothing(*_arguments: object) -> None:
-    """For what only a real worker does."""

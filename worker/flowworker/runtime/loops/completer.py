@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from flowworker.database.connection import describe
 from flowworker.database.link import Limits
@@ -69,35 +70,47 @@ class Sizes:
         self.most_bytes = min(MOST_BYTES, self.most_bytes * 2)
 
 
+class ResultSink(Protocol):
+    """Takes what becomes of results, on the event loop."""
+
+    def settled(self, held_task: HeldTask, receipt: Receipt) -> None:
+        """The database's answer to a result."""
+        ...
+
+    def run_ended(self, end: RunEnd) -> None:
+        """A result has ended a run."""
+        ...
+
+    def failed(self, error: str) -> None:
+        """The text of a failed write."""
+        ...
+
+    def set_aside(self, held_task: HeldTask, aside: bool) -> None:
+        """A result leaves for the lane aside (True), or comes back (False)."""
+        ...
+
+
 class Completer(Service):
     """The loops that write: one for the many, one beside a long write of these, one aside for those in trouble."""
 
     def __init__(
-        self, *, source: Source, name: str, on_receipt: Callable[[HeldTask, Receipt], None],
-        on_run_end: Callable[[RunEnd], None], on_error: Callable[[str], None], on_crash: Crash,
-        on_aside: Callable[[HeldTask, bool], None] = lambda _held_task, _aside: None,
-        randomness: Randomness = random.random, clock: Callable[[], float] = time.monotonic,
+        self, sink: ResultSink, *, source: Source, name: str, on_crash: Crash, randomness: Randomness = random.random,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         """Wire it up.
 
         Args:
-            source: where results go.
+            sink: takes what becomes of results.
+            source: where they go.
             name: the worker's, for messages.
-            on_receipt: takes the database's answer to each result.
-            on_run_end: takes each run that a result ended.
-            on_error: takes the text of each failed write.
             on_crash: called when a loop ends with an error.
-            on_aside: called when a result leaves for the lane aside (True) and when it comes back (False).
             randomness: jitter of the backoff while the database is away.
             clock: monotonic seconds.
         """
         super().__init__(f"completer of {name}", on_crash)
+        self._sink = sink
         self._source = source
         self._worker_name = name
-        self._on_receipt = on_receipt
-        self._on_run_end = on_run_end
-        self._on_error = on_error
-        self._on_aside = on_aside
         self._randomness = randomness
         self._clock = clock
         self._unsettled: OrderedDict[int, Item] = OrderedDict()
@@ -314,7 +327,7 @@ class Completer(Service):
         now = self._clock()
         if written:
             for item in self._quarantine.written(attempt, [*held_up, *failed]):
-                self._on_aside(item.held_task, False)
+                self._sink.set_aside(item.held_task, False)
                 self._route(item)
         elif failed:
             self._quarantine.failed(attempt, [*held_up, *failed], now=now)
@@ -374,9 +387,9 @@ class Completer(Service):
             self._writes += 1
             self._sizes.grow()
         for one in {one.error for one in finish.unsettled}:
-            self._on_error(one)
+            self._sink.failed(one)
         for ended in finish.ended_runs:
-            self._on_run_end(ended)
+            self._sink.run_ended(ended)
         return left
 
     def _settle_one(self, item: Item, receipt: Receipt) -> None:
@@ -384,8 +397,8 @@ class Completer(Service):
             return  # forgotten meanwhile
         del self._unsettled[id(item.held_task)]
         if item.held_task.aside:
-            self._on_aside(item.held_task, False)
-        self._on_receipt(item.held_task, receipt)
+            self._sink.set_aside(item.held_task, False)
+        self._sink.settled(item.held_task, receipt)
 
     def _note_oldest(self) -> None:
         self._oldest = next(iter(self._unsettled.values())).arrived_at if self._unsettled else None
@@ -393,7 +406,7 @@ class Completer(Service):
             self._written.set()
 
     def _leave(self, item: Item) -> None:
-        self._on_aside(item.held_task, True)
+        self._sink.set_aside(item.held_task, True)
         self._set_aside.set()
 
     def _tell(self, aside: Sequence[tuple[Item, Unsettled]]) -> None:

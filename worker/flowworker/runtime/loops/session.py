@@ -8,19 +8,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 from uuid import UUID
 
-from flowworker.database.records import ClaimedTask, Completed, Receipt, RunEnd, RunStatus, SourceKind, TaskResult
+from flowworker.database.records import Completed, Receipt, RunEnd, RunStatus, SourceKind, TaskResult
 from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue
-from flowworker.errors import FlowWorkerError
 from flowworker.runtime.execution.children import Children
 from flowworker.runtime.execution.executor import Executor
 from flowworker.runtime.execution.flow_inputs import RunInputs
+from flowworker.runtime.exits import SlotsExhaustedError
 from flowworker.runtime.held_tasks import HeldTask, HeldTasks
 from flowworker.runtime.loops.cadence import Adaptive, Fixed
 from flowworker.runtime.loops.completer import Completer
-from flowworker.runtime.loops.poller import Poller
+from flowworker.runtime.loops.poller import ClaimGate, Poller
 from flowworker.runtime.loops.recovery import Rescuer
 from flowworker.runtime.loops.settlement import Counters, Settlement
 from flowworker.runtime.loops.start_recorder import StartRecorder
@@ -32,10 +33,23 @@ from flowworker.telemetry.stream import EventStream
 from flowworker.worker_options import Strategy, WorkerOptions
 
 
+class Supervisor(ClaimGate, Protocol):
+    """The worker, as its session sees it."""
+
+    def settled(self) -> None:
+        """Something that was in flight is not any more."""
+        ...
+
+    def crashed(self, error: BaseException) -> None:
+        """A loop has ended that never should, or no slot will ever be free again."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionContext:
     """What a session is given by its worker."""
 
+    supervisor: Supervisor
     workload: Workload
     router: Router
     worker_name: str
@@ -44,17 +58,6 @@ class SessionContext:
     counters: Counters
     held_tasks: HeldTasks
     """Outlives a session: handlers of an earlier id may still take slots."""
-    may_claim: Callable[[], bool]
-    """Whether claiming is allowed now."""
-    on_fenced: Callable[[], None]
-    """The database lets this worker claim nothing: it was marked lost."""
-    on_refused: Callable[[FlowWorkerError], None]
-    """Claiming cannot work any more."""
-    on_crash: Callable[[BaseException], None]
-    on_settled: Callable[[], None]
-    """Something that was in flight is not any more."""
-    on_vacated: Callable[[], None]
-    """A slot was freed, or is lost to a handler past its end."""
     clock: Callable[[], float] = time.monotonic
     randomness: random.Random = field(default_factory=random.Random)
 
@@ -70,7 +73,6 @@ class WorkerSession:
         options = given.options
         self.info = WorkerInfo(worker_id=worker_id, worker_name=given.worker_name, kind=source.kind, slug=source.slug)
         self.held_tasks = given.held_tasks
-        self._abandoned = False
         self.wakeup = make_wakeup(source.kind, options, clock=given.clock, randomness=given.randomness)
         self.job_timeout = given.workload.options.timeout if isinstance(given.workload, Queue) else None
         """Seconds a job may take, which no table of the database contains; None for a flow."""
@@ -79,45 +81,36 @@ class WorkerSession:
         self._settlement = Settlement(worker=self.info, emit=given.events.emit)
         self._dependants = {slug for slug in _step_slugs(given.workload) if has_dependants(given.workload, slug)}
         self.executor = Executor(
+            self,
             router=given.router,
             held_tasks=self.held_tasks,
             children=self._children,
             worker_name=given.worker_name,
             inputs=self._inputs,
-            on_start=self._on_start,
-            on_result=self._on_result,
-            on_superseded=self._on_superseded,
-            on_vacated=given.on_vacated,
             clock=given.clock,
         )
+        on_crash = given.supervisor.crashed
         self.completer = Completer(
+            self,
             source=source,
             name=given.worker_name,
-            on_receipt=self._on_receipt,
-            on_run_end=self._on_run_end,
-            on_error=self._on_error,
-            on_aside=self._on_aside,
-            on_crash=given.on_crash,
+            on_crash=on_crash,
             clock=given.clock,
             randomness=given.randomness.random,
         )
-        self.start_recorder = StartRecorder(
-            source=source, name=given.worker_name, clock=given.clock, on_crash=given.on_crash
-        )
+        self.start_recorder = StartRecorder(source=source, name=given.worker_name, clock=given.clock, on_crash=on_crash)
         self.poller = Poller(
+            given.supervisor,
             source=source,
             held_tasks=self.held_tasks,
+            starts=self.start_recorder,
+            executor=self.executor,
             wakeup=self.wakeup,
             batch_size=options.batch_size,
-            may_claim=given.may_claim,
-            launch=self._launch,
-            on_claimed=self.start_recorder.note,
-            on_fenced=given.on_fenced,
-            on_refused=given.on_refused,
             events=given.events,
             info=self.info,
+            on_crash=on_crash,
             clock=given.clock,
-            on_crash=given.on_crash,
             randomness=given.randomness.random,
         )
         self.rescuer = Rescuer(
@@ -127,7 +120,7 @@ class WorkerSession:
             info=self.info,
             clock=given.clock,
             on_returned=self.wakeup.nudge,
-            on_crash=given.on_crash,
+            on_crash=on_crash,
             uniform=given.randomness.uniform,
         )
 
@@ -163,10 +156,10 @@ class WorkerSession:
 
     async def abandon(self, reason: str) -> None:
         """Others own what we hold: stop the handlers and write nothing; what a late claim brings is not launched."""
-        self._abandoned = True
+        self.poller.abandon()
         self.executor.supersede_all(reason)
         for held_task in self.completer.forget():
-            self._on_superseded(held_task, 0.0)
+            self.superseded(held_task, 0.0)
         for held_task in self.held_tasks.owned():
             self.held_tasks.disown(held_task)
         await self.close()
@@ -176,24 +169,36 @@ class WorkerSession:
         for held_task in held_tasks:
             self.executor.supersede(held_task, reason)
 
-    def _launch(self, task: ClaimedTask) -> None:
-        if self._abandoned:
-            return
-        self.executor.launch(self.held_tasks.add(task, self._given.clock()))
+    # What becomes of attempts: the executor's sink.
 
-    def _on_start(self, held_task: HeldTask) -> None:
+    def started(self, held_task: HeldTask) -> None:
+        """Emit the event, in the handler's context."""
         self._given.events.emit(TaskStarted(worker=self.info, task=held_task.task))
 
-    def _on_result(self, held_task: HeldTask, result: TaskResult) -> None:
+    def finished(self, held_task: HeldTask, result: TaskResult) -> None:
+        """Have the outcome written."""
         self.completer.submit(held_task, result)
 
-    def _on_superseded(self, held_task: HeldTask, duration: float) -> None:
+    def superseded(self, held_task: HeldTask, duration: float) -> None:
+        """Hold the task no longer; nothing is written."""
         self.held_tasks.disown(held_task)
         self._given.counters.superseded += 1
         self._settlement.superseded(held_task, duration)
-        self._given.on_settled()
+        self._given.supervisor.settled()
 
-    def _on_receipt(self, held_task: HeldTask, receipt: Receipt) -> None:
+    def exhausted(self) -> None:
+        """End the worker: nothing can run here any more."""
+        self._given.supervisor.crashed(
+            SlotsExhaustedError(
+                f"all {self.held_tasks.slots} slots of {self.info.worker_name} are taken by handlers that "
+                "are past their deadline and do not end; the process must be started again"
+            )
+        )
+
+    # What becomes of results: the completer's sink.
+
+    def settled(self, held_task: HeldTask, receipt: Receipt) -> None:
+        """Count what the database answered, emit it, and look for what it has made startable."""
         self.held_tasks.disown(held_task)
         self._given.counters.count(receipt)
         self._settlement.of_receipt(held_task, receipt)
@@ -201,20 +206,21 @@ class WorkerSession:
             self.wakeup.due_in(receipt.retry_in)
         if isinstance(receipt.result.outcome, Completed) and receipt.result.task.step_slug in self._dependants:
             self.wakeup.nudge()
-        self.poller.kick()
-        self._given.on_settled()
+        self._given.supervisor.settled()
 
-    def _on_run_end(self, end: RunEnd) -> None:
+    def run_ended(self, end: RunEnd) -> None:
+        """Emit the event; a failed run needs its other handlers no more."""
         self._settlement.of_run(end)
         if end.status is RunStatus.FAILED:
             self.lose(tuple(self.held_tasks.of_run(end.run_id)), "the run has failed")
 
-    def _on_aside(self, held_task: HeldTask, aside: bool) -> None:
-        self.held_tasks.set_aside(held_task, aside)
-        self.poller.kick()
-
-    def _on_error(self, error: str) -> None:
+    def failed(self, error: str) -> None:
+        """Remember what kept results from being written."""
         self._given.counters.last_error = error
+
+    def set_aside(self, held_task: HeldTask, aside: bool) -> None:
+        """Let a result in trouble keep no others from being claimed."""
+        self.held_tasks.set_aside(held_task, aside)
 
     def _decode_flow_input(self, text: bytes) -> object:
         workload = self._given.workload
