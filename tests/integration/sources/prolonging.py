@@ -8,7 +8,7 @@ from flowworker.database.records import ClaimedTask
 from flowworker.runtime.held_tasks import HeldTask
 from flowworker.runtime.pulse.extender import Extender, Leases
 from flowworker.runtime.pulse.heart import DatabaseHeart
-from flowworker.runtime.pulse.leases import BEAT_INTERVAL
+from flowworker.runtime.pulse.extender import BEAT_INTERVAL
 from flowworker.runtime.source import Source
 from flowworker.runtime.sources.flow_source import FlowSource
 from flowworker.runtime.sources.queue_source import QueueSource

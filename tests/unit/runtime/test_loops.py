@@ -17,11 +17,10 @@ from flowworker.runtime.execution.children import Children
 from flowworker.runtime.execution.executor import Executor
 from flowworker.runtime.execution.flow_inputs import RunInputs
 from flowworker.runtime.held_tasks import HeldTask, HeldTasks
-from flowworker.runtime.loops.cadence import Adaptive
 from flowworker.runtime.loops.completer import Completer
 from flowworker.runtime.loops.poller import UNKNOWN_PATIENCE, Poller
 from flowworker.runtime.loops.start_recorder import StartRecorder
-from flowworker.runtime.loops.wakeup import Wakeup
+from flowworker.runtime.loops.wakeup import Adaptive, Wakeup
 from flowworker.runtime.source import Claim
 from flowworker.telemetry.events import Event, PollStarted, PollStopped
 from flowworker.telemetry.stream import EventStream

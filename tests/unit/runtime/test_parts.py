@@ -22,9 +22,8 @@ from flowworker.runtime.execution.children import in_words
 from flowworker.runtime.execution.failures import MESSAGE_LIMIT, clean, describe_failure, timed_out
 from flowworker.runtime.exits import Exit, SlotsExhaustedError, asked_for, caused_by, worst
 from flowworker.runtime.held_tasks import HeldTask, HeldTasks
-from flowworker.runtime.lifecycle import Lifecycle
-from flowworker.runtime.names import claim_name, release_name
-from flowworker.runtime.next_move import Move, decide
+from flowworker.runtime.lifecycle import Lifecycle, Move, decide
+from flowworker.runtime.pool import claim_name, release_name
 from flowworker.worker_options import WhenDrained
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowworker.runtime.pulse.leases import BEAT_INTERVAL
+from flowworker.runtime.pulse.extender import BEAT_INTERVAL
 from flowworker.runtime.pulse.peers import (
     DEATH_AFTER,
     FROZEN_AFTER,

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from tests.unit.runtime.conftest import now
 
 from flowworker.runtime.backoff import backoff
-from flowworker.runtime.loops.cadence import Adaptive, Fixed
-from flowworker.runtime.loops.wakeup import TRAILING_DELAY, Wakeup
+from flowworker.runtime.loops.wakeup import TRAILING_DELAY, Adaptive, Fixed, Wakeup
 from flowworker.worker_options import Strategy
 
 pytestmark = pytest.mark.looptime

@@ -25,7 +25,7 @@ from flowworker.database.connection import Connection, connect
 from flowworker.database.flow_tasks import READ_VISIBILITY, claim_statement
 from flowworker.database.queue_jobs import LEASE
 from flowworker.database.statements import fill, load
-from flowworker.runtime.event_loop import loop_factory
+from flowworker.runtime.host import loop_factory
 
 APPLICATION_NAME = "flowworker-bench-floor"
 DSN_VARIABLE = "FLOWWORKER_DATABASE_URL"

@@ -8,7 +8,7 @@ from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from flowworker.runtime.event_loop import loop_factory
+from flowworker.runtime.host import loop_factory
 
 T = TypeVar("T")
 

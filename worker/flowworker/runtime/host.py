@@ -1,4 +1,4 @@
-"""What all workers of one process share: at most five connections, the pulse, the event stream."""
+"""What all workers of one process share: at most five connections, the pulse, the event stream, the event loop."""
 
 import asyncio
 import logging
@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from uuid import UUID, uuid4
 
 from flowworker.database.link import SILENCE, Dsn, Limits, Link, Links
@@ -178,3 +179,12 @@ class Host:
         since = self._down_since.pop(name, now) if up else self._down_since.setdefault(name, now)
         for watcher in tuple(self._watchers.values()):
             watcher(name, up, None if error is None else redact(error), now - since)
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """Uvloop where it is installed, else the standard library's event loop."""
+    if find_spec("uvloop") is None:
+        return asyncio.new_event_loop
+    import uvloop
+
+    return uvloop.new_event_loop

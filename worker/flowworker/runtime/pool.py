@@ -15,7 +15,6 @@ from flowworker.redaction import show_payloads
 from flowworker.runtime.backoff import backoff
 from flowworker.runtime.exits import Exit, SlotsExhaustedError, asked_for, caused_by, worst
 from flowworker.runtime.host import Host, Identity
-from flowworker.runtime.names import claim_name, release_name
 from flowworker.runtime.state import WorkerState
 from flowworker.runtime.worker import Worker
 from flowworker.runtime.workload import Workload
@@ -23,6 +22,9 @@ from flowworker.telemetry.stream import EventStream
 from flowworker.worker_options import SharedArguments
 
 logger = logging.getLogger(__name__)
+
+_in_use: set[str] = set()
+"""Names of workers and pools in this process: a second one of the same name is refused."""
 
 
 class KeeperEndedError(InternalError):
@@ -284,3 +286,19 @@ def _end_of(keeper: "asyncio.Task[Exit]") -> Exit:
         return keeper.result()
     cause = "it was cancelled from outside" if keeper.cancelled() else repr(keeper.exception())
     return caused_by(KeeperEndedError(f"{keeper.get_name()} ended: {cause}"))
+
+
+def claim_name(name: str) -> None:
+    """Take a name.
+
+    Raises:
+        UsageError: the name is in use in this process.
+    """
+    if name in _in_use:
+        raise UsageError(f"the name {name!r} is in use in this process; give the pool or worker another one")
+    _in_use.add(name)
+
+
+def release_name(name: str) -> None:
+    """Give a name back; unknown names are ignored."""
+    _in_use.discard(name)

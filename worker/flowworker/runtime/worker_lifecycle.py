@@ -19,11 +19,10 @@ from flowworker.runtime.backoff import backoff
 from flowworker.runtime.exits import Exit, SlotsExhaustedError, asked_for, caused_by
 from flowworker.runtime.held_tasks import HeldTasks
 from flowworker.runtime.host import Host
-from flowworker.runtime.lifecycle import Lifecycle, LifecycleMachine
+from flowworker.runtime.lifecycle import Lifecycle, LifecycleMachine, Move, decide, wants_drain
 from flowworker.runtime.loops.listening import Listening, channel_of
 from flowworker.runtime.loops.session import SessionContext, WorkerSession
 from flowworker.runtime.loops.settlement import Counters
-from flowworker.runtime.next_move import Move, decide, wants_drain
 from flowworker.runtime.pulse.loop_watch import Blockage
 from flowworker.runtime.pulse.membership import Membership
 from flowworker.runtime.pulse.pulse import News

@@ -10,7 +10,7 @@ from uuid import UUID
 from flowworker.database.faults import is_passing
 from flowworker.database.records import Peer
 from flowworker.runtime.held_tasks import HeldTasks
-from flowworker.runtime.loops.cadence import Uniform
+from flowworker.runtime.loops.wakeup import Uniform
 from flowworker.runtime.service import Crash, Service
 from flowworker.runtime.source import Recovery, Source
 from flowworker.telemetry.events import WorkerInfo, WorkerLost

@@ -19,13 +19,12 @@ from flowworker.runtime.execution.executor import Executor
 from flowworker.runtime.execution.flow_inputs import RunInputs
 from flowworker.runtime.exits import SlotsExhaustedError
 from flowworker.runtime.held_tasks import HeldTask, HeldTasks
-from flowworker.runtime.loops.cadence import Adaptive, Fixed
 from flowworker.runtime.loops.completer import Completer
 from flowworker.runtime.loops.poller import ClaimGate, Poller
 from flowworker.runtime.loops.recovery import Rescuer
 from flowworker.runtime.loops.settlement import Counters, Settlement
 from flowworker.runtime.loops.start_recorder import StartRecorder
-from flowworker.runtime.loops.wakeup import Wakeup
+from flowworker.runtime.loops.wakeup import Adaptive, Fixed, Wakeup
 from flowworker.runtime.source import Source
 from flowworker.runtime.workload import Router, Workload, has_dependants
 from flowworker.telemetry.events import TaskStarted, WorkerInfo

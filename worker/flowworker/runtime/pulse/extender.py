@@ -20,10 +20,15 @@ from flowworker.database.records import SourceKind
 from flowworker.errors import FlowWorkerError
 from flowworker.runtime.backoff import Randomness, backoff
 from flowworker.runtime.held_tasks import HeldTask
-from flowworker.runtime.pulse.leases import to_extend
 from flowworker.runtime.source import Source
 
 logger = logging.getLogger(__name__)
+
+BEAT_INTERVAL = 3.0
+"""Seconds between two heartbeats."""
+
+OUTAGE_AFTER = 10.0
+"""Seconds without a successful heartbeat after which the leases of jobs may have lapsed."""
 
 MARGIN = 10.0
 """Seconds before the end of its visibility from which on the message of a flow task that is still held is prolonged."""
@@ -221,3 +226,8 @@ def _tell(lost: Iterable[Lease]) -> None:
         by_holder[lease.holder.worker_id].append(lease)
     for leases in by_holder.values():
         leases[0].holder.on_lost_leases([lease.held_task for lease in leases])
+
+
+def to_extend(held_tasks: Iterable[HeldTask], *, now: float) -> Sequence[HeldTask]:
+    """What is held for a beat or longer; a younger lease lasts beyond the next beat anyway."""
+    return tuple(held_task for held_task in held_tasks if now - held_task.claimed_at >= BEAT_INTERVAL)

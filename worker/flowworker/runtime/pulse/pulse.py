@@ -27,9 +27,8 @@ from flowworker.errors import FlowWorkerError, UsageError
 from flowworker.runtime.backoff import backoff
 from flowworker.runtime.held_tasks import HeldTask
 from flowworker.runtime.pulse.background_loop import BackgroundLoop
-from flowworker.runtime.pulse.extender import Extender
+from flowworker.runtime.pulse.extender import BEAT_INTERVAL, OUTAGE_AFTER, Extender
 from flowworker.runtime.pulse.heart import Heart
-from flowworker.runtime.pulse.leases import BEAT_INTERVAL, OUTAGE_AFTER
 from flowworker.runtime.pulse.liveness_socket import LivenessSocket
 from flowworker.runtime.pulse.loop_watch import Blockage, LoopWatch
 from flowworker.runtime.pulse.peers import DEATH_AFTER, Success, Watch, alive_since, failed, succeeded, watched_for
