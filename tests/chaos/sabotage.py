@@ -12,7 +12,7 @@ from flowworker.cli import main
 from flowworker.database import flow_results, statements
 from flowworker.database.link import Limits
 from flowworker.database.records import Completed, Peer, TaskResult
-from flowworker.runtime.execution.calls import Call
+from flowworker.runtime.execution.executions import Call
 from flowworker.runtime.execution.executor import Executor
 from flowworker.runtime.held_tasks import HeldTask
 from flowworker.runtime.loops.completer import Completer

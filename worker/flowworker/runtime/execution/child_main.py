@@ -20,9 +20,9 @@ from typing import BinaryIO, assert_never
 from flowworker.database.records import Failed
 from flowworker.definition.child import find_handler, run_reference
 from flowworker.redaction import adopt
-from flowworker.runtime.execution.executions import NoCopyReturns
 from flowworker.runtime.execution.failures import describe_failure
 from flowworker.runtime.execution.families import kill_family
+from flowworker.runtime.execution.forks import NoCopyReturns
 from flowworker.runtime.execution.frames import LENGTH, Answer, Greeting, Prepare, Request, pack, unpack
 from flowworker.runtime.malloc import IdleTrimmer, system_trim
 from flowworker.telemetry.json_lines import running

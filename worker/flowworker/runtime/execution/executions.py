@@ -1,23 +1,31 @@
-"""A handler at work on the event loop or in a thread; `children` runs it in a process.
+"""One call of a handler, and the handler at work on the event loop or in a thread; `children` runs it in a process.
 
-Each execution has one future, `ended`, that never carries an exception: what the handler did is a value, whatever it
-raised. It completes when the handler has really ended, however long after its deadline that may be.
+A call decodes, calls and encodes, in whichever of the three places it runs. Each execution has one future, `ended`,
+that never carries an exception: what the handler did is a value, whatever it raised. It completes when the handler has
+really ended, however long after its deadline that may be.
 """
 
 import asyncio
 import contextvars
-import logging
-import os
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from types import FrameType, TracebackType
-from typing import Protocol, TypeAlias
+from types import FrameType
+from typing import Protocol, TypeAlias, cast
 
 from flowworker.database.records import Failed
+from flowworker.definition.child import ChildContext
+from flowworker.definition.context import TaskContext
+from flowworker.definition.handler import Handler
+from flowworker.definition.reference import HandlerReference
+from flowworker.runtime.execution.contexts import make_context
+from flowworker.runtime.execution.flow_inputs import RunInputs
+from flowworker.runtime.execution.forks import NoCopyReturns
+from flowworker.runtime.execution.frames import Request
 from flowworker.runtime.execution.stacks import awaiting_frames, thread_frames
-
-logger = logging.getLogger(__name__)
+from flowworker.runtime.held_tasks import HeldTask
+from flowworker.runtime.workload import Runnable
+from flowworker.telemetry.json_lines import running
 
 Clock = Callable[[], float]
 
@@ -48,6 +56,63 @@ class Broken:
 
 
 Ending: TypeAlias = Returned | Raised | Broken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A handler with the task it is to run."""
+
+    handler: Runnable
+    held_task: HeldTask
+    clock: Callable[[], float]
+    """Monotonic seconds; used where the deadline is not yet set."""
+    worker_name: str
+    inputs: RunInputs
+
+    @property
+    def reference(self) -> HandlerReference:
+        """Where a child process finds the handler."""
+        return cast("Handler", self.handler).location
+
+    async def on_loop(self) -> bytes:
+        """Run a coroutine function."""
+        arguments = self.handler.decode(self.held_task.task.input, await self._flow_input())
+        return self.handler.encode(await self.handler.call(arguments, self._context_if_wanted()))
+
+    def in_thread(self) -> bytes:
+        """Run a plain function; called in its thread."""
+        flow_input = self.inputs.loop_result(self._flow_input()) if self._must_load else self.held_task.task.flow_input
+        arguments = self.handler.decode(self.held_task.task.input, flow_input)
+        return self.handler.encode(self.handler.call(arguments, self._context_if_wanted()))
+
+    async def request(self) -> Request:
+        """What a child process needs to run it."""
+        return Request(
+            reference=self.reference,
+            input=self.held_task.task.input,
+            flow_input=await self._flow_input(),
+            context=ChildContext.of(self._context()),
+            ids=running.get(),
+        )
+
+    @property
+    def _must_load(self) -> bool:
+        return self.handler.needs_flow_input and self.held_task.task.flow_input is None
+
+    async def _flow_input(self) -> bytes | None:
+        task = self.held_task.task
+        if not self._must_load or task.run_id is None:
+            return task.flow_input
+        return await self.inputs.raw(task.run_id)
+
+    def _context_if_wanted(self) -> TaskContext | None:
+        return self._context() if self.handler.wants_context else None
+
+    def _context(self) -> TaskContext:
+        deadline = self.held_task.deadline or self.clock() + self.held_task.task.timeout
+        return make_context(
+            self.held_task, deadline=deadline, worker_name=self.worker_name, load_flow_input=self.inputs.decoded
+        )
 
 
 class Execution(Protocol):
@@ -149,33 +214,3 @@ async def _guard(work: Callable[[], Awaitable[bytes]], clock: Clock) -> Ending:
             return Returned(output=await work(), at=clock())
     except BaseException as error:  # noqa: BLE001 - see above; also GeneratorExit, which a handler may raise, too
         return Raised(error=error, at=clock())
-
-
-class NoCopyReturns:
-    """Ends a process that the block forked and that would go on as a second worker on the same connections."""
-
-    __slots__ = ("_forks_before",)
-
-    def __enter__(self) -> None:
-        self._forks_before = _forks
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if _forks == self._forks_before:
-            return
-        if error is not None:
-            logger.error("a process forked by a handler ends with an exception", exc_info=error)
-        os._exit(0 if error is None else 1)
-
-
-_forks = 0
-"""Forks between the first process and this one. Cheaper to look at than the process id, which is a system call."""
-
-
-def _count_fork() -> None:
-    global _forks  # it describes the process
-    _forks += 1
-
-
-os.register_at_fork(after_in_child=_count_fork)

@@ -21,11 +21,11 @@ from typing import Protocol
 
 from flowworker.database.records import Completed, Failed, Outcome, Released, TaskResult
 from flowworker.definition.handler import RunMode
-from flowworker.runtime.execution.calls import Call
 from flowworker.runtime.execution.children import ChildExecution, Children
 from flowworker.runtime.execution.contexts import describe_task
 from flowworker.runtime.execution.executions import (
     Broken,
+    Call,
     Ending,
     Execution,
     LoopExecution,
