@@ -26,7 +26,7 @@ VARIABLE = "CHAOS_SABOTAGE"
 FENCE = re.compile(r"AND t\.(last_worker_id|attempts_count|started_at) = \S+")
 
 SPOIL = "UPDATE pgflow.step_tasks SET output = '{}' WHERE run_id = ANY($1::uuid[]) AND status = 'completed'"
-MARK_OTHERS_LOST = "UPDATE flowworker.workers SET state = 'lost' WHERE worker_id <> $1"
+DECLARE = "UPDATE flowworker.workers SET state = 'lost' WHERE worker_id <> $1"
 
 Held = Callable[[], Collection[int]]
 
@@ -58,7 +58,7 @@ def ignores_the_attempt() -> None:
         del self, held_task, reason
 
     flow_results.fill = fill_without_fence  # pyright: ignore
-    WorkerLifecycle._be_reborn = live_on  # pyright: ignore
+    WorkerLifecycle._rejoin_as_another = live_on  # pyright: ignore
     Executor.supersede = keep
 
 
@@ -121,15 +121,15 @@ def changes_outputs() -> None:
     FlowSource.finish = finish_and_spoil
 
 
-def marks_the_living_lost() -> None:
-    """Takes all others for dead at once."""
+def declares_the_living_dead() -> None:
+    """Takes everybody else for dead at once."""
     recover = FlowSource.recover
 
-    async def mark_and_recover(self: FlowSource, dead: Collection[Peer], held: Held | None = None) -> Recovery:
-        await self._links.claim.run(lambda connection: connection.execute(MARK_OTHERS_LOST, self._worker_id))  # pyright: ignore
+    async def declare_and_recover(self: FlowSource, dead: Collection[Peer], held: Held | None = None) -> Recovery:
+        await self._links.claim.run(lambda connection: connection.execute(DECLARE, self._worker_id))  # pyright: ignore
         return await recover(self, dead, held)
 
-    FlowSource.recover = mark_and_recover
+    FlowSource.recover = declare_and_recover
 
 
 SABOTAGES: dict[str, Callable[[], None]] = {
@@ -142,7 +142,7 @@ SABOTAGES: dict[str, Callable[[], None]] = {
         runs_twice,
         never_recovers,
         changes_outputs,
-        marks_the_living_lost,
+        declares_the_living_dead,
     )
 }
 

@@ -13,7 +13,7 @@ from tests.chaos.disturbing import locked
 from tests.chaos.load import put_load, repeats
 from tests.chaos.workloads import Plan, fan, jobs, single
 
-from flowworker.runtime.pulse.peers import DEATH_AFTER
+from flowworker.runtime.heartbeat.liveness import DEATH_AFTER
 
 OUTAGE = 24.0
 """Seconds; every lease has lapsed for longer than a job waits for its holder."""

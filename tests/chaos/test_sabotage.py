@@ -51,9 +51,9 @@ async def test_forgetting_results_is_noticed(arena: Arena) -> None:
 
 
 @together
-async def test_burying_the_living_is_noticed(arena: Arena) -> None:
+async def test_declaring_the_living_dead_is_noticed(arena: Arena) -> None:
     async with arena.ground(single) as ground:
-        honest, saboteur = ground.worker("honest", "single"), _saboteur(ground, "marks_the_living_lost")
+        honest, saboteur = ground.worker("honest", "single"), _saboteur(ground, "declares_the_living_dead")
         await honest.start()
         await ground.start_run(single, Plan(gate="open"))
         await ground.began(worker="honest")

@@ -11,9 +11,9 @@ from tests.integration.runtime.conftest import World, until, until_true
 from flowworker.definition.context import TaskContext
 from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue
+from flowworker.runtime.heartbeat.liveness import DEATH_AFTER
 from flowworker.runtime.host import Host
 from flowworker.runtime.lifecycle import Lifecycle
-from flowworker.runtime.pulse.peers import DEATH_AFTER
 from flowworker.telemetry.events import TaskFailed, TaskStarted
 
 LONGER_THAN_ANY_LIMIT = 4.0

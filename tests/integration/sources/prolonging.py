@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from flowworker.database.records import ClaimedTask
+from flowworker.runtime.heartbeat.database import DatabaseHeartbeat
+from flowworker.runtime.heartbeat.extender import BEAT_INTERVAL, Extender, Leases
 from flowworker.runtime.held_tasks import HeldTask
-from flowworker.runtime.pulse.extender import Extender, Leases
-from flowworker.runtime.pulse.heart import DatabaseHeart
-from flowworker.runtime.pulse.extender import BEAT_INTERVAL
 from flowworker.runtime.source import Source
 from flowworker.runtime.sources.flow_source import FlowSource
 from flowworker.runtime.sources.queue_source import QueueSource
@@ -42,5 +41,5 @@ async def prolong_by(leases: Leases, source: Source, worker_id: UUID, tasks: Seq
 async def prolong(source: FlowSource | QueueSource, tasks: Sequence[ClaimedTask]) -> set[int]:
     """The same in the database that the source serves."""
     links = source._links  # pyright: ignore[reportPrivateUsage]
-    heart = DatabaseHeart(beat=links.beat, other=links.pulse, lends=False)
-    return await prolong_by(heart, source, source._worker_id, tasks)  # pyright: ignore[reportPrivateUsage]
+    port = DatabaseHeartbeat(beat=links.beat, other=links.pulse, lends=False)
+    return await prolong_by(port, source, source._worker_id, tasks)  # pyright: ignore[reportPrivateUsage]

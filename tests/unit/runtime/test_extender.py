@@ -14,8 +14,8 @@ from flowworker.database.flow_results import Fence
 from flowworker.database.queue_jobs import JobFence
 from flowworker.database.records import SourceKind
 from flowworker.errors import DatabaseUnavailableError
+from flowworker.runtime.heartbeat.extender import MARGIN, TROUBLE_CAP, Extender
 from flowworker.runtime.held_tasks import HeldTask
-from flowworker.runtime.pulse.extender import MARGIN, TROUBLE_CAP, Extender
 
 
 @dataclass

@@ -8,14 +8,14 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from flowworker.runtime.pulse.liveness_socket import LivenessSocket, is_gone
+from flowworker.runtime.heartbeat.liveness_socket import LivenessSocket, is_gone
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="abstract sockets are Linux's")
 
 HOLDS = """
 import sys
 from uuid import UUID
-from flowworker.runtime.pulse.liveness_socket import LivenessSocket
+from flowworker.runtime.heartbeat.liveness_socket import LivenessSocket
 presence = LivenessSocket(UUID(sys.argv[1]))
 presence.begin()
 print(presence.network_namespace, flush=True)

@@ -161,7 +161,7 @@ def _trouble(state: WorkerState) -> str | None:
 
 def liveness(host: Host) -> Health:
     """Alive: the pulse, which no handler can delay, still turns."""
-    return Health(ok=True, reason="the pulse turns") if host.pulse.alive else Health(ok=False, reason="no pulse")
+    return Health(ok=True, reason="the pulse turns") if host.heartbeat.alive else Health(ok=False, reason="no pulse")
 
 
 @contextmanager

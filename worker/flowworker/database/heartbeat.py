@@ -80,7 +80,7 @@ class Report:
     doubts: int = 0
     """Claims and writes whose outcome is not known."""
     network_namespace: str | None = None
-    """Where the process has bound its socket (`flowworker.runtime.pulse.liveness_socket`); None when it has not."""
+    """Where the process has bound its socket (`flowworker.runtime.heartbeat.liveness_socket`); None when it has not."""
     option_changes: Sequence[OptionChange] | None = None
     """Options of the flow that the database had otherwise at the start, at most `MOST_CHANGES`; None for a queue."""
 

@@ -3,8 +3,8 @@
 The two are not the same. A task whose handler has returned is owned until its result is written but occupies no
 slot; a thread that outlived its deadline occupies a slot long after the database has heard of the timeout.
 
-The worker's event loop writes this and the pulse's thread reads it, so every access is behind one lock that is never
-held for long.
+The worker's event loop writes this and the heartbeat's thread reads it, so every access is behind one lock that is
+never held for long.
 """
 
 import asyncio

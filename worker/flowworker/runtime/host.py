@@ -1,4 +1,4 @@
-"""What all workers of one process share: at most five connections, the pulse, the event stream, the event loop."""
+"""What all workers of one process share: at most five connections, the heartbeat, the event stream, the event loop."""
 
 import asyncio
 import logging
@@ -15,8 +15,8 @@ from flowworker.database.link import SILENCE, Dsn, Limits, Link, Links
 from flowworker.database.pooler import REMEDY, shares_sessions
 from flowworker.errors import UsageError
 from flowworker.redaction import redact
-from flowworker.runtime.pulse.heart import DatabaseHeart
-from flowworker.runtime.pulse.pulse import Pulse
+from flowworker.runtime.heartbeat.database import DatabaseHeartbeat
+from flowworker.runtime.heartbeat.thread import HeartbeatThread
 from flowworker.telemetry.stream import EventStream
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Host:
 
         Args:
             dsn: a PostgreSQL URI, or what gives one.
-            direct_dsn: for the pulse, where `dsn` goes through a transaction pooler.
+            direct_dsn: for the heartbeat, where `dsn` goes through a transaction pooler.
             statement_cache: False behind a transaction pooler.
             identity: where the process runs.
             events: receives every event; a new stream by default.
@@ -82,25 +82,26 @@ class Host:
         self.boot_id: UUID = uuid4()
         self._dsn = dsn
         self._direct_dsn = direct_dsn or dsn
-        self._pulse_is_direct = statement_cache or direct_dsn is not None
+        self._heartbeat_is_direct = statement_cache or direct_dsn is not None
         self._statement_cache = statement_cache
         self._down_since: dict[str, float] = {}
         self._watchers: dict[object, ConnectionWatcher] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._users = 0
         self._links: Links | None = None
-        self.pulse = Pulse(self._make_heart, boot_id=self.boot_id)
+        self.heartbeat = HeartbeatThread(self._make_port, boot_id=self.boot_id)
 
     @property
     def links(self) -> Links:
         """The connections; made with the first use on the event loop."""
         if self._links is None:
+            pooled = not self._heartbeat_is_direct
             self._links = Links(
                 claim=self._link("claim", self._dsn, FAST),
                 finish=self._link("finish", self._dsn, FAST),
                 aside=self._link("aside", self._dsn, ASIDE, idle_timeout=ASIDE_IDLE),
-                beat=self._link("beat", self._direct_dsn, BEAT, pooled=not self._pulse_is_direct, silence=BEAT_SILENCE),
-                pulse=self._link("pulse", self._direct_dsn, LEASES, pooled=not self._pulse_is_direct),
+                beat=self._link("beat", self._direct_dsn, BEAT, pooled=pooled, silence=BEAT_SILENCE),
+                pulse=self._link("pulse", self._direct_dsn, LEASES, pooled=pooled),
             )
         return self._links
 
@@ -118,18 +119,18 @@ class Host:
             raise UsageError(f"prepared statements of several clients get mixed up here: {REMEDY}")
 
     async def enter(self) -> None:
-        """One more user; the first one starts the pulse."""
+        """One more user; the first one starts the heartbeat."""
         self._users += 1
         if self._users == 1:
             self._loop = asyncio.get_running_loop()
             _ = self.links
-            await self.pulse.start()
+            await self.heartbeat.start()
 
     async def leave(self) -> None:
-        """One user less; the last one ends the pulse and closes the connections."""
+        """One user less; the last one ends the heartbeat and closes the connections."""
         self._users -= 1
         if self._users == 0:
-            await self.pulse.stop()
+            await self.heartbeat.stop()
             for link in self.links.of_main_loop():
                 await link.close()
             await self.events.drain()
@@ -140,8 +141,8 @@ class Host:
         self._watchers[place] = watcher
         return lambda: self._watchers.pop(place, None) and None
 
-    def _make_heart(self) -> DatabaseHeart:
-        return DatabaseHeart(beat=self.links.beat, other=self.links.pulse, lends=self._pulse_is_direct)
+    def _make_port(self) -> DatabaseHeartbeat:
+        return DatabaseHeartbeat(beat=self.links.beat, other=self.links.pulse, lends=self._heartbeat_is_direct)
 
     def _link(
         self,
@@ -164,7 +165,7 @@ class Host:
         )
 
     def _on_state(self, name: str, up: bool, error: str | None) -> None:
-        """Called on the loop that uses the link: the main one, or the pulse's."""
+        """Called on the loop that uses the link: the main one, or the heartbeat's."""
         if self._loop is None or self._loop.is_closed():
             return
         if threading.current_thread().name == "flowworker-pulse":

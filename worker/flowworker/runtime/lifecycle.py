@@ -77,7 +77,7 @@ class Move(Enum):
     """Claim again."""
     END = auto()
     """Stop: it was asked to drain, and nothing is in flight."""
-    REBORN = auto()
+    REJOIN = auto()
     """Drop everything and go on under a new id: a peer or the operator has declared this one dead."""
 
 
@@ -101,7 +101,7 @@ def decide(own: OwnRow | None, *, lifecycle: Lifecycle, in_flight: int, when_dra
     if own is None or lifecycle not in {Lifecycle.RUNNING, Lifecycle.DRAINING}:
         return Decision(move=Move.STAY, reason="")
     if own.lost:
-        return Decision(move=Move.REBORN, reason="declared dead by a peer or the operator")
+        return Decision(move=Move.REJOIN, reason="declared dead by a peer or the operator")
     wanted = wants_drain(own)
     if wanted is None:
         move = Move.RESUME if lifecycle is Lifecycle.DRAINING else Move.STAY

@@ -80,7 +80,7 @@ class WorkerPool:
             size: workers for each flow or queue.
             worker: the class of the workers; a subclass of `Worker` may bring its own `perform_work`.
             restart: what to do about a worker that crashed; by default it is started again, always.
-            direct_dsn: for the pulse, where `dsn` goes through a transaction pooler.
+            direct_dsn: for the heartbeat, where `dsn` goes through a transaction pooler.
             statement_cache: False behind a transaction pooler.
             identity: where the process runs, for the reports.
             events: receives every event.
@@ -134,7 +134,7 @@ class WorkerPool:
 
     @property
     def host(self) -> Host:
-        """The connections and the pulse."""
+        """The connections and the heartbeat."""
         return self._host
 
     def states(self) -> Sequence[WorkerState]:

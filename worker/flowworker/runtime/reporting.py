@@ -30,7 +30,7 @@ def make_report(
     session: WorkerSession, *, host: Host, options: WorkerOptions, counters: Counters, lifecycle: Lifecycle,
     option_changes: Sequence[OptionChange], now: float,
 ) -> Report:  # fmt: skip
-    """The row of one worker at monotonic `now`; made in the pulse's thread."""
+    """The row of one worker at monotonic `now`; made in the heartbeat's thread."""
     identity, source, error = host.identity, session.source, counters.last_error
     return Report(
         worker_id=session.worker_id,
@@ -56,7 +56,7 @@ def make_report(
         unwritten_for=_age(session.completer.oldest_unwritten, now),
         unclaimed_for=_age(session.poller.wanting_since, now),
         doubts=session.doubts,
-        network_namespace=host.pulse.network_namespace,
+        network_namespace=host.heartbeat.network_namespace,
         option_changes=option_changes[:MOST_CHANGES] if source.kind is SourceKind.FLOW else None,
     )
 
@@ -91,8 +91,8 @@ def make_state(
         unclaimed_for=_age(session.poller.last_claim, now),
         wanting_for=_age(session.poller.wanting_since, now),
         doubts=session.doubts,
-        beat_age=host.pulse.beat_age,
-        loop_blocked_for=host.pulse.blocked_for,
+        beat_age=host.heartbeat.beat_age,
+        loop_blocked_for=host.heartbeat.blocked_for,
     )
 
 

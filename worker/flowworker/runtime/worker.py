@@ -38,7 +38,7 @@ class Worker:
             workload: the flow or queue to serve.
             dsn: a PostgreSQL URI, or a function that gives one and is asked before each connection; or give `host`.
             host: shared with other workers of the process, which then all use its connections and event stream.
-            direct_dsn: for the pulse, where `dsn` goes through a transaction pooler.
+            direct_dsn: for the heartbeat, where `dsn` goes through a transaction pooler.
             statement_cache: False behind a transaction pooler.
             identity: where the process runs, for the report.
             events: receives every event; with `host`, its stream is used.

@@ -12,20 +12,20 @@ from uuid import UUID, uuid4
 
 from flowworker.database.connection import describe
 from flowworker.database.faults import is_passing
-from flowworker.database.heartbeat import OwnRow
+from flowworker.database.heartbeat import OwnRow, Report
 from flowworker.errors import AccessError, DatabaseUnavailableError, FlowWorkerError, LifecycleError
 from flowworker.option_change import REMEDY, OptionChange
 from flowworker.runtime.backoff import backoff
 from flowworker.runtime.exits import Exit, SlotsExhaustedError, asked_for, caused_by
+from flowworker.runtime.heartbeat.loop_watch import Blockage
+from flowworker.runtime.heartbeat.member import SessionMember
+from flowworker.runtime.heartbeat.thread import News
 from flowworker.runtime.held_tasks import HeldTasks
 from flowworker.runtime.host import Host
 from flowworker.runtime.lifecycle import Lifecycle, LifecycleMachine, Move, decide, wants_drain
 from flowworker.runtime.loops.listening import Listening, channel_of
 from flowworker.runtime.loops.session import SessionContext, WorkerSession
 from flowworker.runtime.loops.settlement import Counters
-from flowworker.runtime.pulse.loop_watch import Blockage
-from flowworker.runtime.pulse.membership import Membership
-from flowworker.runtime.pulse.pulse import News
 from flowworker.runtime.reporting import make_report, make_state, package_version
 from flowworker.runtime.service import LoopEndedError
 from flowworker.runtime.sources.opening import compile_workload, make_source
@@ -71,11 +71,11 @@ class WorkerLifecycle:
         self._own: OwnRow | None = None
         self._option_changes: Sequence[OptionChange] = ()
         self._session: WorkerSession | None = None
-        self._membership: Membership | None = None
+        self._member: SessionMember | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._starting: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
-        self._reborn_soon = False
+        self._rejoining = False
         self._winding_down = False
         self._hurry = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -146,8 +146,8 @@ class WorkerLifecycle:
     def fenced(self) -> None:
         """A claim found our row marked lost before a heartbeat did."""
         session = self._session
-        if session is not None and self._stopping is None and not self._reborn_soon and self.lifecycle in AT_WORK:
-            self._rebirth(session, "marked lost, which its own claim found out")
+        if session is not None and self._stopping is None and not self._rejoining and self.lifecycle in AT_WORK:
+            self._rejoin(session, "marked lost, which its own claim found out")
 
     def refused(self, error: FlowWorkerError) -> None:
         """Claims cannot work any more; what runs is finished first."""
@@ -159,7 +159,7 @@ class WorkerLifecycle:
     def settled(self) -> None:
         """Something in flight has ended: a draining worker may be drained."""
         if self.lifecycle is Lifecycle.DRAINING:
-            self._do_duty()
+            self._follow_own_row()
 
     def crashed(self, error: BaseException) -> None:
         """End at once: part of the worker does not work any more."""
@@ -183,22 +183,22 @@ class WorkerLifecycle:
                 "%s: the options in the database are in force: %s; %s",
                 self._name, "; ".join(map(str, self._option_changes)), REMEDY,
             )  # fmt: skip
-        session = await self._enlist(deadline)
+        session = await self._register(deadline)
         drain = wants_drain(self._own)
         state = Lifecycle.RUNNING if drain is None else Lifecycle.DRAINING
         self._lifecycle.move(state, drain or "registered and ready")
         self._host.events.emit(WorkerStarted(worker=session.info, details=self._details()))
         session.start()
-        self._host.pulse.beat_soon()
+        self._host.heartbeat.beat_soon()
 
-    async def _enlist(self, deadline: float) -> WorkerSession:
+    async def _register(self, deadline: float) -> WorkerSession:
         """Prepare a session under the current id and register it; its loops do not run yet."""
-        session = self._make_shift()
+        session = self._make_session()
         await self._patiently(session.source.prepare, deadline)
         self._session = session
-        membership = self._make_membership(session)
-        news = await self._patiently(lambda: self._host.pulse.attach(membership), deadline)
-        self._membership = membership
+        member = self._make_member(session)
+        news = await self._patiently(lambda: self._host.heartbeat.attach(member), deadline)
+        self._member = member
         self._own = news.own
         session.rescuer.found_dead(news.dead)
         return session
@@ -222,7 +222,7 @@ class WorkerLifecycle:
                 logger.log(level, "%s waits for the database: %s", self._name, describe(error))
                 await asyncio.sleep(delay)
 
-    def _make_shift(self) -> WorkerSession:
+    def _make_session(self) -> WorkerSession:
         given = SessionContext(
             supervisor=self,
             workload=self._workload,
@@ -237,11 +237,11 @@ class WorkerLifecycle:
             self._workload,
             worker_id=self.worker_id,
             links=self._host.links,
-            has_watched=lambda: self._host.pulse.has_watched,
+            has_watched=lambda: self._host.heartbeat.has_watched,
         )
         return WorkerSession(given, source=source, worker_id=self.worker_id)
 
-    def _make_membership(self, session: WorkerSession) -> Membership:
+    def _make_member(self, session: WorkerSession) -> SessionMember:
         wanted = self._options.signal_strategy
         channel = channel_of(session.source, wanted)
         listening = Listening(
@@ -249,28 +249,27 @@ class WorkerLifecycle:
             session.wakeup,
             self._host.links,
             wanted=wanted,
-            trial_channel=None if channel is None else self._host.pulse.trial_channel,
+            trial_channel=None if channel is None else self._host.heartbeat.trial_channel,
             name=self._name,
         )
-        return Membership(
+        return SessionMember(self, session, listening, channel=channel)
+
+    # What the heartbeat says: the sink of the session's member.
+
+    def report_of(self, session: WorkerSession) -> Report:
+        """The row of a session; called in the heartbeat's thread."""
+        return make_report(
             session,
-            channel=channel,
-            report=lambda: make_report(
-                session,
-                host=self._host,
-                options=self._options,
-                counters=self._counters,
-                lifecycle=self.lifecycle,
-                option_changes=self._option_changes,
-                now=time.monotonic(),
-            ),
-            on_beat=self._on_beat,
-            on_listening=lambda: self._spawn(listening.check(), f"listening check of {self._name}"),
-            on_trial=listening.heard,
-            on_blocked=self._on_blocked,
+            host=self._host,
+            options=self._options,
+            counters=self._counters,
+            lifecycle=self.lifecycle,
+            option_changes=self._option_changes,
+            now=time.monotonic(),
         )
 
-    def _on_beat(self, news: News) -> None:
+    def beaten(self, news: News) -> None:
+        """Obey our row, and recover what the dead have left."""
         session = self._session
         if session is None or self.lifecycle is Lifecycle.STOPPED:
             return
@@ -278,9 +277,27 @@ class WorkerLifecycle:
         session.rescuer.found_dead(news.dead)
         if news.departed:
             session.rescuer.sweep_soon()
-        self._do_duty()
+        self._follow_own_row()
 
-    def _do_duty(self) -> None:
+    def blocked(self, blockage: Blockage) -> None:
+        """Name who holds the loop. Called in the heartbeat's thread, which can log meanwhile; the event follows."""
+        session, member = self._session, self._member
+        if session is None or member is None:
+            return
+        held_task = next((one for one in session.held_tasks.all() if one.handle is blockage.task), None)
+        if held_task is None:
+            return
+        step = held_task.task.step_slug
+        self._counters.last_error = f"{step} blocked the event loop for {blockage.blocked_for:.1f} s"
+        logger.warning(
+            "%s: %s blocks the event loop for %.1f s: nothing else runs meanwhile; use a plain `def` or "
+            "run_in='process' for blocking code\n%s",
+            self._name, step, blockage.blocked_for, blockage.stack,
+        )  # fmt: skip
+        event = LoopBlocked(worker=session.info, step_slug=step, blocked_for=blockage.blocked_for, stack=blockage.stack)
+        member.post(self._host.events.emit, event)
+
+    def _follow_own_row(self) -> None:
         session = self._session
         if session is None or self._stopping is not None:
             return
@@ -295,33 +312,34 @@ class WorkerLifecycle:
                 return
             case Move.DRAIN:
                 self._lifecycle.move(Lifecycle.DRAINING, decision.reason)
-                self._host.pulse.beat_soon()
+                self._host.heartbeat.beat_soon()
             case Move.RESUME:
                 self._lifecycle.move(Lifecycle.RUNNING, decision.reason)
                 session.poller.kick()
             case Move.END:
                 self._begin_stop(asked_for(decision.reason))
-            case Move.REBORN:
-                self._rebirth(session, decision.reason)
+            case Move.REJOIN:
+                self._rejoin(session, decision.reason)
 
-    def _rebirth(self, session: WorkerSession, reason: str) -> None:
-        if not self._reborn_soon:
-            self._own, self._reborn_soon = None, True
-            self._spawn(self._be_reborn(session, reason), f"rebirth of {self._name}")
+    def _rejoin(self, session: WorkerSession, reason: str) -> None:
+        if not self._rejoining:
+            self._own, self._rejoining = None, True
+            self.spawn(self._rejoin_as_another(session, reason), f"rejoining of {self._name}")
 
-    async def _be_reborn(self, session: WorkerSession, reason: str) -> None:
+    async def _rejoin_as_another(self, session: WorkerSession, reason: str) -> None:
         """Drop what is held and go on under a new id."""
         logger.warning("worker %s was %s; it goes on under a new id", session.worker_id, reason)
-        if self._membership is not None:
-            membership, self._membership = self._membership, None
-            await self._host.pulse.detach(membership, mark_stopped=False)
+        if self._member is not None:
+            member, self._member = self._member, None
+            await self._host.heartbeat.detach(member, mark_stopped=False)
         await session.abandon(reason)
         self.worker_id = uuid4()
-        renewed = await self._enlist(math.inf)
-        self._reborn_soon = False
+        renewed = await self._register(math.inf)
+        self._rejoining = False
         renewed.start()
 
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Run something in the background; its failure ends the worker."""
         task = asyncio.create_task(work, name=name)
         self._background.add(task)
         task.add_done_callback(self._settle)
@@ -358,7 +376,7 @@ class WorkerLifecycle:
         await self._cancel_background()
         session = self._session
         assert session is not None
-        self._host.pulse.beat_soon()
+        self._host.heartbeat.beat_soon()
         await session.stop_claiming()
         await self._wait_for_handlers(session)
         self._lifecycle.move(Lifecycle.STOPPING, reason)
@@ -392,14 +410,14 @@ class WorkerLifecycle:
 
     async def _leave(self, end: Exit) -> None:
         await self._cancel_background()
-        if self._membership is not None:
-            await self._host.pulse.detach(self._membership, mark_stopped=True)
+        if self._member is not None:
+            await self._host.heartbeat.detach(self._member, mark_stopped=True)
         if self._session is not None:
             await self._session.close()
         if self._unwatch is not None:
             self._unwatch()
         self._lifecycle.move(Lifecycle.STOPPED, end.reason)
-        if self._membership is not None and self._session is not None:
+        if self._member is not None and self._session is not None:
             duration = time.monotonic() - self._began_at
             self._host.events.emit(WorkerStopped(worker=self._session.info, duration=duration, reason=end.reason))
         if self._unwatch is not None:
@@ -420,24 +438,6 @@ class WorkerLifecycle:
             self._session.completer.try_now()
         else:
             self._host.events.emit(DatabaseDown(worker=self._session.info, connection=name, error=error or ""))
-
-    def _on_blocked(self, blockage: Blockage) -> None:
-        """Called in the pulse's thread, which writes and logs what the main loop cannot; events follow when it can."""
-        session, membership = self._session, self._membership
-        if session is None or membership is None:
-            return
-        held_task = next((one for one in session.held_tasks.all() if one.handle is blockage.task), None)
-        if held_task is None:
-            return
-        step = held_task.task.step_slug
-        self._counters.last_error = f"{step} blocked the event loop for {blockage.blocked_for:.1f} s"
-        logger.warning(
-            "%s: %s blocks the event loop for %.1f s: nothing else runs meanwhile; use a plain `def` or "
-            "run_in='process' for blocking code\n%s",
-            self._name, step, blockage.blocked_for, blockage.stack,
-        )  # fmt: skip
-        event = LoopBlocked(worker=session.info, step_slug=step, blocked_for=blockage.blocked_for, stack=blockage.stack)
-        membership.post(self._host.events.emit, event)
 
     def _details(self) -> dict[str, object]:
         options = self._options

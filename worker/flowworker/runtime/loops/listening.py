@@ -2,7 +2,7 @@
 
 Asked for notifications, a worker whose queue cannot announce polls instead and says why, with the command that helps.
 Whether a LISTEN behind a pooler is worth anything only a trial shows: a note sent on the claim connection must arrive
-on the pulse's.
+on the heartbeat's.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""One of the pulse's two connections is cut off, and the other one stands in for it."""
+"""One of the heartbeat's two connections is cut off, and the other one stands in for it."""
 
 import time
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ from flowworker.database.queue_jobs import JobFence
 from flowworker.database.records import SourceKind
 from flowworker.definition.queue import Queue
 from flowworker.errors import DatabaseUnavailableError
-from flowworker.runtime.pulse.heart import DatabaseHeart
+from flowworker.runtime.heartbeat.database import DatabaseHeartbeat
 
 MINE = report(uuid4(), kind=SourceKind.QUEUE, slug="lent")
 TIMEOUT = 1.0
@@ -39,7 +39,7 @@ class Both:
 
     beat: Proxy
     other: Proxy
-    heart: DatabaseHeart
+    port: DatabaseHeartbeat
 
 
 @pytest.fixture
@@ -48,20 +48,20 @@ async def both(database: Database) -> AsyncIterator[Both]:
         beat, other = (
             Link(proxy.dsn(database.worker_dsn), application_name="test", timeout=TIMEOUT) for proxy in (first, second)
         )
-        heart = DatabaseHeart(beat=beat, other=other, lends=True)
-        await heart.register([MINE])
-        await heart.beat([MINE], Look())
-        yield Both(first, second, heart)
-        await heart.close()
+        port = DatabaseHeartbeat(beat=beat, other=other, lends=True)
+        await port.register([MINE])
+        await port.beat([MINE], Look())
+        yield Both(first, second, port)
+        await port.close()
 
 
 @pytest.mark.parametrize("weather", [Weather.SWALLOWED, Weather.REFUSED])
 async def test_the_heart_beats_though_its_connection_is_cut_off(both: Both, weather: Weather) -> None:
     both.beat.weather = weather
-    await both.heart.beat([MINE], Look())
+    await both.port.beat([MINE], Look())
     began = time.monotonic()
-    for _ in range(5):  # nothing waits for the broken one any more
-        await both.heart.beat([MINE], Look())
+    for _ in range(5):  # nobody waits for the broken one any more
+        await both.port.beat([MINE], Look())
     assert time.monotonic() - began < TIMEOUT
     begun = both.beat.begun
     both.beat.weather = Weather.CLEAR
@@ -69,7 +69,7 @@ async def test_the_heart_beats_though_its_connection_is_cut_off(both: Both, weat
     seen = both.beat.begun
 
     async def beaten() -> bool:
-        await both.heart.beat([MINE], Look())
+        await both.port.beat([MINE], Look())
         return both.beat.begun > seen + 1
 
     await until(beaten)
@@ -80,14 +80,14 @@ async def test_the_heart_beats_though_its_statements_are_cancelled_again_and_aga
 ) -> None:
     await world.owner.execute(CANCELLED)
     beat, other = (Link(database.worker_dsn, application_name=name) for name in ("cancelled", "spared"))
-    heart = DatabaseHeart(beat=beat, other=other, lends=True)
-    await heart.register([MINE])
-    before = (await heart.beat([MINE], Look())).at
+    port = DatabaseHeartbeat(beat=beat, other=other, lends=True)
+    await port.register([MINE])
+    before = (await port.beat([MINE], Look())).at
     with pytest.raises(asyncpg.QueryCanceledError):
         await beat.run(lambda connection: heartbeat.beat(connection, [MINE]))
-    assert (await heart.beat([MINE], Look())).own[MINE.worker_id].written
+    assert (await port.beat([MINE], Look())).own[MINE.worker_id].written
     assert (await world.worker_row(MINE.worker_id))["reported_at"] > before
-    await heart.close()
+    await port.close()
 
 
 async def test_leases_are_extended_though_their_connection_is_cut_off(world: World, both: Both) -> None:
@@ -97,7 +97,7 @@ async def test_leases_are_extended_though_their_connection_is_cut_off(world: Wor
     enqueued_at = await world.owner.fetchval("SELECT enqueued_at FROM pgmq.read('lent', 1, 1)")
     both.other.weather = Weather.SWALLOWED
     fence = JobFence(msg_id=msg_id, read_count=1, enqueued_at=enqueued_at)
-    assert await both.heart.extend_jobs([("lent", fence)]) == []
+    assert await both.port.extend_jobs([("lent", fence)]) == []
     left = await world.owner.fetchval("SELECT extract(epoch FROM vt - clock_timestamp())::float8 FROM pgmq.q_lent")
     assert left > 10
 
@@ -106,4 +106,4 @@ async def test_without_both_it_is_an_outage(both: Both) -> None:
     both.beat.weather = both.other.weather = Weather.REFUSED
     for _ in range(2):
         with pytest.raises(DatabaseUnavailableError):
-            await both.heart.beat([MINE], Look())
+            await both.port.beat([MINE], Look())

@@ -1,4 +1,4 @@
-"""What the pulse needs of the database: a port, so that its timing can be tested without one."""
+"""What the heartbeat needs of the database: a port, so that its timing can be tested without one."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
@@ -16,14 +16,14 @@ from flowworker.database.queue_jobs import JobFence
 from flowworker.database.records import Peer
 from flowworker.database.statements import load
 from flowworker.database.stranded import mark_lost
-from flowworker.runtime.pulse.connection_pair import ConnectionPair
-from flowworker.runtime.pulse.extender import Leases
-from flowworker.runtime.pulse.liveness_socket import is_gone
+from flowworker.runtime.heartbeat.connection_pair import ConnectionPair
+from flowworker.runtime.heartbeat.extender import Leases
+from flowworker.runtime.heartbeat.liveness_socket import is_gone
 
 T = TypeVar("T")
 
 
-class Heart(Leases, Protocol):
+class HeartbeatPort(Leases, Protocol):
     """Two connections, one for the heartbeat alone. Methods raise DatabaseUnavailableError when neither works."""
 
     async def register(self, reports: Sequence[Report]) -> Beat: ...
@@ -51,11 +51,11 @@ class Heart(Leases, Protocol):
     async def close(self) -> None: ...
 
 
-class DatabaseHeart:
+class DatabaseHeartbeat:
     """The real one."""
 
     def __init__(self, *, beat: Link, other: Link, lends: bool) -> None:
-        """Use links that belong to the pulse's event loop.
+        """Use links that belong to the heartbeat's event loop.
 
         Args:
             beat: for the heartbeat.

@@ -1,4 +1,4 @@
-"""The pulse with a real database behind bad networks and locks: its rhythm, its judgement, its leases."""
+"""The heartbeat with a real database behind bad networks and locks: its rhythm, its judgement, its leases."""
 
 import asyncio
 import time
@@ -19,10 +19,10 @@ from flowworker.database.connection import Connection
 from flowworker.database.heartbeat import Look, Report, beat, register
 from flowworker.database.records import Peer, SourceKind
 from flowworker.definition.queue import Queue
+from flowworker.runtime.heartbeat.loop_watch import Blockage
+from flowworker.runtime.heartbeat.thread import News
 from flowworker.runtime.held_tasks import HeldTask
 from flowworker.runtime.host import Host
-from flowworker.runtime.pulse.loop_watch import Blockage
-from flowworker.runtime.pulse.pulse import News
 
 BEHIND = 4.5
 """Most seconds between two heartbeats, on a machine that has other work as well; they are due every 3 s."""
@@ -84,11 +84,11 @@ async def beating(host: Host, *slugs: str, channel: str | None = None) -> AsyncG
     members = [Member(host.boot_id, slug, channel) for slug in slugs]
     await host.enter()
     try:
-        await asyncio.gather(*(host.pulse.attach(member) for member in members))
+        await asyncio.gather(*(host.heartbeat.attach(member) for member in members))
         yield members
     finally:
         for member in members:
-            await host.pulse.detach(member, mark_stopped=False)
+            await host.heartbeat.detach(member, mark_stopped=False)
         await host.leave()
 
 
@@ -118,7 +118,7 @@ async def test_a_connection_that_only_extends_and_listens_delays_no_beat(world: 
         blocker = await world.database.connect()
         async with blocker.transaction():
             await blocker.execute("LOCK flowworker.drains IN ACCESS EXCLUSIVE MODE NOWAIT")
-            host.pulse._prune_at = 0.0  # pyright: ignore[reportPrivateUsage]
+            host.heartbeat._prune_at = 0.0  # pyright: ignore[reportPrivateUsage]
         await until_true(lambda: len(member.beats) > 4, patience=40)
         assert longest_pause(member) < BEHIND
         await blocker.close()

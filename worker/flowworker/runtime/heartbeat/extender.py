@@ -108,7 +108,7 @@ class Trouble:
 
 @dataclass(slots=True, kw_only=True)
 class Extender:
-    """One round of it after the other; belongs to the pulse's event loop."""
+    """One round of it after the other; belongs to the heartbeat's event loop."""
 
     leases: Leases
     server_now: Callable[[], datetime | None]

@@ -1,4 +1,4 @@
-"""Notices when the worker's event loop stands still, from the pulse's thread, and finds out who holds it."""
+"""Notices when the worker's event loop stands still, from the heartbeat's thread, and finds out who holds it."""
 
 import asyncio
 from collections.abc import Callable

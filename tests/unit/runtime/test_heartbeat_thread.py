@@ -1,4 +1,4 @@
-"""The pulse with a heart of its own making, in real time but short of it."""
+"""The heartbeat with a port of its own making, in real time but short of it."""
 
 import asyncio
 import threading
@@ -16,14 +16,14 @@ from flowworker.database.heartbeat import SAMPLE, Beat, Crew, Holder, Look, OwnR
 from flowworker.database.queue_jobs import JobFence
 from flowworker.database.records import Peer, SourceKind
 from flowworker.errors import DatabaseUnavailableError, UsageError
+from flowworker.runtime.heartbeat import thread as heartbeat_module
+from flowworker.runtime.heartbeat.loop_watch import Blockage
+from flowworker.runtime.heartbeat.thread import HeartbeatThread, News
 from flowworker.runtime.held_tasks import HeldTask
-from flowworker.runtime.pulse import pulse as pulse_module
-from flowworker.runtime.pulse.loop_watch import Blockage
-from flowworker.runtime.pulse.pulse import News, Pulse
 
 
-class FakeHeart:
-    """Answers that all are well, unless it is to fail."""
+class FakePort:
+    """Says that everybody is well, unless told to fail."""
 
     def __init__(self) -> None:
         self.threads: set[str] = set()
@@ -138,9 +138,9 @@ class FakeMember:
 
 
 @pytest.fixture
-def heart(monkeypatch: pytest.MonkeyPatch) -> FakeHeart:
-    monkeypatch.setattr(pulse_module, "BEAT_INTERVAL", 0.05)
-    return FakeHeart()
+def port(monkeypatch: pytest.MonkeyPatch) -> FakePort:
+    monkeypatch.setattr(heartbeat_module, "BEAT_INTERVAL", 0.05)
+    return FakePort()
 
 
 async def until(condition: Callable[[], Any]) -> None:
@@ -149,171 +149,171 @@ async def until(condition: Callable[[], Any]) -> None:
             await asyncio.sleep(0.01)
 
 
-def make_pulse(heart: FakeHeart) -> Pulse:
-    return Pulse(lambda: heart, boot_id=UUID(int=1))
+def make_heartbeat(port: FakePort) -> HeartbeatThread:
+    return HeartbeatThread(lambda: port, boot_id=UUID(int=1))
 
 
-async def test_it_beats_in_a_thread_of_its_own_until_it_is_stopped(heart: FakeHeart) -> None:
-    pulse, member = make_pulse(heart), FakeMember()
-    await pulse.stop()
-    await pulse.start()
-    await pulse.attach(member)
-    await until(lambda: len(heart.beats) > 4)
-    assert pulse.alive
-    assert heart.threads == {"flowworker-pulse"}
-    await pulse.detach(member, mark_stopped=True)
-    assert heart.stopped == [member.worker_id]
-    await pulse.stop()
-    await pulse.stop()
-    assert not pulse.alive
+async def test_it_beats_in_a_thread_of_its_own_until_it_is_stopped(port: FakePort) -> None:
+    heartbeat, member = make_heartbeat(port), FakeMember()
+    await heartbeat.stop()
+    await heartbeat.start()
+    await heartbeat.attach(member)
+    await until(lambda: len(port.beats) > 4)
+    assert heartbeat.alive
+    assert port.threads == {"flowworker-pulse"}
+    await heartbeat.detach(member, mark_stopped=True)
+    assert port.stopped == [member.worker_id]
+    await heartbeat.stop()
+    await heartbeat.stop()
+    assert not heartbeat.alive
 
 
-async def test_a_blocked_main_loop_delays_no_beat_and_is_found(heart: FakeHeart) -> None:
-    pulse, member = make_pulse(heart), FakeMember()
-    await pulse.start()
-    await pulse.attach(member)
-    began, before = time.monotonic(), len(heart.beats)
+async def test_a_blocked_main_loop_delays_no_beat_and_is_found(port: FakePort) -> None:
+    heartbeat, member = make_heartbeat(port), FakeMember()
+    await heartbeat.start()
+    await heartbeat.attach(member)
+    began, before = time.monotonic(), len(port.beats)
     deadline = began + 20
-    while len(heart.beats) - before < 10 or not member.blockages:
+    while len(port.beats) - before < 10 or not member.blockages:
         time.sleep(0.05)  # noqa: ASYNC251 - that is the fault under test
-        assert time.monotonic() < deadline, "the pulse stands still with the loop"
+        assert time.monotonic() < deadline, "the heartbeat stands still with the loop"
     assert 1.0 < member.blockages[0].blocked_for < time.monotonic() - began
     assert "test_a_blocked_main_loop" in member.blockages[0].stack
     assert member.blockages[0].task is asyncio.current_task()
-    await pulse.stop()
+    await heartbeat.stop()
 
 
-async def test_a_failed_beat_is_tried_again_and_never_ends_the_pulse(heart: FakeHeart) -> None:
-    pulse, member = make_pulse(heart), FakeMember()
-    await pulse.start()
-    await pulse.attach(member)
-    heart.down = True
-    await until(lambda: pulse.beat_age > 0.3)
-    heart.down = False
-    await until(lambda: pulse.beat_age < 0.1)
-    await pulse.stop()
+async def test_a_failed_beat_is_tried_again_and_never_ends_the_heartbeat(port: FakePort) -> None:
+    heartbeat, member = make_heartbeat(port), FakeMember()
+    await heartbeat.start()
+    await heartbeat.attach(member)
+    port.down = True
+    await until(lambda: heartbeat.beat_age > 0.3)
+    port.down = False
+    await until(lambda: heartbeat.beat_age < 0.1)
+    await heartbeat.stop()
 
 
-async def test_old_leases_are_extended_and_lost_ones_told(heart: FakeHeart) -> None:
-    pulse, member = make_pulse(heart), FakeMember()
+async def test_old_leases_are_extended_and_lost_ones_told(port: FakePort) -> None:
+    heartbeat, member = make_heartbeat(port), FakeMember()
     old, young = (
         HeldTask(task=make_task(n, task_index=n), claimed_at=time.monotonic() - age) for n, age in ((1, 60), (2, 0))
     )
     member.held_tasks = [old, young]
-    heart.lost = [0]
-    await pulse.start()
-    await pulse.attach(member)
+    port.lost = [0]
+    await heartbeat.start()
+    await heartbeat.attach(member)
     await until(lambda: member.lost)
-    assert heart.extended[0] == [1]
+    assert port.extended[0] == [1]
     assert member.lost[0] is old
-    await pulse.stop()
+    await heartbeat.stop()
 
 
-async def test_whatever_else_hangs_the_heart_beats_on(heart: FakeHeart) -> None:
-    pulse, member = make_pulse(heart), FakeMember(channel="pgmq.q_flow.INSERT")
+async def test_whatever_else_hangs_the_heart_beats_on(port: FakePort) -> None:
+    heartbeat, member = make_heartbeat(port), FakeMember(channel="pgmq.q_flow.INSERT")
     member.held_tasks = [HeldTask(task=make_task(1), claimed_at=time.monotonic() - 60)]
-    await pulse.start()
-    await pulse.attach(member)
-    heart.members_are_in = True
-    heart.hanging = asyncio.Event()  # nothing sets it: extending, listening and pruning do not return
-    begun = len(heart.beats)
-    await until(lambda: len(heart.beats) > begun + 10)
-    await pulse.stop()
+    await heartbeat.start()
+    await heartbeat.attach(member)
+    port.members_are_in = True
+    port.hanging = asyncio.Event()  # nothing sets it: extending, listening and pruning do not return
+    begun = len(port.beats)
+    await until(lambda: len(port.beats) > begun + 10)
+    await heartbeat.stop()
 
 
 @pytest.mark.parametrize("error", [ValueError("odd"), asyncio.CancelledError(), DatabaseUnavailableError("gone")])
-async def test_whatever_ends_a_beat_the_next_one_comes(heart: FakeHeart, error: BaseException) -> None:
-    pulse, member = make_pulse(heart), FakeMember()
-    await pulse.start()
-    await pulse.attach(member)
-    heart.beat_raises = error
-    await until(lambda: heart.beat_raises is None)
-    begun = len(heart.beats)
-    await until(lambda: len(heart.beats) > begun + 2)
-    assert pulse.alive
-    await pulse.stop()
+async def test_whatever_ends_a_beat_the_next_one_comes(port: FakePort, error: BaseException) -> None:
+    heartbeat, member = make_heartbeat(port), FakeMember()
+    await heartbeat.start()
+    await heartbeat.attach(member)
+    port.beat_raises = error
+    await until(lambda: port.beat_raises is None)
+    begun = len(port.beats)
+    await until(lambda: len(port.beats) > begun + 2)
+    assert heartbeat.alive
+    await heartbeat.stop()
 
 
 async def test_a_thread_that_ends_by_an_error_is_not_alive() -> None:
-    def no_heart() -> FakeHeart:
-        raise ValueError("no heart")
+    def no_port() -> FakePort:
+        raise ValueError("no port")
 
-    pulse = Pulse(no_heart, boot_id=UUID(int=1))
-    with pytest.raises(ValueError, match="no heart"):
-        await pulse.start()
-    await until(lambda: not pulse.alive)
-    await pulse.stop()
+    heartbeat = HeartbeatThread(no_port, boot_id=UUID(int=1))
+    with pytest.raises(ValueError, match="no port"):
+        await heartbeat.start()
+    await until(lambda: not heartbeat.alive)
+    await heartbeat.stop()
 
 
-async def test_an_end_of_a_peer_is_news_once(heart: FakeHeart) -> None:
-    pulse, member = make_pulse(heart), FakeMember()
-    await pulse.start()
-    await pulse.attach(member)
+async def test_an_end_of_a_peer_is_news_once(port: FakePort) -> None:
+    heartbeat, member = make_heartbeat(port), FakeMember()
+    await heartbeat.start()
+    await heartbeat.attach(member)
     await until(lambda: len(member.news) > 2)
     assert not any(news.departed for news in member.news)
-    heart.crew = Crew(last_end=NOW - timedelta(seconds=1))
-    await until(lambda: len(heart.looks) > 4)
+    port.crew = Crew(last_end=NOW - timedelta(seconds=1))
+    await until(lambda: len(port.looks) > 4)
     assert not any(news.departed for news in member.news)  # others look after what it left
-    heart.crew = Crew(last_end=NOW, saw_end=True)
+    port.crew = Crew(last_end=NOW, saw_end=True)
     await until(lambda: any(news.departed for news in member.news))
     begun = len(member.news)
     await until(lambda: len(member.news) > begun + 2)
     assert sum(news.departed for news in member.news) == 1
-    await pulse.stop()
+    await heartbeat.stop()
 
 
-async def test_after_a_look_at_mostly_silent_peers_the_next_one_is_wide(heart: FakeHeart) -> None:
-    pulse, member = make_pulse(heart), FakeMember()
-    await pulse.start()
-    await pulse.attach(member)
-    await until(lambda: len(heart.beats) > 1)
+async def test_after_a_look_at_mostly_silent_peers_the_next_one_is_wide(port: FakePort) -> None:
+    heartbeat, member = make_heartbeat(port), FakeMember()
+    await heartbeat.start()
+    await heartbeat.attach(member)
+    await until(lambda: len(port.beats) > 1)
     silent = [make_peer(100 + number, 0) for number in range(SAMPLE)]
-    heart.crew = Crew(silent=silent, looked_at=SAMPLE)
-    await until(lambda: heart.looks[-1].sample > SAMPLE)
-    heart.crew = Crew()
-    await until(lambda: heart.looks[-1].sample == SAMPLE)
+    port.crew = Crew(silent=silent, looked_at=SAMPLE)
+    await until(lambda: port.looks[-1].sample > SAMPLE)
+    port.crew = Crew()
+    await until(lambda: port.looks[-1].sample == SAMPLE)
     assert any(news.dead == silent for news in member.news)
-    await pulse.stop()
+    await heartbeat.stop()
 
 
-async def test_an_id_of_a_living_process_is_refused(heart: FakeHeart, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pulse_module, "CONTEST_INTERVAL", 0.05)
-    pulse = make_pulse(heart)
-    await pulse.start()
-    heart.holder = Holder(boot_id=UUID(int=7), beat=NOW)
-    attaching = asyncio.create_task(pulse.attach(FakeMember()))
-    await until(lambda: heart.threads)
-    heart.holder = Holder(boot_id=UUID(int=7), beat=NOW + timedelta(seconds=3))
+async def test_an_id_of_a_living_process_is_refused(port: FakePort, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat_module, "CONTEST_INTERVAL", 0.05)
+    heartbeat = make_heartbeat(port)
+    await heartbeat.start()
+    port.holder = Holder(boot_id=UUID(int=7), beat=NOW)
+    attaching = asyncio.create_task(heartbeat.attach(FakeMember()))
+    await until(lambda: port.threads)
+    port.holder = Holder(boot_id=UUID(int=7), beat=NOW + timedelta(seconds=3))
     with pytest.raises(UsageError, match="belongs to a process that is alive"):
         await attaching
-    await pulse.stop()
+    await heartbeat.stop()
 
 
-async def test_an_id_of_a_silent_process_is_taken_over(heart: FakeHeart, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pulse_module, "CONTEST_INTERVAL", 0.05)
-    monkeypatch.setattr(pulse_module, "DEATH_AFTER", 0.2)
-    pulse, member = make_pulse(heart), FakeMember()
-    await pulse.start()
-    heart.holder = Holder(boot_id=UUID(int=7), beat=NOW)
-    await pulse.attach(member)
-    assert [(peer.worker_id, peer.beat) for peer in heart.marked] == [(member.worker_id, NOW)]
-    await pulse.stop()
+async def test_an_id_of_a_silent_process_is_taken_over(port: FakePort, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat_module, "CONTEST_INTERVAL", 0.05)
+    monkeypatch.setattr(heartbeat_module, "DEATH_AFTER", 0.2)
+    heartbeat, member = make_heartbeat(port), FakeMember()
+    await heartbeat.start()
+    port.holder = Holder(boot_id=UUID(int=7), beat=NOW)
+    await heartbeat.attach(member)
+    assert [(peer.worker_id, peer.beat) for peer in port.marked] == [(member.worker_id, NOW)]
+    await heartbeat.stop()
 
 
-async def test_an_announcement_reaches_who_listens_on_its_channel(heart: FakeHeart) -> None:
-    pulse, member = make_pulse(heart), FakeMember(channel="pgmq.q_flow.INSERT")
-    await pulse.start()
-    await pulse.attach(member)
-    heart.channels["pgmq.q_flow.INSERT"]()
+async def test_an_announcement_reaches_who_listens_on_its_channel(port: FakePort) -> None:
+    heartbeat, member = make_heartbeat(port), FakeMember(channel="pgmq.q_flow.INSERT")
+    await heartbeat.start()
+    await heartbeat.attach(member)
+    port.channels["pgmq.q_flow.INSERT"]()
     assert member.inserts == 1
-    assert pulse.trial_channel in heart.channels
-    await pulse.stop()
+    assert heartbeat.trial_channel in port.channels
+    await heartbeat.stop()
 
 
-async def test_a_worker_that_cannot_register_learns_why(heart: FakeHeart) -> None:
-    pulse = make_pulse(heart)
-    await pulse.start()
-    heart.down = True
+async def test_a_worker_that_cannot_register_learns_why(port: FakePort) -> None:
+    heartbeat = make_heartbeat(port)
+    await heartbeat.start()
+    port.down = True
     with pytest.raises(DatabaseUnavailableError):
-        await pulse.attach(FakeMember())
-    await pulse.stop()
+        await heartbeat.attach(FakeMember())
+    await heartbeat.stop()

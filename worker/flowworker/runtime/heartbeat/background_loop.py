@@ -1,4 +1,4 @@
-"""A background loop of the pulse: it goes on whatever ends one round, and it never ends in silence."""
+"""A background loop of the heartbeat: it goes on whatever ends one round, and it never ends in silence."""
 
 import asyncio
 import logging
@@ -54,7 +54,7 @@ class BackgroundLoop:
                 _forget_cancellation()
                 logger.exception("%s was cancelled by something else and goes on", self._name)
                 self._due = self._clock() + RESTART_PAUSE
-            except Exception as error:  # noqa: BLE001 - whatever it was, the pulse goes on
+            except Exception as error:  # noqa: BLE001 - whatever it was, the heartbeat goes on
                 self._note(error)
                 self._due = self._clock() + RESTART_PAUSE
 

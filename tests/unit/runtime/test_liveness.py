@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowworker.runtime.pulse.extender import BEAT_INTERVAL
-from flowworker.runtime.pulse.peers import (
+from flowworker.runtime.heartbeat.extender import BEAT_INTERVAL
+from flowworker.runtime.heartbeat.liveness import (
     DEATH_AFTER,
     FROZEN_AFTER,
     Success,

@@ -1,44 +1,55 @@
-"""A worker's place in the pulse: carries what the pulse's thread learns over to the worker's event loop."""
+"""A session as a member of the heartbeat: carries what the thread learns over to the worker's event loop."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
 from uuid import UUID
 
 from flowworker.database.heartbeat import Report
+from flowworker.runtime.heartbeat.loop_watch import Blockage
+from flowworker.runtime.heartbeat.thread import News
 from flowworker.runtime.held_tasks import HeldTask
+from flowworker.runtime.loops.listening import Listening
 from flowworker.runtime.loops.session import WorkerSession
-from flowworker.runtime.pulse.loop_watch import Blockage
-from flowworker.runtime.pulse.pulse import News
 from flowworker.runtime.source import Source
 
 
-class Membership:
-    """One session in the pulse. Methods are called in the pulse's thread; callbacks run on the worker's loop."""
+class BeatSink(Protocol):
+    """The worker, as the member of its session sees it."""
 
-    def __init__(
-        self, session: WorkerSession, *, channel: str | None, report: Callable[[], Report],
-        on_beat: Callable[[News], None],
-        on_listening: Callable[[], None], on_trial: Callable[[], None], on_blocked: Callable[[Blockage], None],
-    ) -> None:  # fmt: skip
+    def report_of(self, session: WorkerSession) -> Report:
+        """What to report; called in the heartbeat's thread."""
+        ...
+
+    def beaten(self, news: News) -> None:
+        """What a heartbeat brought; called on the worker's loop."""
+        ...
+
+    def blocked(self, blockage: Blockage) -> None:
+        """The worker's loop does not run; called in the heartbeat's thread."""
+        ...
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Run something in the background of the worker."""
+        ...
+
+
+class SessionMember:
+    """A session, as the heartbeat sees it. Its methods are called in the heartbeat's thread."""
+
+    def __init__(self, worker: BeatSink, session: WorkerSession, listening: Listening, *, channel: str | None) -> None:
         """Belong to the running event loop.
 
         Args:
+            worker: takes what the heartbeat brings.
             session: what beats.
+            listening: checks whether announcements arrive.
             channel: where inserts are announced; None to not listen.
-            report: what to report; called in the pulse's thread.
-            on_beat: takes the news of each beat.
-            on_listening: the channel is listened to on a new connection.
-            on_trial: a note arrived on the trial channel.
-            on_blocked: called in the pulse's thread, because the loop does not run.
         """
+        self._worker = worker
         self._session = session
+        self._listening = listening
         self._channel = channel
-        self._report = report
-        self._on_beat = on_beat
-        self._on_listening = on_listening
-        self._on_trial = on_trial
-        self._on_blocked = on_blocked
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -54,13 +65,13 @@ class Membership:
         return self._channel
 
     def report(self) -> Report:
-        return self._report()
+        return self._worker.report_of(self._session)
 
     def owned(self) -> Sequence[HeldTask]:
         return self._session.held_tasks.owned()
 
     def on_beat(self, news: News) -> None:
-        self.post(self._on_beat, news)
+        self.post(self._worker.beaten, news)
 
     def on_lost_leases(self, held_tasks: Sequence[HeldTask]) -> None:
         reason = "the task is no longer ours: its run has ended, or it was given to another worker"
@@ -72,13 +83,13 @@ class Membership:
         self.post(self._session.wakeup.announced)
 
     def on_trial(self) -> None:
-        self.post(self._on_trial)
+        self.post(self._listening.heard)
 
     def on_listening(self) -> None:
-        self.post(self._on_listening)
+        self.post(self._check_listening)
 
     def on_blocked(self, blockage: Blockage) -> None:
-        self._on_blocked(blockage)
+        self._worker.blocked(blockage)
 
     def post(self, callback: Callable[..., object], *arguments: Any) -> None:
         """Call something on the worker's loop, soon."""
@@ -86,3 +97,6 @@ class Membership:
             self._loop.call_soon_threadsafe(callback, *arguments)
         except RuntimeError:  # the loop is closed: the program ends without having stopped its worker
             return
+
+    def _check_listening(self) -> None:
+        self._worker.spawn(self._listening.check(), f"listening check of {self._session.info.worker_name}")

@@ -1,4 +1,4 @@
-"""The pulse: a thread with its own event loop and two connections, one per process.
+"""The heartbeat: a thread with its own event loop and two connections, one per process.
 
 It beats every 3 s for all workers of the process in one statement: heartbeat and report, drain requests, and a look at
 some of the peers. It extends leases, listens for inserts and watches the main loop. Each of these has a rhythm of its
@@ -25,13 +25,21 @@ from flowworker.database.records import Peer
 from flowworker.database.server_clock import ServerClock
 from flowworker.errors import FlowWorkerError, UsageError
 from flowworker.runtime.backoff import backoff
+from flowworker.runtime.heartbeat.background_loop import BackgroundLoop
+from flowworker.runtime.heartbeat.database import HeartbeatPort
+from flowworker.runtime.heartbeat.extender import BEAT_INTERVAL, OUTAGE_AFTER, Extender
+from flowworker.runtime.heartbeat.liveness import (
+    DEATH_AFTER,
+    Success,
+    Watch,
+    alive_since,
+    failed,
+    succeeded,
+    watched_for,
+)
+from flowworker.runtime.heartbeat.liveness_socket import LivenessSocket
+from flowworker.runtime.heartbeat.loop_watch import Blockage, LoopWatch
 from flowworker.runtime.held_tasks import HeldTask
-from flowworker.runtime.pulse.background_loop import BackgroundLoop
-from flowworker.runtime.pulse.extender import BEAT_INTERVAL, OUTAGE_AFTER, Extender
-from flowworker.runtime.pulse.heart import Heart
-from flowworker.runtime.pulse.liveness_socket import LivenessSocket
-from flowworker.runtime.pulse.loop_watch import Blockage, LoopWatch
-from flowworker.runtime.pulse.peers import DEATH_AFTER, Success, Watch, alive_since, failed, succeeded, watched_for
 from flowworker.runtime.source import Source
 
 logger = logging.getLogger(__name__)
@@ -42,7 +50,7 @@ RETRY_CAP = 2.0
 """Longest pause after a failed heartbeat, in seconds: well below the age at which peers call us dead."""
 
 ALIVE_WITHIN = 10.0
-"""The pulse itself is alive when its loop has run within this many seconds."""
+"""The thread itself is alive when its loop has run within this many seconds."""
 
 TURN_WITHIN = 60.0
 """Seconds within which each of its tasks must have ended a round, well or not; every round has time limits."""
@@ -50,7 +58,7 @@ TURN_WITHIN = 60.0
 PRUNE_INTERVAL = (3600.0, 7200.0)
 """Seconds between two clean-ups of what ended a day ago."""
 
-FAREWELL_TIMEOUT = 3.0
+LEAVE_TIMEOUT = 3.0
 """Seconds for marking workers stopped and for ending the thread."""
 
 WIDE_SAMPLE = 1000
@@ -80,7 +88,7 @@ class News:
 
 
 class Member(Protocol):
-    """A worker as the pulse sees it. Everything here is called in the pulse's thread and must not block."""
+    """A worker as the thread sees it. Everything here is called in the thread and must not block."""
 
     @property
     def worker_id(self) -> UUID: ...
@@ -114,20 +122,20 @@ class Member(Protocol):
     def on_blocked(self, blockage: Blockage) -> None: ...
 
 
-class Pulse:
+class HeartbeatThread:
     """The thread."""
 
     def __init__(
-        self, heart: Callable[[], Heart], *, boot_id: UUID, clock: Callable[[], float] = time.monotonic
+        self, port: Callable[[], HeartbeatPort], *, boot_id: UUID, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """Start nothing yet.
 
         Args:
-            heart: makes the connection; called in the pulse's thread.
+            port: makes the connections; called in the heartbeat's thread.
             boot_id: shared by all workers of this process.
             clock: monotonic seconds.
         """
-        self._make_heart = heart
+        self._make_port = port
         self._boot_id = boot_id
         self._clock = clock
         self._thread: threading.Thread | None = None
@@ -199,7 +207,7 @@ class Pulse:
         if not self._finished.done():
             self._loop.call_soon_threadsafe(self._ending.set)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FAREWELL_TIMEOUT):
+            async with asyncio.timeout(LEAVE_TIMEOUT):
                 await asyncio.shield(asyncio.wrap_future(self._finished))
         self._liveness_socket.end()
 
@@ -241,8 +249,8 @@ class Pulse:
     async def _live(self, ready: "Future[None]") -> None:
         self._loop = asyncio.get_running_loop()
         self._ending = asyncio.Event()
-        self._heart = self._make_heart()
-        self._extender = Extender(leases=self._heart, server_now=self._server_clock.now, clock=self._clock)
+        self._port = self._make_port()
+        self._extender = Extender(leases=self._port, server_now=self._server_clock.now, clock=self._clock)
         self._beating = self._background("the heartbeat", self._beat_once)
         self._extending = self._background("extending leases", self._extend_once)
         self._listening = self._background("listening", self._listen_once)
@@ -258,8 +266,8 @@ class Pulse:
         watching.cancel()
         await asyncio.wait({watching})
         with contextlib.suppress(TimeoutError, FlowWorkerError):
-            async with asyncio.timeout(FAREWELL_TIMEOUT):
-                await self._heart.close()
+            async with asyncio.timeout(LEAVE_TIMEOUT):
+                await self._port.close()
 
     def _background(self, name: str, turn: Callable[[], Coroutine[Any, Any, float]]) -> BackgroundLoop:
         return BackgroundLoop(name, turn, clock=self._clock)
@@ -290,7 +298,7 @@ class Pulse:
         since = alive_since(self._watch, sent)
         sample = WIDE_SAMPLE if self._most_silent else SAMPLE
         look = Look(since=since, after=UUID(int=random.getrandbits(128)), sample=sample)
-        beat = await self._heart.beat([member.report() for member in members], look)
+        beat = await self._port.beat([member.report() for member in members], look)
         now = self._clock()
         self._watch = succeeded(self._watch, Success(sent=sent, received=now, at=beat.at, server=beat.server))
         in_order = len(self._watch.successes) > 1
@@ -325,7 +333,7 @@ class Pulse:
         callbacks = {channel: self._announcer(channel) for channel in channels}
         if callbacks:
             callbacks[self.trial_channel] = self._on_trial
-        renewed = await self._heart.listen(callbacks, self._listening.hurry)
+        renewed = await self._port.listen(callbacks, self._listening.hurry)
         if renewed:
             for member in self._members.values():
                 member.on_listening()
@@ -350,7 +358,7 @@ class Pulse:
     async def _prune_once(self) -> float:
         if self._clock() >= self._prune_at:
             self._prune_at = self._clock() + random.uniform(*PRUNE_INTERVAL)  # noqa: S311 - spreads a fleet
-            await self._heart.prune()
+            await self._port.prune()
         return self._prune_at
 
     def _failed(self, error: Exception) -> float:
@@ -373,7 +381,7 @@ class Pulse:
         first: Holder | None = None
         began = self._clock()
         while True:
-            beat = await self._heart.register([member.report()])
+            beat = await self._port.register([member.report()])
             own = beat.own.get(member.worker_id)
             if own is None or own.holder is None:
                 return beat
@@ -386,7 +394,7 @@ class Pulse:
                     "leave --worker-id out, or give each its own"
                 )
             elif self._clock() - began > DEATH_AFTER + BEAT_INTERVAL:
-                await self._heart.mark_lost(member.source.slug, _as_peer(member, first))
+                await self._port.mark_lost(member.source.slug, _as_peer(member, first))
             await asyncio.sleep(CONTEST_INTERVAL)
 
     async def _detach(self, worker_id: UUID, mark_stopped: bool) -> None:
@@ -394,8 +402,8 @@ class Pulse:
         if member is None or not mark_stopped:
             return
         try:
-            async with asyncio.timeout(FAREWELL_TIMEOUT):
-                await self._heart.mark_stopped([member.report()])
+            async with asyncio.timeout(LEAVE_TIMEOUT):
+                await self._port.mark_stopped([member.report()])
         except Exception as error:  # noqa: BLE001 - a lock or a right taken away: a stop is finished all the same
             logger.warning("could not mark worker %s as stopped, its peers will: %s", worker_id, describe(error))
 
