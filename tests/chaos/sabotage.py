@@ -122,7 +122,7 @@ def changes_outputs() -> None:
 
 
 def declares_the_living_dead() -> None:
-    """Takes everybody else for dead at once."""
+    """Takes all others for dead at once."""
     recover = FlowSource.recover
 
     async def declare_and_recover(self: FlowSource, dead: Collection[Peer], held: Held | None = None) -> Recovery:

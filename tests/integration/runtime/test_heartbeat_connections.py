@@ -60,7 +60,7 @@ async def test_the_heart_beats_though_its_connection_is_cut_off(both: Both, weat
     both.beat.weather = weather
     await both.port.beat([MINE], Look())
     began = time.monotonic()
-    for _ in range(5):  # nobody waits for the broken one any more
+    for _ in range(5):  # nothing waits for the broken one any more
         await both.port.beat([MINE], Look())
     assert time.monotonic() - began < TIMEOUT
     begun = both.beat.begun

@@ -23,7 +23,7 @@ from flowworker.runtime.held_tasks import HeldTask
 
 
 class FakePort:
-    """Says that everybody is well, unless told to fail."""
+    """Says that all are well, unless it is to fail."""
 
     def __init__(self) -> None:
         self.threads: set[str] = set()

@@ -57,7 +57,7 @@ def test_only_the_moves_of_the_picture_exist(source: Lifecycle, target: Lifecycl
 def test_staying_is_no_move_and_no_error(state: Lifecycle) -> None:
     machine, changes = reach(state)
     machine.move(state, "again")
-    assert told == []
+    assert changes == []
 
 
 def row(state: str = "running", *, deprecated: bool = False, drain: bool = False) -> OwnRow:

@@ -63,7 +63,7 @@ class HeldTasks:
         self._aside = 0
         self._expected = 0
         self.freed = asyncio.Event()
-        """There may be more room than before. Whoever waits for room clears it, and then looks."""
+        """There may be more room than before. What waits for room clears it, and then looks."""
 
     @property
     def occupied(self) -> int:

@@ -17,7 +17,7 @@ from flowworker.database.records import Failed
 from flowworker.definition.child import ChildContext
 from flowworker.definition.context import TaskContext
 from flowworker.definition.handler import Handler
-from flowworker.definition.reference import HandlerReference
+from flowworker.definition.place import HandlerReference
 from flowworker.runtime.execution.contexts import make_context
 from flowworker.runtime.execution.flow_inputs import RunInputs
 from flowworker.runtime.execution.forks import NoCopyReturns
