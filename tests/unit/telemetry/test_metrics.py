@@ -166,6 +166,15 @@ def test_connections_are_down_until_a_worker_has_started(scrape: Scrape) -> None
     assert scrape.value("flowworker_database_up", connection="pulse") == 1
 
 
+def test_the_connection_aside_is_shown_from_its_first_loss_on(scrape: Scrape) -> None:
+    scrape.count(events.WorkerStarted(worker=WORKER))
+    assert scrape.value("flowworker_database_up", connection="aside") is None
+    scrape.count(events.DatabaseDown(worker=WORKER, connection="aside", error="refused"))
+    assert scrape.value("flowworker_database_up", connection="aside") == 0
+    scrape.count(events.DatabaseUp(worker=WORKER, connection="aside", down_for=1.0))
+    assert scrape.value("flowworker_database_up", connection="aside") == 1
+
+
 def test_one_lost_connection_that_two_workers_report_counts_once(scrape: Scrape) -> None:
     scrape.count(events.WorkerStarted(worker=WORKER))
     for worker in (WORKER, QUEUE_WORKER):
