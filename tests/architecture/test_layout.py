@@ -3,7 +3,11 @@
 import ast
 import re
 import subprocess
+from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "worker" / "flowworker"
@@ -108,22 +112,64 @@ def test_nothing_in_the_repository_names_a_package_registry() -> None:
     assert found == {}
 
 
+def module_of(path: Path, root: Path) -> str:
+    """The name under which code below `root` imports this module."""
+    return ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+
+
 def imported(path: Path) -> set[str]:
-    """The first names of what a module imports."""
+    """Every name that a module imports, wherever in it; what a package offers stands there below the package's name."""
     nodes = list(ast.walk(ast.parse(text_of(path))))
     whole = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    parts = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module is not None}
-    return {name.partition(".")[0] for name in whole | parts}
+    froms = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module is not None]
+    return whole | {f"{node.module}.{alias.name}" for node in froms for alias in node.names}
 
 
-def test_what_tests_share_is_in_the_testkit_which_knows_none_of_them() -> None:
+def circle(imports: Mapping[str, set[str]]) -> list[str]:
+    """Modules that import each other in a circle, the first again at the end; empty where there is none."""
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+FOLDERS: Mapping[str, tuple[Path, set[str]]] = {
+    "flowworker": (ROOT / "worker", set()),
+    "flowworker_operator": (ROOT / "operator", {"flowworker"}),
+    "tools": (ROOT, {"flowworker", "flowworker_operator"}),
+    "testkit": (ROOT, {"flowworker", "flowworker_operator", "tools"}),
+    "examples": (ROOT, {"flowworker", "tools", "testkit"}),
+    "e2e": (ROOT, {"flowworker", "flowworker_operator", "tools", "testkit"}),
+    "tests": (ROOT, {"flowworker", "flowworker_operator", "tools", "testkit", "examples"}),
+}
+"""Where each top-level package lies, and which of the others it may import."""
+
+
+@pytest.mark.parametrize("package", FOLDERS)
+def test_a_top_level_package_imports_only_those_below_it(package: str) -> None:
+    root, below = FOLDERS[package]
     found = {
         str(path.relative_to(ROOT)): sorted(wrong)
-        for folder in ("testkit", "tests", "e2e", "examples", "tools", "worker", "operator")
-        for path in (ROOT / folder).rglob("*.py")
-        if (wrong := (imported(path) & {"tests", "e2e"}) - {folder})
+        for path in sorted((root / package).rglob("*.py"))
+        if (wrong := {name.partition(".")[0] for name in imported(path)} & FOLDERS.keys() - below - {package})
     }
     assert found == {}
+
+
+@pytest.mark.parametrize("package", FOLDERS)
+def test_no_modules_import_each_other_in_a_circle(package: str) -> None:
+    """Not even late, inside of a function; that a package shows what its modules hold is no import of them."""
+    root, _ = FOLDERS[package]
+    paths = {module_of(path, root): path for path in (root / package).rglob("*.py")}
+    known = paths.keys()
+    imports = {
+        module: {name if name in known else name.rpartition(".")[0] for name in imported(path)} & known - {module}
+        for module, path in paths.items()
+        if module != package
+    }
+    assert len(imports) > 5
+    assert circle(imports) == []
 
 
 def test_every_place_to_begin_exists() -> None:
@@ -143,5 +189,7 @@ def test_the_rules_above_would_notice(tmp_path: Path) -> None:
     assert not MACHINE_PATHS.search("see docs/home/index")
     assert not MACHINE_PATHS.search("the image's user lives in /home/flowworker")
     assert REGISTRIES.search("FROM quay.io/some/image")
-    module.write_text("import e2e.support\nfrom tests.chaos import ground\n")
-    assert imported(module) == {"e2e", "tests"}
+    module.write_text("import e2e.support\ndef late():\n    from tests.chaos import ground\n")
+    assert imported(module) == {"e2e.support", "tests.chaos.ground"}
+    assert set(circle({"a": {"b"}, "b": {"c"}, "c": {"a"}})) == {"a", "b", "c"}
+    assert circle({"a": {"b", "c"}, "b": {"c"}}) == []

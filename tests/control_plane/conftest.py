@@ -16,9 +16,9 @@ import yaml
 from testkit.cluster.binaries import build
 from testkit.cluster.control_plane import ControlPlane, running
 from testkit.cluster.errors import BuildError, ClusterError
-from testkit.cluster.files import locked
 from testkit.cluster.programs import CONTROL_PLANE
 from tests.chaos.arena import Arena, new_arena
+from tools.cache import locked
 
 DEFINITION = Path(__file__).parents[2] / "crds" / "flowworkers.flowworker.dev.yaml"
 RESTRICTED = {

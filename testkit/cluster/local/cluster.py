@@ -11,13 +11,13 @@ from testkit.cluster import binaries, janitor
 from testkit.cluster.backend import BackendName, Capabilities, Component, Status, Wishes
 from testkit.cluster.certificates import ADMIN
 from testkit.cluster.errors import ClusterError
-from testkit.cluster.files import cache_folder
 from testkit.cluster.images import pause_archive
 from testkit.cluster.layout import LOOPBACK, NODE_ADDRESS, Layout
 from testkit.cluster.local import launch
 from testkit.cluster.local.control import ask
 from testkit.cluster.packages import NODE, check, check_root
 from testkit.cluster.programs import SETS
+from tools.cache import cache_folder
 
 
 @dataclass(frozen=True, slots=True)

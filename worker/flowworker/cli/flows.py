@@ -25,12 +25,11 @@ from flowworker.database.notify_setup import ensure_notify, notify_state
 from flowworker.database.runs import FlowSummary
 from flowworker.definition import graph as drawing
 from flowworker.definition.flow import Flow
-from flowworker.definition.loading import Workload
+from flowworker.definition.loading import Workload, slug_of
 from flowworker.definition.queue import Queue
 from flowworker.definition.shape import FlowShape, differences, option_changes, shape_of
 from flowworker.errors import ExitCode, UnknownFlowError
 from flowworker.option_change import REMEDY, OptionChange
-from flowworker.runtime.workload import slug_of
 
 group = typer.Typer(help="List, compile, compare and draw flows.", rich_markup_mode=None)
 

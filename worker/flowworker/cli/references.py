@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from flowworker.definition.flow import Flow
-from flowworker.definition.loading import Workload, load, refuse_shared_queues
+from flowworker.definition.loading import Workload, load, refuse_shared_queues, slug_of
 from flowworker.definition.queue import Queue
 from flowworker.errors import UsageError
-from flowworker.runtime.workload import slug_of
 
 W = TypeVar("W", Flow, Queue)
 

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from flowworker.cli.looping import run_to_end
 from flowworker.cli.process_end import end_in_time, ignore_stop_signals
-from flowworker.definition.loading import Workload
+from flowworker.definition.loading import Workload, slug_of
 from flowworker.errors import ExitCode, UsageError
 from flowworker.probes import Health, ProbeServer
 from flowworker.runtime.exits import Exit, caused_by
@@ -22,7 +22,6 @@ from flowworker.runtime.pool import WorkerPool
 from flowworker.runtime.service import LoopEndedError
 from flowworker.runtime.signals import stop_on_signals
 from flowworker.runtime.state import WorkerState
-from flowworker.runtime.workload import slug_of
 from flowworker.settings import Settings, misspelt
 from flowworker.telemetry.logs import LogSubscriber, configure_logging
 from flowworker.telemetry.metrics import MetricsSubscriber, WorkerGauges

@@ -14,6 +14,7 @@ from flowworker.definition.queue import Queue
 from flowworker.errors import DefinitionError, HandlerImportError
 
 Workload: TypeAlias = Flow | Queue
+"""What a worker serves."""
 
 
 def load(reference: str, *, directory: Path | None = None) -> list[Workload]:
@@ -53,14 +54,15 @@ def refuse_shared_queues(workloads: Iterable[Workload]) -> None:
     """
     seen: dict[str, Workload] = {}
     for workload in workloads:
-        other = seen.setdefault(_name(workload).lower(), workload)
-        if type(other) is not type(workload) or _name(other) != _name(workload):
+        other = seen.setdefault(slug_of(workload).lower(), workload)
+        if type(other) is not type(workload) or slug_of(other) != slug_of(workload):
             raise workload.place.error(
                 repr(workload), f"it would share the messages of {other!r}, defined at {other.place.at}; rename one"
             )
 
 
-def _name(workload: Workload) -> str:
+def slug_of(workload: Workload) -> str:
+    """The flow's slug or the queue's name."""
     return workload.slug if isinstance(workload, Flow) else workload.name
 
 

@@ -5,6 +5,7 @@ from typing import Any, Self, Unpack
 from uuid import UUID
 
 from flowworker.database.link import Dsn
+from flowworker.definition.loading import slug_of
 from flowworker.definition.queue import Queue
 from flowworker.errors import LifecycleError, UsageError
 from flowworker.runtime.exits import Exit
@@ -12,7 +13,7 @@ from flowworker.runtime.host import Host, Identity
 from flowworker.runtime.lifecycle import Lifecycle
 from flowworker.runtime.state import WorkerState
 from flowworker.runtime.worker_lifecycle import WorkerLifecycle
-from flowworker.runtime.workload import HookHandler, JobRun, Router, Workload, router_of, slug_of
+from flowworker.runtime.workload import HookHandler, JobRun, Router, Workload, router_of
 from flowworker.telemetry.stream import EventStream
 from flowworker.worker_options import WorkerArguments, WorkerOptions
 

@@ -9,9 +9,8 @@ from flowworker.definition.codec import ANYTHING, Reader, Writer
 from flowworker.definition.context import TaskContext
 from flowworker.definition.flow import Flow
 from flowworker.definition.handler import Arguments, RunMode
+from flowworker.definition.loading import Workload
 from flowworker.definition.queue import Queue
-
-Workload: TypeAlias = Flow | Queue
 
 
 class Runnable(Protocol):
@@ -92,17 +91,6 @@ def router_of(workload: Workload) -> Router:
             return lambda task: workload.steps[task.step_slug].handler
         case Queue():
             return lambda task: workload.handler_for(task.input)
-        case _:
-            assert_never(workload)
-
-
-def slug_of(workload: Workload) -> str:
-    """The flow's slug or the queue's name."""
-    match workload:
-        case Flow():
-            return workload.slug
-        case Queue():
-            return workload.name
         case _:
             assert_never(workload)
 
