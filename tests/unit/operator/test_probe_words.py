@@ -102,6 +102,36 @@ def test_faults_hold_no_secret_and_are_short() -> None:
     assert len(fault.message) == LONGEST
 
 
+def said(sqlstate: str, message: str, detail: str) -> asyncpg.PostgresError:
+    """An error as a server sends it."""
+    return asyncpg.PostgresError.new({"C": sqlstate, "M": message, "D": detail})  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        said(
+            "23505", "doppelter Schlüsselwert verletzt Unique-Constraint »mail«", "Schlüssel »(a)=(canary)« existiert"
+        ),
+        said("23514", "neue Zeile verletzt Check-Constraint »c«", "Fehlgeschlagene Zeile enthält (1, canary)."),
+        said("22P02", "ungültige Eingabesyntax für Typ uuid: »canary«", ""),
+        said("22P02", '型integerの入力構文が不正です: "canary"', ""),
+        said("P0001", "nein", "la fila que falla contiene (canary)"),
+    ],
+)
+def test_values_of_rows_are_not_shown_in_whatever_language_a_server_speaks(error: asyncpg.PostgresError) -> None:
+    for fault in (connection_fault(error, PLACE), statement_fault(error, "flow 'mail'")):
+        assert "canary" not in fault.message
+        assert str(error.args[0]).split()[0] in fault.message
+
+
+def test_what_a_server_adds_about_itself_is_shown() -> None:
+    error = said(
+        "57P03", "das Datenbanksystem startet", "Konsistenter Wiederherstellungszustand wurde noch nicht erreicht."
+    )
+    assert "Konsistenter" in connection_fault(error, PLACE).message
+
+
 SAME = [
     "postgresql://u:p@db/app",
     "postgres://u:p@db:5432/app",

@@ -1,9 +1,10 @@
 """Opening asyncpg connections the way every part of FlowWorker needs them."""
 
 import asyncio
+import re
 import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -11,7 +12,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from flowworker.database.dsn import ConnectArguments, prepare, refused_parameter
 from flowworker.errors import AuthenticationError, DatabaseUnavailableError, MissingRightsError, UsageError
-from flowworker.redaction import redact, remember
+from flowworker.redaction import HIDDEN, payloads_are_shown, redact, remember
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -23,6 +24,14 @@ CONNECT_TIMEOUT = 10.0
 
 LONGEST_TEXT = 4096
 """Characters of an error that are shown."""
+
+ABOUT_VALUES = ("22",)
+"""Classes of SQLSTATE whose message quotes the value that is wrong, and nothing else (data exceptions)."""
+DETAIL_HOLDS_NO_ROW = ("08", "28", "3D", "40", "42501", "53", "54", "55", "57", "58", "F0")
+"""SQLSTATE, or their beginning, whose DETAIL is about connections, roles, locks, resources and files."""
+_MARK = r"[\"\u00ab\u00bb\u2018-\u201f\u2039\u203a\u300c-\u300f]"
+_QUOTED = re.compile(rf"{_MARK}(?s:.*){_MARK}")
+"""From the first quotation mark to the last, of whatever language."""
 
 JSONB_VERSION = b"\x01"
 """The version byte before the text in PostgreSQL's binary format of jsonb."""
@@ -126,10 +135,27 @@ def _set_socket_options(connection: Connection, options: Sequence[tuple[int, int
 def describe(error: BaseException) -> str:
     """One line about an error, with its class where the text alone says nothing.
 
-    The text may be a server's own, of any length: it is cut before anything else is done with it.
+    The text may be a server's own, of any length: it is cut before anything else is done with it. It may be in any
+    language: what quotes rows and values is known by where it stands and by the SQLSTATE, not by words.
     """
-    text = " ".join(redact(str(error), limit=LONGEST_TEXT).split())  # servers quote values and whole rows
-    return text if isinstance(error, asyncpg.PostgresError) and text else f"{type(error).__name__} {text}".strip()
+    if not isinstance(error, asyncpg.PostgresError):
+        return f"{type(error).__name__} {_in_line(str(error))}".strip()
+    return _in_line("\n".join(_parts(error))) or type(error).__name__
+
+
+def _in_line(text: str) -> str:
+    return " ".join(redact(text, limit=LONGEST_TEXT).split())
+
+
+def _parts(error: asyncpg.PostgresError) -> Iterator[str]:
+    """What a server says: the message, DETAIL unless it may be a row, and HINT."""
+    sqlstate, shown = str(error.sqlstate or ""), payloads_are_shown()
+    message = str(error.args[0] if error.args else "")
+    yield message if shown or not sqlstate.startswith(ABOUT_VALUES) else _QUOTED.sub(HIDDEN, message)
+    if error.detail and (shown or sqlstate.startswith(DETAIL_HOLDS_NO_ROW)):
+        yield f"DETAIL:  {error.detail}"
+    if error.hint:
+        yield f"HINT:  {error.hint}"
 
 
 def _encode_jsonb(value: bytes) -> bytes:
