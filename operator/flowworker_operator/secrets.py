@@ -5,7 +5,7 @@ once, brings something else: a hundred databases that fail, each a reason to loo
 not take the rounds of other FlowWorkers.
 
 A Secret may hold more than connection strings. Only values that FlowWorkers name are kept, and none for longer than
-three minutes after the last read.
+three minutes after the last read. Of other keys not even the names are: who reads a FlowWorker may not read the Secret.
 """
 
 import asyncio
@@ -42,13 +42,8 @@ Place: TypeAlias = tuple[str, str]
 class _Content:
     """What is kept of a Secret."""
 
-    keys: tuple[str, ...]
-    values: Mapping[str, str]
-    """In base64, by key; only those that were asked for."""
-
-    def lacks(self, key: str) -> bool:
-        """Whether a value is there that was not kept."""
-        return key in self.keys and key not in self.values
+    values: Mapping[str, str | None]
+    """In base64, by key; only of keys that were asked for, None where the Secret does not have one."""
 
 
 Found: TypeAlias = _Content | Refused | None
@@ -81,8 +76,8 @@ class Secrets:
         self._clock = clock
         self._on_news = on_news
         self._reads: dict[Place, _Read] = {}
-        self._wanted: dict[Place, set[str]] = {}
-        """Keys that were asked for."""
+        self._wanted: dict[Place, dict[str, float]] = {}
+        """Keys that were asked for lately, and when."""
         self._purging: asyncio.TimerHandle | None = None
         self._asking: dict[Place, set[Key]] = {}
         """Who has asked for what is read now."""
@@ -120,8 +115,8 @@ class Secrets:
     ) -> str | Fault:
         place = key.namespace, reference.name
         read = self._reads.get(place)
-        self._wanted.setdefault(place, set()).add(reference.key)
-        if read is None or self._is_old(read) or (isinstance(read.found, _Content) and read.found.lacks(reference.key)):
+        self._wanted.setdefault(place, {})[reference.key] = self._clock()
+        if read is None or self._is_old(read.at) or _is_news(reference.key, read.found):
             read = await self._first(place, reference.key)
         text = _value(place, reference, content, read.found)
         doubted = doubted or isinstance(text, Fault)
@@ -138,13 +133,17 @@ class Secrets:
             self._purging = asyncio.get_running_loop().call_later(FRESH_FOR, self._purge)
         return read
 
-    def _is_old(self, read: _Read) -> bool:
-        return self._clock() - read.at >= 2 * FRESH_FOR
+    def _is_old(self, at: float) -> bool:
+        return self._clock() - at >= 2 * FRESH_FOR
 
     def _purge(self) -> None:
         """Let go of what has not been asked for lately."""
-        self._reads = {place: read for place, read in self._reads.items() if not self._is_old(read)}
-        self._wanted = {place: keys for place, keys in self._wanted.items() if place in self._reads}
+        self._reads = {place: read for place, read in self._reads.items() if not self._is_old(read.at)}
+        self._wanted = {
+            place: {key: asked for key, asked in keys.items() if not self._is_old(asked)}
+            for place, keys in self._wanted.items()
+            if place in self._reads
+        }
         self._purging = asyncio.get_running_loop().call_later(FRESH_FOR, self._purge) if self._reads else None
 
     def _read_again(self, place: Place, key: Key, *, doubted: bool) -> None:
@@ -181,9 +180,12 @@ class Secrets:
         if found is None:
             return None
         data: Mapping[str, str] = found.get("data") or {}
-        wanted = self._wanted.setdefault(place, set())
-        wanted.update(keys)
-        return _Content(tuple(sorted(data)), {key: data[key] for key in wanted & data.keys()})
+        return _Content({key: data.get(key) for key in {*keys, *self._wanted.get(place, ())}})
+
+
+def _is_news(key: str, found: Found) -> bool:
+    """Whether it was not looked for a key when a Secret was read."""
+    return isinstance(found, _Content) and key not in found.values
 
 
 def _content(found: Found) -> object:
@@ -196,11 +198,11 @@ def _value(place: Place, reference: SecretRef | CertificatesRef, content: str, f
         return _fault(f"{where} cannot be read: {found.message}")
     if found is None:
         return _fault(f"{where} does not exist; it must hold {content} under the key {reference.key}")
-    if reference.key not in found.keys:
-        keys = ", ".join(found.keys) or "none"
-        return _fault(f"{where} has no key {reference.key}; its keys are: {keys}")
+    value = found.values[reference.key]
+    if value is None:
+        return _fault(f"{where} has no key {reference.key}; it must hold {content}")
     try:
-        text = base64.b64decode(found.values[reference.key]).decode().strip()
+        text = base64.b64decode(value).decode().strip()
     except (binascii.Error, UnicodeDecodeError):
         return _fault(f"key {reference.key} of {where} is no text; it must be {content}")
     return text or _fault(f"key {reference.key} of {where} is empty; it must be {content}")
