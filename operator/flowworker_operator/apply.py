@@ -12,7 +12,7 @@ from typing import Any, assert_never
 
 import structlog
 
-from flowworker_operator.bounded import Recent
+from flowworker_operator.bounded import Allowance, Purse, Recent, spent
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.errors import AlreadyExists, Conflict, NotFound, Refused
 from flowworker_operator.cluster.resources import BUDGETS, DEPLOYMENTS, FLOWWORKERS, PODS, Object, Resource
@@ -37,7 +37,7 @@ from flowworker_operator.domain.naming import (
     PROVEN_ANNOTATION,
     base_name,
 )
-from flowworker_operator.domain.plan import Event, Plan, Step
+from flowworker_operator.domain.plan import Event, HeldBack, Plan, Step
 from flowworker_operator.domain.snapshot import Fault
 from flowworker_operator.gather import Design, orphaned, owned_by, owner_of
 from flowworker_operator.gather_pods import annotation
@@ -49,8 +49,12 @@ from flowworker_operator.render.drift import difference
 from flowworker_operator.render.pod import compiler_pod
 from flowworker_operator.store import Store, key_of
 
-SETTLED = 2000
-"""Objects of which it is remembered that applying them again changed nothing."""
+MARKS = Allowance(burst=3, per_second=1 / 60)
+"""How often a pod is marked to go, and unmarked: its worker may report all the time that it has drained, or has not."""
+MARKED = 2000
+"""Pods of a FlowWorker whose allowance is remembered."""
+SETTLED = 50
+"""Objects of a FlowWorker of which it is remembered that applying them again changed nothing."""
 
 logger = structlog.stdlib.get_logger(__name__)
 
@@ -88,8 +92,25 @@ class Outcome:
     status_written: bool = False
     done: list[Step] = field(default_factory=list[Step])
     """What was changed, the status aside."""
+    held_back: set[HeldBack] = field(default_factory=set[HeldBack])
+    """What was put off, because there was much of it shortly before."""
     told: list[Event] = field(default_factory=list[Event])
     """Further news for the user."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Past:
+    """What is remembered of the writes for one FlowWorker, as long as it is there."""
+
+    uid: str
+    refused: RefusedWrites
+    contested: ContestedWrites
+    settled: Recent[str, tuple[str, int]] = field(default_factory=lambda: Recent[str, tuple[str, int]](SETTLED))
+    """Version and generation at which applying an object again changed nothing, by its uid."""
+    marks: Recent[str, Purse] = field(default_factory=lambda: Recent[str, Purse](MARKED))
+    """What is left of the allowance to mark a pod, by its uid."""
+    in_the_way: str | None = None
+    """Uid of another owner's budget of which there was an event."""
 
 
 class Executor:
@@ -108,10 +129,8 @@ class Executor:
         self._store = store
         self._database_writes = database_writes
         self._may_write = may_write
-        self._refused_writes = RefusedWrites(clock)
-        self._contested = ContestedWrites(clock)
-        self._settled: Recent[str, tuple[str, int]] = Recent(SETTLED)
-        self._in_the_way: Recent[str, str] = Recent(SETTLED)
+        self._clock = clock
+        self._pasts: dict[Key, _Past] = {}
 
     async def carry_out(self, target: Target, plan: Plan) -> Outcome:
         """Apply a plan.
@@ -127,10 +146,21 @@ class Executor:
         # missing comes by no waiting, and nothing could ever shrink: the user has to know.
         outcome.refusal = self._database_writes.drain(target.key, plan.drain, plan.release)
         finished = await self._all_steps(target, plan, outcome)
-        outcome.contest = self._contested.standing(target.uid)
+        outcome.contest = self._past(target).contested.standing()
         if finished and plan.status is not None:
             await self._status(target, plan, outcome)
         return outcome
+
+    def forget(self, key: Key) -> None:
+        """A FlowWorker is gone, or another process leads."""
+        self._pasts.pop(key, None)
+
+    def _past(self, target: Target) -> _Past:
+        past = self._pasts.get(target.key)
+        if past is None or past.uid != target.uid:
+            refused, contested = RefusedWrites(self._clock), ContestedWrites(self._clock)
+            past = self._pasts[target.key] = _Past(uid=target.uid, refused=refused, contested=contested)
+        return past
 
     async def _all_steps(self, target: Target, plan: Plan, outcome: Outcome) -> bool:
         """Do one step after the other; returns whether all were dealt with."""
@@ -144,20 +174,23 @@ class Executor:
         if not self._may_write():
             outcome.superseded = True
             return False
-        tried = self._identity(target, step)
-        if (standing := self._refused_writes.standing(tried)) is not None:
+        tried, past = self._identity(target, step), self._past(target)
+        if (standing := past.refused.standing(tried)) is not None:
             outcome.refusal = outcome.refusal or standing
             return True
         slot, content = slot_of(step, _about(target, step)[1].name), content_of(step)
-        if slot is not None and self._contested.must_wait(target.uid, slot, content):
+        if slot is not None and past.contested.must_wait(slot, content):
             await self._explain(target, step, slot)
+            return True
+        if isinstance(step, steps.Mark) and not self._may_mark(past, step):
+            outcome.held_back.add("mark")
             return True
         try:
             if await self._step(target, step, outcome):
                 outcome.done.append(step)
                 if slot is not None:
-                    self._contested.done(target.uid, slot, content)
-            self._refused_writes.taken(tried)
+                    past.contested.done(slot, content)
+            past.refused.taken(tried)
         except (AlreadyExists, Conflict, NotFound) as error:
             outcome.conflict = True
             await self._look_again(target, step)
@@ -165,23 +198,33 @@ class Executor:
             return False
         except Refused as error:
             fault = refusal_fault(f"the API server refuses {_what(step)}", error.message)
-            self._refused_writes.refused(tried, fault)
+            past.refused.refused(tried, fault)
             outcome.refusal = outcome.refusal or fault
         return True
 
+    def _may_mark(self, past: _Past, step: steps.Mark) -> bool:
+        """Whether a pod may be marked now; to take the mark off is always allowed."""
+        if step.cost is None:
+            return True
+        left = spent(past.marks.get(step.uid), MARKS, self._clock())
+        if left is not None:
+            past.marks.set(step.uid, left)
+        return left is not None
+
     async def _explain(self, target: Target, step: Step, slot: Slot) -> None:
         """Find out who undoes a step."""
-        if self._contested.unexplained(target.uid, slot):
+        writes = self._past(target).contested
+        if writes.unexplained(slot):
             resource, key = _about(target, step)
             live = await self._cluster.get(resource, key.namespace, key.name)
-            self._contested.explain(target.uid, slot, contested(resource, key.name, live, field_of(step)))
+            writes.explain(slot, contested(resource, key.name, live, field_of(step)))
 
     def _identity(self, target: Target, step: Step) -> Hashable:
         """What a step writes and what the answer depends on: a change of any of it is tried at once."""
         resource, key = _about(target, step)
         live = self._store.get(resource, key)
         version = None if live is None else (live["metadata"]["uid"], live["metadata"].get("generation"))
-        return target.uid, target.flowworker["metadata"]["generation"], version, replace(step, reason="")
+        return target.flowworker["metadata"]["generation"], version, replace(step, reason="")
 
     async def _step(self, target: Target, step: Step, outcome: Outcome) -> bool:
         """Do one step; returns whether it changed anything."""
@@ -316,24 +359,24 @@ class Executor:
         mends it: once is enough for each version of the object and each generation of the FlowWorker.
         """
         metadata, generation = live["metadata"], target.flowworker["metadata"]["generation"]
+        past = self._past(target)
         slot: Slot = ("repair", resource.plural, metadata["name"])
         path = difference(manifest, {**live, "apiVersion": resource.api_version, "kind": resource.kind})
-        if self._settled.get(metadata["uid"]) == (metadata["resourceVersion"], generation):
-            text = changed_by(BY_POLICY, resource, metadata["name"], path)
-            self._contested.futile(target.uid, slot, generation, text)
+        if past.settled.get(metadata["uid"]) == (metadata["resourceVersion"], generation):
+            past.contested.futile(slot, generation, changed_by(BY_POLICY, resource, metadata["name"], path))
             return False
-        if self._contested.must_wait(target.uid, slot, generation):
-            if self._contested.unexplained(target.uid, slot):
+        if past.contested.must_wait(slot, generation):
+            if past.contested.unexplained(slot):
                 full = await self._cluster.get(resource, target.key.namespace, metadata["name"])
-                self._contested.explain(target.uid, slot, contested(resource, metadata["name"], full, path))
+                past.contested.explain(slot, contested(resource, metadata["name"], full, path))
             return False
         manifest["metadata"] |= {name: metadata[name] for name in ("uid", "resourceVersion")}
         answer = await self._cluster.apply(resource, manifest)
         self._store.put(resource, answer)
         if answer["metadata"]["resourceVersion"] != metadata["resourceVersion"]:
-            self._contested.done(target.uid, slot, generation)
+            past.contested.done(slot, generation)
             return True
-        self._settled.set(metadata["uid"], (metadata["resourceVersion"], generation))
+        past.settled.set(metadata["uid"], (metadata["resourceVersion"], generation))
         logger.info("applied again, which changed nothing", **_names(target), object=metadata["name"])
         return False
 
@@ -382,9 +425,9 @@ class Executor:
             return True
         if owned_by(live, target.uid) or orphaned(live, target.flowworker):
             return await self._reapplied(target, BUDGETS, live, manifest)
-        uid = live["metadata"]["uid"]
-        if not _is_a_predecessors(live, target) and self._in_the_way.get(target.uid) != uid:
-            self._in_the_way.set(target.uid, uid)
+        uid, past = live["metadata"]["uid"], self._past(target)
+        if not _is_a_predecessors(live, target) and past.in_the_way != uid:
+            past.in_the_way = uid
             outcome.told.append(budget_in_the_way(name))
         return False
 

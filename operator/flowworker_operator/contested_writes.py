@@ -25,8 +25,8 @@ FIRST_PAUSE = 5.0
 LONGEST_PAUSE = 600.0
 REMEMBERED_FOR = 60.0
 """Seconds, or the pause if that is longer, for which a write has to last: one undone later is no fight."""
-REMEMBERED = 2000
-"""FlowWorkers at most."""
+REMEMBERED = 500
+"""Writes at most."""
 BY_POLICY = "an admission policy or webhook of the cluster"
 
 Slot: TypeAlias = tuple[Hashable, ...]
@@ -51,6 +51,11 @@ class Entry:
         """Until when one that is undone counts as undone again."""
         return self.at + max(REMEMBERED_FOR, pause(self.times))
 
+    @property
+    def known_until(self) -> float:
+        """Until when it is remembered: one that is wanted again is written as soon as its pause is over."""
+        return self.fought_until + (REMEMBERED_FOR if self.undone else 0.0)
+
 
 def pause(times: int) -> float:
     """Seconds to wait after something was written so many times, each time in vain."""
@@ -60,24 +65,27 @@ def pause(times: int) -> float:
 
 
 class ContestedWrites:
-    """Remembers writes by FlowWorker and slot."""
+    """Remembers the writes for one FlowWorker by slot."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         """Remember nothing; `clock` gives monotonic seconds."""
         self._clock = clock
-        self._known: Recent[str, dict[Slot, Entry]] = Recent(REMEMBERED)
+        self._entries: Recent[Slot, Entry] = Recent(REMEMBERED)
 
-    def must_wait(self, flowworker: str, slot: Slot, content: Hashable) -> bool:
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def must_wait(self, slot: Slot, content: Hashable) -> bool:
         """Whether a write was undone too often to be repeated now; another content is another matter."""
-        entry = self._entries(flowworker).get(slot)
+        entry = self._entries.get(slot)
         if entry is None or entry.content != content or self._clock() >= entry.at + pause(entry.times):
             return False
-        self._entries(flowworker)[slot] = replace(entry, undone=True)
+        self._entries.set(slot, replace(entry, undone=True))
         return True
 
-    def done(self, flowworker: str, slot: Slot, content: Hashable) -> None:
+    def done(self, slot: Slot, content: Hashable) -> None:
         """Take in that something was written."""
-        entry, now = self._entries(flowworker).get(slot), self._clock()
+        entry, now = self._entries.get(slot), self._clock()
         again = entry is not None and entry.content == content and (entry.undone or now < entry.fought_until)
         known = entry if again else None
         made = Entry(
@@ -86,37 +94,31 @@ class ContestedWrites:
             at=now,
             text=None if known is None else known.text,
         )
-        self._entries(flowworker)[slot] = made
+        self._entries.set(slot, made)
 
-    def futile(self, flowworker: str, slot: Slot, content: Hashable, text: str) -> None:
+    def futile(self, slot: Slot, content: Hashable, text: str) -> None:
         """Take in that writing changes nothing."""
-        self._entries(flowworker)[slot] = Entry(content=content, times=AT_ONCE, at=self._clock(), text=text)
+        self._entries.set(slot, Entry(content=content, times=AT_ONCE, at=self._clock(), text=text))
 
-    def unexplained(self, flowworker: str, slot: Slot) -> bool:
+    def unexplained(self, slot: Slot) -> bool:
         """Whether nothing is known yet about who undoes a write."""
-        entry = self._entries(flowworker).get(slot)
+        entry = self._entries.get(slot)
         return entry is not None and entry.text is None
 
-    def explain(self, flowworker: str, slot: Slot, text: str) -> None:
+    def explain(self, slot: Slot, text: str) -> None:
         """Take in what is known about who undoes a write."""
-        entries = self._entries(flowworker)
-        entries[slot] = replace(entries[slot], text=text)
+        entry = self._entries.get(slot)
+        if entry is not None:
+            self._entries.set(slot, replace(entry, text=text))
 
-    def standing(self, flowworker: str) -> str | None:
+    def standing(self) -> str | None:
         """What is being fought about; None when nothing is."""
-        entries, now = self._entries(flowworker), self._clock()
-        for slot, entry in list(entries.items()):
-            if now >= entry.fought_until and not entry.undone:
-                del entries[slot]
-        texts = (entry.text for entry in entries.values() if entry.text is not None and now < entry.fought_until)
-        return next(texts, None)
-
-    def _entries(self, flowworker: str) -> dict[Slot, Entry]:
-        known = self._known.get(flowworker)
-        if known is None:
-            known = dict[Slot, Entry]()
-            self._known.set(flowworker, known)
-        return known
+        now = self._clock()
+        for slot, entry in self._entries.items():
+            if now >= entry.known_until:
+                self._entries.drop(slot)
+        fought = (entry.text for _, entry in self._entries.items() if now < entry.fought_until)
+        return next((text for text in fought if text is not None), None)
 
 
 def slot_of(step: Step, name: str) -> Slot | None:

@@ -10,6 +10,7 @@ from flowworker_operator.api.conditions import ConditionType, Reason
 from flowworker_operator.api.spec import FlowWorkerSpec
 from flowworker_operator.api.status import FlowWorkerStatus
 from flowworker_operator.api.template import LARGEST_TEMPLATE
+from flowworker_operator.bounded import Purse
 from flowworker_operator.domain.memory import Memory
 from flowworker_operator.domain.naming import (
     ADOPTED_ANNOTATION,
@@ -72,6 +73,7 @@ class History:
 
     memory: Memory | None = None
     status_written_at: float | None = None
+    status_writes: Purse | None = None
     refusal: Fault | None = None
     contest: str | None = None
 
@@ -130,6 +132,7 @@ def gather(observed: Observed) -> Snapshot:
         rival=observed.rival,
         status=status_of(observed.flowworker),
         status_written_at=observed.history.status_written_at,
+        status_writes=observed.history.status_writes,
         database=database_state(observed.reading, observed.fault, observed.at.tick, observed.design.target),
         rivals=tuple(observed.rivals),
         target=observed.design.target,

@@ -41,8 +41,9 @@ class MeteredCluster(Cluster):
         labels: str = "",
         fields: str = "",
         keep: Callable[[Object], Object] = whole,
+        most: int | None = None,
     ) -> Objects:
-        call = super().list(resource, namespace, labels=labels, fields=fields, keep=keep)
+        call = super().list(resource, namespace, labels=labels, fields=fields, keep=keep, most=most)
         return await self._checked("list", resource, call)
 
     async def create(self, resource: Resource, manifest: Object) -> Object:

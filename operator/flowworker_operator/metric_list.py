@@ -55,6 +55,12 @@ DECISIONS = CounterSpec(
     help="Decisions about the number of workers that differ from the one before, by `reason`.",
     labels=(*FLOWWORKER, "reason"),
 )
+HELD_BACK = CounterSpec(
+    name="flowworker_operator_held_back_total",
+    help="Rounds that put off a `write` because there were many of its kind before: replicas (the demand goes up "
+    "and down), mark (a pod is marked and unmarked) or status.",
+    labels=(*FLOWWORKER, "write"),
+)
 WRITES = CounterSpec(
     name="flowworker_operator_api_writes_total",
     help="Writes sent to the API server, by `verb` (create, apply, apply_status, patch, delete) and `resource`, Leases "
@@ -102,6 +108,7 @@ METRICS: tuple[MetricSpec, ...] = (
     LIMITED,
     PROBE_AGE,
     DECISIONS,
+    HELD_BACK,
     WRITES,
     REFUSALS,
     WAITING_KEYS,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, Gauge, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 
 from flowworker_operator import metric_list as listed
 from flowworker_operator.api.conditions import ConditionType
@@ -52,7 +52,10 @@ class Metrics:
         self._waiting = listed.WAITING_KEYS.on(registry)
         self._stuck = listed.STUCK.on(registry)
         self._leader = listed.LEADER.on(registry)
+        self._held_back = listed.HELD_BACK.on(registry)
         self._last: dict[Key, Decided] = {}
+        self._counted: dict[Key, set[tuple[Counter, str]]] = {}
+        """Counters of each FlowWorker, with the label that they have besides its name."""
         ProcessCollector(registry=registry)
         listed.BUILD_INFO.on(registry).labels(version("flowworker")).set(1)
 
@@ -81,14 +84,24 @@ class Metrics:
         self._set(self._desired, key, decision.desired)
         if self._last.get(key) != decision:
             self._last[key] = decision
-            self._decisions.labels(key.namespace, key.name, decision.reason).inc()
+            self._count(self._decisions, key, decision.reason)
+
+    def held_back(self, key: Key, write: str) -> None:
+        """Count a round that put off a write of this kind."""
+        self._count(self._held_back, key, write)
 
     def forget(self, key: Key) -> None:
         """Remove every series of a FlowWorker."""
         self._last.pop(key, None)
         seen = (self._probe_age, self._oldest, *self._demand.values(), self._replicas, self._ready_replicas)
-        for metric in (*seen, self._ready, self._limited, self._desired, self._decisions):
-            metric.remove_by_labels({"namespace": key.namespace, "flowworker": key.name})
+        for metric in (*seen, self._ready, self._limited, self._desired):
+            metric.remove(key.namespace, key.name)
+        for counter, label in self._counted.pop(key, set()):
+            counter.remove(key.namespace, key.name, label)
+
+    def _count(self, counter: Counter, key: Key, label: str) -> None:
+        self._counted.setdefault(key, set()).add((counter, label))
+        counter.labels(key.namespace, key.name, label).inc()
 
     @staticmethod
     def _set(gauge: Gauge, key: Key, value: float) -> None:

@@ -13,15 +13,17 @@ import structlog
 
 from flowworker.database.identifiers import folded
 from flowworker_operator.apply import Executor, Outcome, Target
+from flowworker_operator.bounded import Recent, spent
 from flowworker_operator.cluster.events import EventRecorder
 from flowworker_operator.cluster.resources import BUDGETS, DEPLOYMENTS, FLOWWORKERS, PODS, Object
 from flowworker_operator.database_writes import DatabaseWrites
 from flowworker_operator.domain.announcements import deed, draining, lost, restarted, shared
 from flowworker_operator.domain.health import explained
-from flowworker_operator.domain.ownership import owner
+from flowworker_operator.domain.ownership import Contenders, Place, age
 from flowworker_operator.domain.plan import Event, Plan
 from flowworker_operator.domain.planner import make_plan
 from flowworker_operator.domain.rejection import rejected
+from flowworker_operator.domain.reporting import WRITES
 from flowworker_operator.domain.rivalry import Stance
 from flowworker_operator.domain.snapshot import Claim, Fault, Lease, Loss, Moment, Obstacle, Report, Snapshot
 from flowworker_operator.domain.urgency import urgent
@@ -52,6 +54,8 @@ MARKING = 12.0
 """Seconds for which the workers of a silent pod are marked lost, again and again: two rounds at least."""
 DOUBT = 1.0
 """Seconds to the next round while it is in doubt whether the worker of a deleted pod lives."""
+DEPARTED = 1000
+"""Deleted pods of a FlowWorker whose workers have yet to be marked lost; the silence of others is noticed later."""
 HANGING = 3.0
 """Seconds after which a pod without containers hangs: most mounts take less."""
 PATIENCE = 5.0
@@ -76,6 +80,15 @@ class _Record:
     """A FlowWorker of another namespace seems to run the same, of which there was an event."""
     restarts: dict[str, int] = field(default_factory=dict[str, int])
     """How often the worker of each pod was started again, by the pod's uid."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Contention:
+    """Who else takes from the queue of a FlowWorker."""
+
+    rivals: tuple[Claim, ...]
+    unsure: bool
+    """More may become known."""
 
 
 class Reconciler:
@@ -112,10 +125,10 @@ class Reconciler:
         self._clock = clock
         self._wall = wall
         self._records: dict[Key, _Record] = {}
-        self._by_queue: dict[str, dict[Key, _Record]] = {}
-        """Those of one kind and slug."""
-        self._gone: dict[Key, set[str]] = {}
-        self._doubted: dict[Key, dict[str, float]] = {}
+        self._contenders = Contenders()
+        self._gone: dict[Key, Recent[str, None]] = {}
+        """Uids of pods that are gone, whose workers have to be marked lost."""
+        self._doubted: dict[Key, Recent[str, float]] = {}
         """Since when pods are deleted whose worker may live on, by uid."""
 
     def pod_gone(self, key: Key, pod: Object) -> None:
@@ -125,9 +138,9 @@ class Reconciler:
         """
         uid = pod["metadata"]["uid"]
         if has_ended(pod):
-            self._gone.setdefault(key, set()).add(uid)
+            self._gone.setdefault(key, Recent(DEPARTED)).set(uid, None)
         else:
-            self._doubted.setdefault(key, {})[uid] = self._clock()
+            self._doubted.setdefault(key, Recent(DEPARTED)).set(uid, self._clock())
 
     async def round(self, key: Key) -> float | None:
         """Do what one FlowWorker needs now; answers in how many seconds to look again, None when it is gone.
@@ -147,6 +160,7 @@ class Reconciler:
         flowworker = self._store.get(FLOWWORKERS, key)
         if flowworker is None:
             self._stand_by(key)
+            self._installations.forget(key)
             return "done", None
         if not self._leads():
             self._stand_by(key)
@@ -163,15 +177,17 @@ class Reconciler:
                 flowworker = self._store.get(FLOWWORKERS, key) or flowworker
         record = self._record(key, flowworker)
         if isinstance(record.design, Fault):
+            self._contenders.drop(record.claim)
             return await self._reject(flowworker, record.design)
         fault = await self._connect(key, record, record.design)
+        self._contenders.put(record.claim, self._place(key, record.design))
         news = self._database_writes.news(key)
         self._mark_lost(key, record, news.marked)
         events = (
             *draining(news.draining),
             *self._lost(key, news.losses),
             *self._restarted(key, record),
-            *self._shared(key, record),
+            *self._shared(record, record.design),
         )
         self._tell(record.claim, events)
         if self._must_wait(key, record, fault) or self._store.get(FLOWWORKERS, key) is not flowworker:
@@ -194,6 +210,8 @@ class Reconciler:
         outcome = await self._executor.carry_out(target, plan)
         self._remember(record, outcome)
         self._show(target.key, snapshot, plan)
+        for write in (*plan.held_back, *outcome.held_back):
+            self._metrics.held_back(target.key, write)
         if not outcome.superseded:
             self._tell(snapshot.claim, _news(plan, outcome))
         if outcome.conflict or outcome.superseded:
@@ -204,9 +222,9 @@ class Reconciler:
 
     def _tell(self, claim: Claim, events: Iterable[Event]) -> None:
         for event in events:
-            self._recorder.record(claim, event)
-            log = logger.warning if event.type == "Warning" else logger.info
-            log(event.message, namespace=claim.namespace, flowworker=claim.name, reason=event.reason)
+            if self._recorder.record(claim, event):
+                log = logger.warning if event.type == "Warning" else logger.info
+                log(event.message, namespace=claim.namespace, flowworker=claim.name, reason=event.reason)
 
     async def _obstacles(self, target: Target) -> Mapping[str, Obstacle]:
         """What keeps the newest pod of the revision asked for, where it hangs, from having containers."""
@@ -219,8 +237,8 @@ class Reconciler:
         if not hanging:
             return {}
         created, pod = max(hanging, key=lambda one: one[0])
-        age = (now - created).total_seconds()
-        found = await self._pod_events.obstacle(pod, age) if age >= HANGING else None
+        seconds = (now - created).total_seconds()
+        found = await self._pod_events.obstacle(target.key, pod, seconds) if seconds >= HANGING else None
         return {} if found is None else {pod["metadata"]["uid"]: explained(found, target.design.volumes)}
 
     def _gather(
@@ -237,7 +255,7 @@ class Reconciler:
                 budgets=self._store.belonging(BUDGETS, key) if self._readable.sees(BUDGETS, key.namespace) else None,
                 reading=self._probes.reading(key),
                 fault=fault or self._probes.fault(key),
-                rivals=tuple(self._rivals(key, record)),
+                rivals=self._contention(record).rivals,
                 history=record.history,
                 rival=self._installations.seen(target.flowworker),
                 obstacles=obstacles,
@@ -283,8 +301,12 @@ class Reconciler:
             record: what is remembered of it.
             marked: pods for which that is done.
         """
-        if left := self._gone.pop(key, set()) - marked:
-            self._gone[key] = left
+        gone = self._gone.get(key)
+        if gone is not None:
+            for uid in marked:
+                gone.drop(uid)
+            if not len(gone):
+                del self._gone[key]
         now, before = self._clock(), record.silent
         silent = {(pod["metadata"]["uid"], restarts(pod)) for pod in self._workers(key) if is_silent(pod)}
         record.silent = {one: before.get(one, now) for one in silent}
@@ -293,14 +315,21 @@ class Reconciler:
             key, now
         )
         if self._probes.fault(key) is None:
-            self._database_writes.mark_gone(key, self._gone.get(key, set()), doubtful)
+            self._database_writes.mark_gone(
+                key, {uid for uid, _ in gone.items()} if gone is not None else set(), doubtful
+            )
 
     def _doubtful(self, key: Key, now: float) -> set[str]:
         """Deleted pods whose worker may live on, each for a while: after that its silence is noticed like any other."""
-        left = {uid: since for uid, since in self._doubted.pop(key, {}).items() if now - since < MARKING}
-        if left:
-            self._doubted[key] = left
-        return set(left)
+        doubted = self._doubted.get(key)
+        if doubted is None:
+            return set()
+        for uid, since in doubted.items():
+            if now - since >= MARKING:
+                doubted.drop(uid)
+        if not len(doubted):
+            del self._doubted[key]
+        return {uid for uid, _ in doubted.items()}
 
     def _lost(self, key: Key, losses: Sequence[Loss]) -> Iterable[Event]:
         dead = {loss.pod for loss in losses}
@@ -320,67 +349,61 @@ class Reconciler:
 
     def _must_wait(self, key: Key, record: _Record, fault: Fault | None) -> bool:
         known = fault or self._probes.fault(key) or self._probes.reading(key)
-        unsure = known is None or any(kinship is SameDatabase.UNKNOWN for _, kinship in self._older(key, record))
+        unsure = known is None or self._contention(record).unsure
         return unsure and self._clock() - record.since < PATIENCE
 
-    def _rivals(self, key: Key, record: _Record) -> Iterable[Claim]:
-        """Older FlowWorkers of this namespace that take from the same queue of the same database."""
-        return (claim for claim, kinship in self._older(key, record) if kinship is SameDatabase.SAME)
+    def _contention(self, record: _Record) -> _Contention:
+        """The oldest FlowWorker of this namespace that takes from the same queue of the same database."""
+        mine, oldest, unsure = record.claim, None, self._contenders.may_be_older(record.claim)
+        for theirs in self._contenders.older(mine):
+            if oldest is not None and age(oldest) <= age(theirs):
+                break
+            match self._kinship(theirs, mine):
+                case SameDatabase.SAME:
+                    oldest = theirs
+                case SameDatabase.UNKNOWN:
+                    unsure = True
+                case SameDatabase.DIFFERENT:
+                    pass
+        return _Contention(rivals=() if oldest is None else (oldest,), unsure=unsure)
 
-    def _older(self, key: Key, record: _Record) -> Iterable[tuple[Claim, SameDatabase]]:
-        """Older FlowWorkers of this namespace with a queue of this name, and whether their database is ours."""
-        for other, theirs in self._same_queue(key, record):
-            if other.namespace == key.namespace and owner(theirs, (record.claim,)) == theirs:
-                yield theirs, self._probes.kinship(other, key)
+    def _kinship(self, theirs: Claim, mine: Claim) -> SameDatabase:
+        other, key = (Key(namespace=one.namespace, name=one.name) for one in (theirs, mine))
+        live = self._store.get(FLOWWORKERS, other)
+        if live is None or live["metadata"]["uid"] != theirs.uid:
+            return SameDatabase.DIFFERENT
+        return self._probes.kinship(other, key)
 
-    def _strangers(self, key: Key, record: _Record) -> bool:
-        """Whether a FlowWorker of another namespace seems to take from the same queue.
+    def _place(self, key: Key, asked: Design) -> Place:
+        reading = self._probes.reading(key)
+        return Place(
+            queue=folded(asked.spec.slug),
+            connection=self._probes.connection(key),
+            database=None if reading is None else reading.database,
+        )
+
+    def _shared(self, record: _Record, asked: Design) -> Sequence[Event]:
+        """The event for when a FlowWorker of another namespace begins to seem to take from the same queue.
 
         Its database may only say so, and to give way to another tenant's word would be to be stopped by it.
         """
-        mine = self._probes.reading(key)
-        readings = (self._probes.reading(other) for other, _ in self._same_queue(key, record)
-                    if other.namespace != key.namespace)  # fmt: skip
-        return mine is not None and any(one is not None and one.database == mine.database for one in readings)
-
-    def _shared(self, key: Key, record: _Record) -> Sequence[Event]:
-        before, record.shared = record.shared, self._strangers(key, record)
-        if before or not record.shared or isinstance(record.design, Fault):
-            return ()
-        return (shared(record.design.spec.kind),)
-
-    def _same_queue(self, key: Key, mine: _Record) -> Iterable[tuple[Key, Claim]]:
-        """Other FlowWorkers whose flow or jobs have a queue of this name, of whatever database."""
-        if isinstance(mine.design, Fault):
-            return
-        for other, theirs in self._by_queue[folded(mine.design.spec.slug)].items():
-            if other != key and self._store.get(FLOWWORKERS, other) is not None:
-                yield other, theirs.claim
-
-    def _file(self, key: Key, record: _Record) -> None:
-        """Note what a FlowWorker runs, instead of what was noted before."""
-        self._unfile(key)
-        if not isinstance(record.design, Fault):
-            self._by_queue.setdefault(folded(record.design.spec.slug), {})[key] = record
-
-    def _unfile(self, key: Key) -> None:
-        for queue, records in tuple(self._by_queue.items()):
-            if records.pop(key, None) is not None and not records:
-                del self._by_queue[queue]
+        before, record.shared = record.shared, self._contenders.elsewhere(record.claim)
+        return (shared(asked.spec.kind),) if record.shared and not before else ()
 
     def _record(self, key: Key, flowworker: Object) -> _Record:
         metadata = flowworker["metadata"]
         record = self._records.get(key)
-        if record is None or record.claim.uid != metadata["uid"]:
+        if record is not None and record.claim.uid != metadata["uid"]:
+            self._forget(key, record)
+            record = None
+        if record is None:
             asked = design(flowworker)
             record = _Record(
                 claim=claim_of(flowworker), since=self._clock(), generation=metadata["generation"], design=asked
             )
             self._records[key] = record
-            self._file(key, record)
         elif record.generation != metadata["generation"]:
             record.generation, record.design = metadata["generation"], design(flowworker)
-            self._file(key, record)
         return record
 
     async def _reject(self, flowworker: Object, fault: Fault) -> tuple[str, float]:
@@ -397,8 +420,11 @@ class Reconciler:
             record.history,
             contest=outcome.contest,
             refusal=outcome.refusal if finished or outcome.refusal else record.history.refusal,
-            status_written_at=self._clock() if outcome.status_written else record.history.status_written_at,
         )
+        if outcome.status_written:
+            now, before = self._clock(), record.history.status_writes
+            left = spent(before, WRITES, now) or before
+            record.history = replace(record.history, status_written_at=now, status_writes=left)
 
     def _show(self, key: Key, snapshot: Snapshot, plan: Plan) -> None:
         status = plan.status or snapshot.status
@@ -410,11 +436,18 @@ class Reconciler:
         """It is gone, or another operator acts: keep no connection, and nothing that would be old at our turn."""
         self._gone.pop(key, None)
         self._doubted.pop(key, None)
-        if self._records.pop(key, None) is not None:
-            self._unfile(key)
+        record = self._records.pop(key, None)
+        if record is not None:
+            self._forget(key, record)
             self._database_writes.forget(key)
             self._probes.forget(key)
             self._metrics.forget(key)
+
+    def _forget(self, key: Key, record: _Record) -> None:
+        """What is known of one FlowWorker by its uid."""
+        self._contenders.drop(record.claim)
+        self._executor.forget(key)
+        self._pod_events.forget(key)
 
     def _now(self) -> Moment:
         return Moment(wall=self._wall(), tick=self._clock())

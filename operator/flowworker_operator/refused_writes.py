@@ -17,7 +17,7 @@ FIRST_PAUSE = 5.0
 LONGEST_PAUSE = 300.0
 LONGEST_PAUSES = {Reason.WEBHOOK_FAILED: 10.0, Reason.QUOTA: 60.0}
 """Reasons that pass without a change of the FlowWorker."""
-REMEMBERED = 2000
+REMEMBERED = 500
 """Refused writes at most; one that is forgotten is tried again."""
 
 
@@ -37,7 +37,7 @@ def pause(tries: int, reason: Reason) -> float:
 
 
 class RefusedWrites:
-    """Remembers refused writes by a key that names the write and what it depends on."""
+    """Remembers the refused writes for one FlowWorker by a key that names the write and what it depends on."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         """Remember nothing; `clock` gives monotonic seconds."""

@@ -62,6 +62,8 @@ class Resolver:
     _queues: "dict[str, deque[_Search]]" = field(default_factory=dict[str, "deque[_Search]"], init=False)
     _running: Counter[str] = field(default_factory=Counter[str], init=False)
     _known: dict[str, _Known] = field(default_factory=dict[str, _Known], init=False)
+    _purged_at: int = field(default=0, init=False)
+    """Answers at which those that are too old are looked for."""
 
     async def resolve(self, namespace: str, host: str) -> Sequence[str]:
         """The addresses of a host.
@@ -162,7 +164,9 @@ class Resolver:
         """For as long as the lookup took: one that took ten milliseconds is asked anew each time."""
         now = self.clock()
         took = now - (search.began or now)
-        self._known = {host: known for host, known in self._known.items() if now < known.until}
+        if len(self._known) >= self._purged_at:
+            self._known = {host: known for host, known in self._known.items() if now < known.until}
+            self._purged_at = 2 * len(self._known) + MOST_ADDRESSES
         self._known[search.host] = _Known(addresses, now + min(took, LONGEST_MEMORY))
 
 

@@ -8,7 +8,6 @@ import structlog
 from pydantic import ValidationError
 
 from flowworker_operator.api.status import Installation
-from flowworker_operator.bounded import Recent
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.errors import Conflict, NotFound
 from flowworker_operator.cluster.events import EventRecorder
@@ -16,10 +15,8 @@ from flowworker_operator.cluster.resources import FLOWWORKERS, Object
 from flowworker_operator.domain.plan import Event
 from flowworker_operator.domain.rivalry import ASKED_AGAIN_AFTER, Asked, Names, Stance, stance
 from flowworker_operator.gather import claim_of
+from flowworker_operator.probe import Key
 from flowworker_operator.store import Store, key_of
-
-REMEMBERED = 5000
-"""FlowWorkers at most."""
 
 logger = structlog.stdlib.get_logger(__name__)
 
@@ -28,6 +25,17 @@ logger = structlog.stdlib.get_logger(__name__)
 class _Rival:
     who: Installation
     seen_at: float
+
+
+@dataclass(slots=True, kw_only=True)
+class _Dealings:
+    """What has passed between installations about one FlowWorker."""
+
+    uid: str
+    asked: Asked | None = None
+    """Our last challenge."""
+    seen: _Rival | None = None
+    """Which other one has challenged us last."""
 
 
 def _names(flowworker: Object) -> Names:
@@ -59,14 +67,13 @@ class Rivals:
         self._recorder = recorder
         self._may_write = may_write
         self._clock = clock
-        self._asked: Recent[str, Asked] = Recent(REMEMBERED)
-        self._seen: Recent[str, _Rival] = Recent(REMEMBERED)
+        self._dealings: dict[Key, _Dealings] = {}
         self._nameless_since: float | None = None
         """The CRD is older than this operator and keeps no name: then there is nothing to go by, for a while."""
 
     def seen(self, flowworker: Object) -> str | None:
         """A message about another installation that wants to serve a FlowWorker; None when none asked recently."""
-        rival = self._seen.get(flowworker["metadata"]["uid"])
+        rival = self._dealings_about(flowworker).seen
         if rival is None or self._clock() - rival.seen_at > 2 * ASKED_AGAIN_AFTER:
             return None
         return (
@@ -77,8 +84,8 @@ class Rivals:
     async def settle(self, flowworker: Object) -> Stance | None:
         """What was found out, once it was written down where others see it; None to look again."""
         metadata, names = flowworker["metadata"], _names(flowworker)
-        uid, generation, now = metadata["uid"], metadata["generation"], self._clock()
-        found = stance(names, self._me, self._asked.get(uid), generation=generation, tick=now)
+        generation, now, dealings = metadata["generation"], self._clock(), self._dealings_about(flowworker)
+        found = stance(names, self._me, dealings.asked, generation=generation, tick=now)
         match found:
             case Stance.SERVE | Stance.STAND_BACK:
                 return found
@@ -86,14 +93,25 @@ class Rivals:
                 return await self._claim(flowworker)
             case Stance.ANSWER:
                 assert names.challenged_by is not None
-                self._seen.set(uid, _Rival(who=names.challenged_by, seen_at=now))
+                dealings.seen = _Rival(who=names.challenged_by, seen_at=now)
                 written = await self._written(flowworker, {"challengedBy": None})
                 return None if written is None else Stance.SERVE
             case Stance.CHALLENGE:
-                self._asked.set(uid, Asked(at=now, generation=generation))
+                dealings.asked = Asked(at=now, generation=generation)
                 self._tell(flowworker, names)
                 written = await self._written(flowworker, {"challengedBy": self._named()})
                 return None if written is None else Stance.STAND_BACK
+
+    def forget(self, key: Key) -> None:
+        """A FlowWorker is gone."""
+        self._dealings.pop(key, None)
+
+    def _dealings_about(self, flowworker: Object) -> _Dealings:
+        key, uid = key_of(flowworker), flowworker["metadata"]["uid"]
+        known = self._dealings.get(key)
+        if known is None or known.uid != uid:
+            known = self._dealings[key] = _Dealings(uid=uid)
+        return known
 
     async def _claim(self, flowworker: Object) -> Stance | None:
         if self._nameless_since is not None and self._clock() - self._nameless_since < ASKED_AGAIN_AFTER:

@@ -12,9 +12,14 @@ from dataclasses import dataclass, field
 import orjson
 
 from flowworker_operator.api.template import LARGEST_TEMPLATE
+from flowworker_operator.bounded import Shares
 from flowworker_operator.cluster.resources import FLOWWORKERS, PODS, Object, Resource
 from flowworker_operator.domain.naming import NAME_LABEL
 from flowworker_operator.probe import Key
+
+REMEMBERED = 20_000
+"""Objects of one resource that are gone, in equal shares of the namespaces: they are known until the next re-list, and
+a change of one that comes late does not bring it back."""
 
 
 @dataclass(slots=True)
@@ -28,7 +33,6 @@ class _Entry:
 class _Grave:
     """What is left of an object that is gone, or that our selector matches no longer."""
 
-    namespace: str
     version: int
     """Only a later version of it is alive again."""
     written: int
@@ -39,7 +43,7 @@ class _Shelf:
     entries: dict[Key, _Entry] = field(default_factory=dict[Key, _Entry])
     groups: dict[Key, set[Key]] = field(default_factory=dict[Key, set[Key]])
     """Keys of the objects that carry the name of a FlowWorker."""
-    graves: dict[str, _Grave] = field(default_factory=dict[str, _Grave])
+    graves: Shares[str, _Grave] = field(default_factory=lambda: Shares[str, _Grave](REMEMBERED))
     """By uid."""
 
 
@@ -69,7 +73,7 @@ class Store:
         """Keep an object unless a newer version is known; returns whether something changed."""
         shelf, metadata = self._shelf(resource), item["metadata"]
         key = key_of(item)
-        known, grave = shelf.entries.get(key), shelf.graves.get(metadata["uid"])
+        known, grave = shelf.entries.get(key), shelf.graves.get(key.namespace, metadata["uid"])
         past = max(-1 if known is None else _version(known.object), -1 if grave is None else grave.version)
         if _version(item) <= past:
             return False
@@ -84,7 +88,7 @@ class Store:
         """Forget an object that was deleted; one that has taken its name since is kept."""
         shelf, uid, key = self._shelf(resource), item["metadata"]["uid"], key_of(item)
         self._count += 1
-        shelf.graves[uid] = self._grave(item)
+        shelf.graves.set(key.namespace, uid, self._grave(item))
         known = shelf.entries.get(key)
         if known is None or known.object["metadata"]["uid"] != uid:
             return False
@@ -117,17 +121,13 @@ class Store:
                 continue
             if entry.object["metadata"]["uid"] not in listed:
                 changed.add(owner_or_self(resource, entry.object))
-                shelf.graves[entry.object["metadata"]["uid"]] = self._grave(entry.object)
+                shelf.graves.set(key.namespace, entry.object["metadata"]["uid"], self._grave(entry.object))
                 self._drop(shelf, key)
-        shelf.graves = {
-            uid: grave
-            for uid, grave in shelf.graves.items()
-            if grave.written >= since or namespace not in (None, grave.namespace)
-        }
+        shelf.graves.retain(lambda grave: grave.written >= since, namespace=namespace)
         return changed
 
     def _grave(self, item: Object) -> _Grave:
-        return _Grave(item["metadata"]["namespace"], _version(item), self._count)
+        return _Grave(_version(item), self._count)
 
     def _shelf(self, resource: Resource) -> _Shelf:
         return self._shelves.setdefault(resource, _Shelf())

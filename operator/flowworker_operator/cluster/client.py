@@ -165,10 +165,12 @@ class Cluster:
         labels: str = "",
         fields: str = "",
         keep: Callable[[Object], Object] = whole,
+        most: int | None = None,
     ) -> Objects:
         """All objects, of all namespaces if None, that a label and a field selector match; read page by page.
 
         `keep` makes of each object what is kept of it, so that the whole of all of them is never in memory at once.
+        With `most`, no page is read after that many.
         """
         path = _path("GET", resource, namespace)
         query = _given(labelSelector=labels or None, fieldSelector=fields or None)
@@ -194,7 +196,8 @@ class Cluster:
                 continue
             items = _items(resource, page)
             found += map(keep, items)
-            if not (token := page["metadata"].get("continue") or ""):
+            token = page["metadata"].get("continue") or ""
+            if not token or (most is not None and len(found) >= most):
                 return found
             limit = next_limit(limit, len(items), size)
 

@@ -7,13 +7,12 @@ cannot be written, for whatever reason, is dropped in the end.
 import asyncio
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self
 
-from flowworker_operator.bounded import Allowance, Purse, Recent, spent
+from flowworker_operator.bounded import Allowance, Purse, Shares, spent
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.errors import AlreadyExists, ClusterError, NotFound, Unavailable
 from flowworker_operator.cluster.occurrence import Occurrence, together
@@ -31,9 +30,9 @@ class Bounds:
     allowance: Allowance = field(default_factory=lambda: Allowance(burst=25, per_second=1 / 60))
     """Of each FlowWorker, for normal events and for warnings apart: chatter must not hide a fault."""
     waiting: int = 500
-    """Events that wait for the API server; the eldest give way."""
+    """Events that wait for the API server; the eldest of the namespace with most of them give way."""
     known: int = 2000
-    """Objects whose count is remembered, and FlowWorkers whose allowance is."""
+    """Objects whose count is remembered, and FlowWorkers whose allowance is, in equal shares of the namespaces."""
     first_pause: float = 1.0
     """Seconds to wait when the API server does not answer; twice as long each time."""
     longest_pause: float = 30.0
@@ -61,9 +60,9 @@ class EventRecorder:
         self._bounds = bounds or Bounds()
         self._clock = clock
         self._wall = wall
-        self._waiting: OrderedDict[tuple[str, str], Occurrence] = OrderedDict()
-        self._counts: Recent[tuple[str, str], int] = Recent(self._bounds.known)
-        self._purses: Recent[tuple[str, str], Purse] = Recent(2 * self._bounds.known)
+        self._waiting: Shares[str, Occurrence] = Shares(self._bounds.waiting)
+        self._counts: Shares[str, int] = Shares(self._bounds.known)
+        self._purses: Shares[tuple[str, str], Purse] = Shares(2 * self._bounds.known)
         self._news = asyncio.Event()
         self._closing = False
         self._pause = self._bounds.first_pause
@@ -78,18 +77,18 @@ class EventRecorder:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    def record(self, claim: Claim, event: Event) -> None:
-        """Queue an event about a FlowWorker; returns at once and never fails."""
+    def record(self, claim: Claim, event: Event) -> bool:
+        """Queue an event about a FlowWorker; returns at once whether it is among those that are written."""
         if self._closing or not self._affordable(claim, event):
             self.dropped += 1
-            return
+            return False
         now = self._wall()
         occurrence = Occurrence(claim=claim, event=event, count=1, first=now, last=now)
-        self._waiting[occurrence.key] = together(self._waiting.get(occurrence.key), occurrence)
-        while len(self._waiting) > self._bounds.waiting:
-            _, lost = self._waiting.popitem(last=False)
-            self.dropped += lost.count
+        joined = together(self._waiting.get(*occurrence.key), occurrence)
+        if (displaced := self._waiting.set(*occurrence.key, joined)) is not None:
+            self.dropped += displaced.count
         self._news.set()
+        return True
 
     async def close(self, patience: float = 5.0) -> None:
         """Write what is waiting, for so many seconds at most, and end."""
@@ -103,21 +102,21 @@ class EventRecorder:
             self._task.cancel()
             await asyncio.wait({self._task})
         if self._waiting:
-            self.dropped += sum(lost.count for lost in self._waiting.values())
-            logger.warning("%d events were not told: the API server took too long", len(self._waiting))
-            self._waiting.clear()
+            self.dropped += sum(left.count for left in self._waiting.values())
+            logger.warning("%d events were not written: the API server took too long", len(self._waiting))
+            self._waiting.retain(lambda _: False)
 
     def _affordable(self, claim: Claim, event: Event) -> bool:
         key = (claim.uid, event.type)
-        purse = spent(self._purses.get(key), self._bounds.allowance, self._clock())
+        purse = spent(self._purses.get(claim.namespace, key), self._bounds.allowance, self._clock())
         if purse is not None:
-            self._purses.set(key, purse)
+            self._purses.set(claim.namespace, key, purse)
         return purse is not None
 
     async def _run(self) -> None:
         while self._waiting or not self._closing:
             if self._waiting:
-                await self._deliver(self._waiting.popitem(last=False)[1])
+                await self._deliver(self._waiting.take())
             else:
                 self._news.clear()
                 await self._news.wait()
@@ -138,27 +137,28 @@ class EventRecorder:
             logger.warning("an event of %s was not taken: %s", "/".join(occurrence.key), error)
         except Exception:
             self.dropped += occurrence.count
-            logger.exception("an event of %s could not be told", "/".join(occurrence.key))
+            logger.exception("an event of %s could not be written", "/".join(occurrence.key))
 
     def _put_back(self, occurrence: Occurrence) -> None:
         """To the front, joined with what has happened since."""
-        later = self._waiting.get(occurrence.key)
-        self._waiting[occurrence.key] = occurrence if later is None else together(occurrence, later)
-        self._waiting.move_to_end(occurrence.key, last=False)
+        later = self._waiting.get(*occurrence.key)
+        joined = occurrence if later is None else together(occurrence, later)
+        if (displaced := self._waiting.set(*occurrence.key, joined, first=True)) is not None:
+            self.dropped += displaced.count
 
     async def _write(self, occurrence: Occurrence) -> None:
-        if (count := self._counts.get(occurrence.key)) is not None:
+        if (count := self._counts.get(*occurrence.key)) is not None:
             try:
                 return await self._count_up(occurrence, count)
             except NotFound:  # an event lives for an hour, unless it is repeated
-                self._counts.drop(occurrence.key)
+                self._counts.drop(*occurrence.key)
         try:
             await self._cluster.create(EVENTS, occurrence.manifest(self._instance))
-            self._counts.set(occurrence.key, occurrence.count)
+            self._counts.set(*occurrence.key, occurrence.count)
         except AlreadyExists:  # written before we started, or long ago
             found = await self._cluster.patch(EVENTS, *occurrence.key, {})  # reads, with the rights we have
             await self._count_up(occurrence, found.get("count") or 0)
 
     async def _count_up(self, occurrence: Occurrence, before: int) -> None:
         await self._cluster.patch(EVENTS, *occurrence.key, occurrence.repetition(before))
-        self._counts.set(occurrence.key, before + occurrence.count)
+        self._counts.set(*occurrence.key, before + occurrence.count)

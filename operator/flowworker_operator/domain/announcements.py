@@ -35,15 +35,16 @@ _ON_THE_WAY = frozenset({Reason.PROVING, Reason.ROLLING_OUT, Reason.TERMINATING}
 _LEAVING = frozenset({WorkerState.DRAINING, WorkerState.DRAINED, WorkerState.STOPPING})
 
 
-def announcements(snapshot: Snapshot, status: FlowWorkerStatus, before: int) -> tuple[Event, ...]:
+def announcements(snapshot: Snapshot, status: FlowWorkerStatus, before: int, *, shown: bool) -> tuple[Event, ...]:
     """The events about a plan, whether or not it can be applied: its decision, and what was seen.
 
     Args:
         snapshot: what the plan was made from.
         status: after the plan.
         before: workers wanted until now.
+        shown: whether that status is written: a condition is announced when others can see it.
     """
-    return (*_scaled(status, before), *_conditions(snapshot, status))
+    return (*_scaled(status, before), *(_conditions(snapshot, status) if shown else ()))
 
 
 def draining(new: Sequence[Drain]) -> Iterable[Event]:

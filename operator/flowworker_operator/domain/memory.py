@@ -9,6 +9,7 @@ while the operator was down or frozen.
 from dataclasses import dataclass, replace
 
 from flowworker_operator.api.spec import ScalingMode
+from flowworker_operator.bounded import Purse
 
 LONGEST_GAP = 30.0
 """Seconds between two decisions after which the memory is no longer trusted."""
@@ -35,6 +36,10 @@ class Memory:
     """Since when every decision saw nothing to do."""
     peaks: tuple[Peak, ...]
     """Answers of the window that no later one exceeds: values fall as ticks rise."""
+    grew: bool = False
+    """The number has risen since it fell last."""
+    turns: Purse | None = None
+    """How often the number may still fall after it has risen; None for as often as it ever may."""
 
     def highest(self, since: float) -> int:
         """The highest answer at or after a time; 0 when there is none."""
@@ -51,7 +56,16 @@ def trusted(memory: Memory | None, tick: float) -> bool:
     return memory is not None and 0 <= tick - memory.tick <= LONGEST_GAP
 
 
-def remember(memory: Memory, *, held: int, answer: int, idle: bool, tick: float, horizon: float) -> Memory:
+def remember(
+    memory: Memory,
+    *,
+    held: int,
+    answer: int,
+    idle: bool,
+    tick: float,
+    horizon: float,
+    turns: Purse | None = None,
+) -> Memory:
     """The memory after one more decision.
 
     Args:
@@ -61,6 +75,7 @@ def remember(memory: Memory, *, held: int, answer: int, idle: bool, tick: float,
         idle: nothing to do was seen, for sure.
         tick: time of the decision.
         horizon: answers before this time may be forgotten.
+        turns: what is left of them after this one; None where it was none.
     """
     kept = [peak for peak in memory.peaks if peak.tick >= horizon and peak.value > answer]
     since = memory.idle_since if memory.idle_since is not None else tick
@@ -70,4 +85,6 @@ def remember(memory: Memory, *, held: int, answer: int, idle: bool, tick: float,
         tick=tick,
         idle_since=since if idle else None,
         peaks=(*kept, Peak(tick=tick, value=answer)),
+        grew=memory.grew if held == memory.held else held > memory.held,
+        turns=turns or memory.turns,
     )

@@ -141,6 +141,10 @@ class Event:
     message: str
 
 
+HeldBack: TypeAlias = Literal["replicas", "mark", "status"]
+"""A kind of write that is put off, because there were many shortly before."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What to change.
@@ -164,6 +168,7 @@ class Plan:
     set_replicas: SetReplicas | None = None
     status: FlowWorkerStatus | None = None
     events: tuple[Event, ...] = ()
+    held_back: tuple[HeldBack, ...] = ()
     memory: Memory | None = None
 
     @property

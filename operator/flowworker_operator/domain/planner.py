@@ -14,7 +14,7 @@ from flowworker_operator.domain.grace import drain_seconds, grace_seconds, lacks
 from flowworker_operator.domain.naming import DELETION_COST, compiler_name, deployment_name
 from flowworker_operator.domain.ownership import owner
 from flowworker_operator.domain.plan import Plan
-from flowworker_operator.domain.reporting import due, status_of
+from flowworker_operator.domain.reporting import due, is_news, status_of
 from flowworker_operator.domain.rollout import PROOF_REPLICAS, Allocation, allocate, compiled, established, proof
 from flowworker_operator.domain.scaling import Decision, Outcome, Situation, decide, fresh
 from flowworker_operator.domain.snapshot import RevisionState, Snapshot
@@ -39,13 +39,23 @@ def make_plan(snapshot: Snapshot) -> Plan:
     facts = _facts(snapshot, outcome)
     plan = _changing(facts)
     status = status_of(facts)
+    shown = due(snapshot, status)
+    before = outcome.before if facts.owned else facts.decision.desired
     return replace(
         plan,
         set_replicas=_set_replicas(snapshot, outcome),
-        status=status if due(snapshot, status) else None,
-        events=announcements(snapshot, status, outcome.before if facts.owned else facts.decision.desired),
+        status=status if shown else None,
+        events=announcements(snapshot, status, before, shown=shown),
+        held_back=tuple(_held_back(facts, shown=shown or not is_news(snapshot, status))),
         memory=outcome.memory,
     )
+
+
+def _held_back(facts: Facts, *, shown: bool) -> Iterable[steps.HeldBack]:
+    if facts.decision.unsteady:
+        yield "replicas"
+    if not shown:
+        yield "status"
 
 
 def _changing(facts: Facts) -> Plan:

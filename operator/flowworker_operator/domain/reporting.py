@@ -13,9 +13,13 @@ from flowworker_operator.api.status import (
     WorkerEntry,
     Workers,
 )
+from flowworker_operator.bounded import Allowance, spent
 from flowworker_operator.domain.conditions import Facts, conditions
 from flowworker_operator.domain.naming import selector
 from flowworker_operator.domain.snapshot import Demand, PodState, Snapshot, WorkerState
+
+WRITES = Allowance(burst=20, per_second=1 / 10)
+"""Of a status, on top of those after WRITE_EVERY: what comes from pods and databases may change all the time."""
 
 WRITE_EVERY = 10.0
 """Seconds between two writes of mere observations. A change of a condition, of the revision or of the number of workers
@@ -47,9 +51,19 @@ def due(snapshot: Snapshot, status: FlowWorkerStatus) -> bool:
     """Whether to write a status now, later or not at all."""
     if status == snapshot.status:
         return False
-    if _headline(status) != _headline(snapshot.status):
+    written_at, tick = snapshot.status_written_at, snapshot.at.tick
+    if (
+        written_at is None
+        or tick - written_at >= WRITE_EVERY
+        or status.observed_generation != snapshot.status.observed_generation
+    ):
         return True
-    return snapshot.status_written_at is None or snapshot.at.tick - snapshot.status_written_at >= WRITE_EVERY
+    return is_news(snapshot, status) and spent(snapshot.status_writes, WRITES, tick) is not None
+
+
+def is_news(snapshot: Snapshot, status: FlowWorkerStatus) -> bool:
+    """Whether a status says something that people wait for."""
+    return _headline(status) != _headline(snapshot.status)
 
 
 def _headline(status: FlowWorkerStatus) -> tuple[object, ...]:

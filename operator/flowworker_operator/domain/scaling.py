@@ -8,11 +8,16 @@ from dataclasses import dataclass, replace
 
 from flowworker_operator.api.conditions import Reason
 from flowworker_operator.api.spec import FlowWorkerSpec, ScalingMode
+from flowworker_operator.bounded import Allowance, Purse, spent
 from flowworker_operator.domain.memory import Memory, remember, seeded, trusted
 from flowworker_operator.domain.snapshot import DatabaseState, Demand
 
 STALE_AFTER = 15.0
 """Seconds after which a reading is too old to decide on."""
+
+TURNS = Allowance(burst=6, per_second=1 / 60)
+"""How often the number of workers may fall after it has risen, whatever the windows: a demand that goes up and down all
+the time would make workers come and go without end."""
 
 DEFAULT_REPLICAS = 1
 """`spec.replicas` where no client has written it."""
@@ -27,6 +32,8 @@ class Decision:
     message: str
     limited: str | None = None
     """How the limits of the spec changed the answer; None when they did not."""
+    unsteady: bool = False
+    """Whether it keeps a number only because that has turned too often lately."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,14 +137,25 @@ def _automatic(spec: FlowWorkerSpec, database: DatabaseState, memory: Memory, ti
     # The window holds back shrinking; it is no reason to grow, and does not outlast an idle time.
     held_back = min(memory.held, highest) if answer > 0 else 0
     desired = clamp(spec, max(answer, held_back))
+    turns = _turn(memory, desired, tick)
+    unsteady = turns is None and memory.grew and desired < memory.held
+    if unsteady:
+        desired = clamp(spec, memory.held)
     decision = Decision(
         desired=desired,
         reason=_reason(spec, wanted, answer, desired),
-        message=_numbers(spec, demand, desired, answer) + _bound(spec, wanted),
+        message=_numbers(spec, demand, desired, answer, unsteady=unsteady) + _bound(spec, wanted),
         limited=_limit(spec, wanted),
+        unsteady=unsteady,
     )
     horizon = tick - spec.scaling.scale_down_window_seconds
-    return decision, remember(memory, held=desired, answer=answer, idle=idle, tick=tick, horizon=horizon)
+    after = remember(memory, held=desired, answer=answer, idle=idle, tick=tick, horizon=horizon, turns=turns)
+    return decision, after
+
+
+def _turn(memory: Memory, desired: int, tick: float) -> Purse | None:
+    """What is left of the turns when the number falls after it has risen; None when it does not, or none is left."""
+    return spent(memory.turns, TURNS, tick) if memory.grew and desired < memory.held else None
 
 
 def _not_yet_zero(spec: FlowWorkerSpec, demand: Demand, memory: Memory, answer: int, tick: float) -> int:
@@ -196,9 +214,11 @@ def _reason(spec: FlowWorkerSpec, wanted: int, answer: int, desired: int) -> Rea
     return Reason.IDLE if desired == spec.scaling.min_replicas else Reason.COOLING_DOWN
 
 
-def _numbers(spec: FlowWorkerSpec, demand: Demand, desired: int, answer: int) -> str:
+def _numbers(spec: FlowWorkerSpec, demand: Demand, desired: int, answer: int, *, unsteady: bool) -> str:
     text = f"{demand.startable} startable + {demand.in_flight} in flight at {spec.tasks_per_replica} per replica"
     window = spec.scaling.scale_down_window_seconds
+    if unsteady and desired > answer:
+        return f"{text} need {answer}; {desired} are kept for a minute, because the need goes up and down all the time"
     return text if desired <= answer else f"{text} need {answer}; {desired} were needed in the last {window} s"
 
 

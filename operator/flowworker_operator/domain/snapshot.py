@@ -8,6 +8,7 @@ from flowworker.option_change import OptionChange
 from flowworker_operator.api.conditions import Reason
 from flowworker_operator.api.spec import FlowWorkerSpec
 from flowworker_operator.api.status import FlowWorkerStatus
+from flowworker_operator.bounded import Purse
 from flowworker_operator.domain.memory import Memory
 
 
@@ -250,6 +251,8 @@ class Snapshot:
     status: FlowWorkerStatus = field(default_factory=FlowWorkerStatus)
     status_written_at: float | None = None
     """Tick of the last status write of this process."""
+    status_writes: Purse | None = None
+    """What is left of the allowance for them; None before the first."""
     database: DatabaseState = field(default_factory=DatabaseState)
     rivals: tuple[Claim, ...] = ()
     target: str

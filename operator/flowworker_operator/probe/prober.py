@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import ssl
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -281,8 +282,10 @@ class Prober:
 
     async def _mark(self, connection: Connection, dead: Sequence[WorkerRow]) -> set[UUID]:
         lost: set[UUID] = set()
-        for slug in sorted({row.slug for row in dead}):
-            peers = [_peer(row) for row in dead if row.slug == slug]
+        by_slug: defaultdict[str, list[Peer]] = defaultdict(list)
+        for row in dead:
+            by_slug[row.slug].append(_peer(row))
+        for slug, peers in sorted(by_slug.items()):
             try:
                 async with asyncio.timeout(COMMAND_TIMEOUT):
                     marked = await mark_lost(connection, slug, peers)

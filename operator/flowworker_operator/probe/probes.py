@@ -113,6 +113,11 @@ class Probes:
         entry = self._entries.get(key)
         return None if entry is None else entry.fault
 
+    def connection(self, key: Key) -> Prober | None:
+        """What reads the database of a FlowWorker, equal for those that share it; None where none can."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.prober
+
     async def drain(self, key: Key, pods: Sequence[tuple[str, float, str]]) -> frozenset[str]:
         """Ask the workers of pods to drain, or renew that.
 

@@ -100,7 +100,8 @@ class Reader:
         outcomes = await self._judged(subjects)
         usable = [subject for subject in subjects if subject.key not in outcomes]
         whole = [subject for subject in usable if subject.key not in self._broken]
-        apart = [subject for key in self._broken for subject in usable if subject.key == key]
+        known = {subject.key: subject for subject in usable}
+        apart = [known[key] for key in self._broken if key in known]
         for group in (*_chunks(whole, self.at_once), *_chunks(apart, self.at_once)):
             outcomes |= await self._read_group(group)
         self._tidy(outcomes)
@@ -193,9 +194,9 @@ class Reader:
 
     def _tidy(self, outcomes: Mapping[Key, Outcome]) -> None:
         """Remember who has to be kept apart, the longest known last, and nothing of who has left."""
-        failed = [key for key, outcome in outcomes.items() if isinstance(outcome, Fault)]
+        failed = {key: None for key, outcome in outcomes.items() if isinstance(outcome, Fault)}
         tried = [key for key in self._broken if key in failed]
-        self._broken = dict.fromkeys([*tried[1:], *tried[:1], *(key for key in failed if key not in tried)])
+        self._broken = dict.fromkeys([*tried[1:], *tried[:1], *failed])
         self._queues = {key: queue for key, queue in self._queues.items() if key in outcomes}
         self._questions = {shape: self._questions[shape] for shape in self._used if shape in self._questions}
 

@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 AGAIN_AFTER = 30.0
 """Seconds after which a proof that failed is tried again; one that succeeded holds as long as both connections do."""
+LONGEST_PAUSE = 600.0
+"""The same where one was seen again and again to be another database; each pause is twice as long."""
 NUMBERS = 1 << 63
 
 
@@ -31,17 +33,23 @@ class SameDatabase(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class _Claim:
+class _Pair:
     claimant: Prober
     other: Prober
+
+
+@dataclass(slots=True, eq=False)
+class _Proof:
+    """What is known of a pair whose servers call themselves the same."""
+
     database: str
-    """As both servers call themselves."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    kinship: SameDatabase
-    at: float
+    """What they call themselves."""
+    found: SameDatabase = SameDatabase.UNKNOWN
+    due: float = float("-inf")
+    """When it is tried again."""
+    differed: int = 0
+    """Times in a row that one was seen to be another database."""
+    task: "asyncio.Task[None] | None" = None
 
 
 @dataclass(slots=True, eq=False)
@@ -49,8 +57,11 @@ class SameDatabaseProofs:
     """Proves claims in the background, each by a task of its own."""
 
     clock: Callable[[], float]
-    _verdicts: dict[_Claim, _Verdict] = field(default_factory=dict[_Claim, _Verdict])
-    _proofs: "dict[_Claim, asyncio.Task[None]]" = field(default_factory=dict[_Claim, "asyncio.Task[None]"])
+    _proofs: dict[_Pair, _Proof] = field(default_factory=dict[_Pair, _Proof])
+    _pairs: dict[Prober, set[_Pair]] = field(default_factory=dict[Prober, set[_Pair]])
+    """Of each connection."""
+    _tasks: "set[asyncio.Task[None]]" = field(default_factory=set["asyncio.Task[None]"])
+    """All that have not ended, those of connections that were given up included."""
 
     def ask(self, claimant: Prober, other: Prober, database: str, proven: Callable[[], None]) -> SameDatabase:
         """What is known of two connections whose servers call themselves the same.
@@ -63,53 +74,63 @@ class SameDatabaseProofs:
         """
         if claimant is other:
             return SameDatabase.SAME
-        claim = _Claim(claimant, other, database)
-        verdict = self._verdicts.get(claim)
-        if claim not in self._proofs and (verdict is None or self._may_try_again(verdict)):
-            work = self._prove(claim, proven)
-            self._proofs[claim] = asyncio.get_running_loop().create_task(work, name="proof of a database")
-        return SameDatabase.UNKNOWN if verdict is None else verdict.kinship
+        proof = self._proof_of(_Pair(claimant, other), database)
+        if proof.task is None and proof.found is not SameDatabase.SAME and self.clock() > proof.due:
+            work = self._prove(_Pair(claimant, other), proof, proven)
+            proof.task = asyncio.get_running_loop().create_task(work, name="proof of a database")
+            self._tasks.add(proof.task)
+            proof.task.add_done_callback(self._tasks.discard)
+        return proof.found
 
     def forget(self, prober: Prober) -> None:
         """A connection is given up."""
-        for claim in [one for one in (*self._verdicts, *self._proofs) if prober in (one.claimant, one.other)]:
-            self._verdicts.pop(claim, None)
-            if (task := self._proofs.get(claim)) is not None:
-                task.cancel()
+        for pair in self._pairs.pop(prober, set()):
+            self._pairs.get(pair.other if pair.claimant is prober else pair.claimant, set()).discard(pair)
+            proof = self._proofs.pop(pair)
+            if proof.task is not None:
+                proof.task.cancel()
 
     async def close(self) -> None:
         """End all proofs."""
-        while self._proofs:
-            tasks = tuple(self._proofs.values())
-            for task in tasks:
+        while self._tasks:
+            for task in self._tasks:
                 task.cancel()
-            await asyncio.wait(tasks)
+            await asyncio.wait(tuple(self._tasks))
 
-    def _may_try_again(self, verdict: _Verdict) -> bool:
-        return verdict.kinship is not SameDatabase.SAME and self.clock() - verdict.at > AGAIN_AFTER
+    def _proof_of(self, pair: _Pair, database: str) -> _Proof:
+        proof = self._proofs.get(pair)
+        if proof is None or proof.database != database:
+            if proof is not None and proof.task is not None:
+                proof.task.cancel()
+            # A server that calls itself another thing each time is not asked more often for that.
+            due = float("-inf") if proof is None else proof.due
+            proof = self._proofs[pair] = _Proof(database, due=due)
+            for prober in (pair.claimant, pair.other):
+                self._pairs.setdefault(prober, set()).add(pair)
+        return proof
 
-    async def _prove(self, claim: _Claim, proven: Callable[[], None]) -> None:
+    async def _prove(self, pair: _Pair, proof: _Proof, proven: Callable[[], None]) -> None:
         try:
-            kinship = await _judged(claim)
-        except asyncio.CancelledError:
-            del self._proofs[claim]
-            raise
+            proof.found = await _judged(pair)
         except Exception as error:  # noqa: BLE001 - whatever one of the two databases does, it is tried again
-            logger.debug("cannot tell whether %s and %s are one: %s", claim.claimant.place, claim.other.place, error)
-            kinship = SameDatabase.UNKNOWN
-        del self._proofs[claim]
-        self._verdicts[claim] = _Verdict(kinship, self.clock())
+            logger.debug("cannot tell whether %s and %s are one: %s", pair.claimant.place, pair.other.place, error)
+            proof.found = SameDatabase.UNKNOWN
+        finally:
+            proof.task = None
+        proof.differed = proof.differed + 1 if proof.found is SameDatabase.DIFFERENT else 0
+        pause = min(LONGEST_PAUSE, AGAIN_AFTER * 2.0 ** min(max(0, proof.differed - 1), 16))
+        proof.due = self.clock() + pause
         proven()
 
 
-async def _judged(claim: _Claim) -> SameDatabase:
+async def _judged(pair: _Pair) -> SameDatabase:
     number = secrets.randbelow(NUMBERS)
-    await claim.claimant.order(lambda connection: probe.hold_proof(connection, number))
+    await pair.claimant.order(lambda connection: probe.hold_proof(connection, number))
     seen = held = False
     try:
-        seen = await claim.other.order(lambda connection: probe.sees_proof(connection, number))
+        seen = await pair.other.order(lambda connection: probe.sees_proof(connection, number))
     finally:
-        held = await claim.claimant.order(lambda connection: probe.end_proof(connection, number))
+        held = await pair.claimant.order(lambda connection: probe.end_proof(connection, number))
     if seen:
         return SameDatabase.SAME
     return SameDatabase.DIFFERENT if held else SameDatabase.UNKNOWN

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowworker_operator.bounded import Allowance, Purse, Recent, spent
+from flowworker_operator.bounded import Allowance, Purse, Recent, Shares, spent
 
 
 def test_the_eldest_is_let_go() -> None:
@@ -32,6 +32,54 @@ def test_forgetting_what_is_not_there_is_fine() -> None:
     recent.drop("a")
 
     assert len(recent) == 0
+
+
+def filled(size: int, **shares: int) -> Shares[int, str]:
+    """A mapping in which namespaces have kept so many values, one namespace after the other."""
+    made: Shares[int, str] = Shares(size)
+    for namespace, number in shares.items():
+        for key in range(number):
+            made.set(namespace, key, f"{namespace}-{key}")
+    return made
+
+
+def test_a_namespace_displaces_nothing_of_one_that_has_less() -> None:
+    shares = filled(10, quiet=3, loud=1000)
+
+    assert len(shares) == 10
+    assert [shares.get("quiet", key) for key in range(3)] == ["quiet-0", "quiet-1", "quiet-2"]
+    assert [shares.get("loud", key) for key in (0, 992, 993, 999)] == [None, None, "loud-993", "loud-999"]
+
+
+def test_a_namespace_that_comes_late_gets_its_share() -> None:
+    shares = filled(10, loud=1000, late=5)
+
+    assert [shares.get("late", key) for key in range(5)] == [f"late-{key}" for key in range(5)]
+
+
+def test_what_gave_way_is_returned() -> None:
+    shares = filled(2, one=2)
+
+    assert [shares.set("one", 1, "same"), shares.set("one", 2, "more")] == [None, "one-0"]
+
+
+def test_namespaces_take_turns_and_each_is_taken_from_in_order() -> None:
+    shares = filled(10, one=3, two=1)
+    shares.set("two", 9, "put back", first=True)
+
+    assert [shares.take() for _ in range(5)] == ["one-0", "put back", "one-1", "two-0", "one-2"]
+    with pytest.raises(KeyError):
+        shares.take()
+
+
+def test_what_is_not_wanted_any_more_is_forgotten_where_it_was_looked_for() -> None:
+    shares = filled(10, one=3, two=3)
+    shares.retain(lambda value: value.endswith("0"), namespace="one")
+    shares.drop("two", 2)
+    shares.drop("two", 7)
+
+    assert shares.values() == ["one-0", "two-0", "two-1"]
+    assert len(shares) == 3
 
 
 def test_a_burst_is_allowed_and_then_a_trickle() -> None:

@@ -288,3 +288,10 @@ async def test_a_proxy_that_the_environment_names_is_used(
         async with connected(tmp_path, address, 10) as cluster:
             await cluster.get(PODS, "shop", "web")
     assert [one.url.host for one in server.asked] == ["api.example", "127.0.0.1"]
+
+
+async def test_no_page_is_read_after_as_many_objects_as_are_wanted(server: StrangeServer, cluster: Cluster) -> None:
+    server.answers += [page("a", "b", token="more"), page("c", token="more")]
+    found = await cluster.list(PODS, "shop", most=3)
+
+    assert [pod["metadata"]["name"] for pod in found] == ["a", "b", "c"]

@@ -16,7 +16,7 @@ from flowworker_operator.contested_writes import (
 )
 from flowworker_operator.domain.plan import Scale
 
-ME, SLOT = "uid", ("Scale", "report-1")
+SLOT = ("Scale", "report-1")
 
 
 class Clock:
@@ -32,8 +32,8 @@ def fought(seconds: int, content: str = "three") -> tuple[int, ContestedWrites, 
     contested, times = ContestedWrites(clock), 0
     for second in range(seconds):
         clock.now = float(second)
-        if not contested.must_wait(ME, SLOT, content):
-            contested.done(ME, SLOT, content)
+        if not contested.must_wait(SLOT, content):
+            contested.done(SLOT, content)
             times += 1
     return times, contested, clock
 
@@ -46,30 +46,41 @@ def test_a_write_that_is_undone_is_repeated_once_at_once_and_then_ever_more_rare
 
 def test_another_content_is_written_at_once() -> None:
     _, contested, _ = fought(60)
-    assert contested.must_wait(ME, SLOT, "three")
-    assert not contested.must_wait(ME, SLOT, "four")
+    assert contested.must_wait(SLOT, "three")
+    assert not contested.must_wait(SLOT, "four")
 
 
 def test_what_lasted_for_long_was_no_fight() -> None:
     clock = Clock()
     contested = ContestedWrites(clock)
     for _ in range(10):
-        assert not contested.must_wait(ME, SLOT, "three")
-        contested.done(ME, SLOT, "three")
+        assert not contested.must_wait(SLOT, "three")
+        contested.done(SLOT, "three")
         clock.now += 61
 
 
 def test_a_fight_is_told_until_nobody_undoes_any_more() -> None:
     _, contested, clock = fought(60)
-    assert contested.unexplained(ME, SLOT)
-    contested.explain(ME, SLOT, "replicas are changed by hpa")
-    assert contested.standing(ME) == "replicas are changed by hpa"
-    assert contested.standing("another") is None
+    assert contested.unexplained(SLOT)
+    contested.explain(SLOT, "replicas are changed by hpa")
+    assert contested.standing() == "replicas are changed by hpa"
     clock.now += LONGEST_PAUSE
-    contested.done(ME, SLOT, "three")
-    assert contested.standing(ME) is not None
+    contested.done(SLOT, "three")
+    assert contested.standing() is not None
     clock.now += LONGEST_PAUSE
-    assert contested.standing(ME) is None
+    assert contested.standing() is None
+
+
+def test_writes_that_are_wanted_no_more_are_forgotten() -> None:
+    clock = Clock()
+    contested = ContestedWrites(clock)
+    for number in range(5000):
+        clock.now += 1
+        for _ in range(3):
+            if not contested.must_wait(("Mark", number), "cost"):
+                contested.done(("Mark", number), "cost")
+        contested.standing()
+        assert len(contested) <= 130
 
 
 def test_the_same_number_is_the_same_write_whatever_version_it_was_decided_on() -> None:

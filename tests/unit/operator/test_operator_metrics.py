@@ -82,3 +82,16 @@ def test_gauges_of_the_process_are_read_when_asked_for(registry: CollectorRegist
     assert shown["flowworker_operator_waiting_rounds"] == 5
     assert shown["flowworker_operator_longest_round_seconds"] == 1.5
     assert shown["flowworker_operator_leader"] == 1
+
+
+def test_what_is_put_off_is_counted_and_goes_with_its_resource(registry: CollectorRegistry, metrics: Metrics) -> None:
+    other = Key(namespace="shop", name="other")
+    for key, write in ((KEY, "status"), (KEY, "status"), (KEY, "mark"), (other, "replicas")):
+        metrics.held_back(key, write)
+    assert [line for line in of_resource(registry) if "held_back_total" in line] == [
+        'flowworker_operator_held_back_total{flowworker="report",namespace="shop",write="status"} 2.0',
+        'flowworker_operator_held_back_total{flowworker="report",namespace="shop",write="mark"} 1.0',
+    ]
+    metrics.forget(KEY)
+    assert of_resource(registry) == []
+    assert 'flowworker="other"' in generate_latest(registry).decode()

@@ -25,9 +25,11 @@ from tests.unit.operator.samples import (
 )
 
 from flowworker_operator.api.conditions import Reason
+from flowworker_operator.bounded import spent
 from flowworker_operator.domain.announcements import draining
 from flowworker_operator.domain.plan import Plan
 from flowworker_operator.domain.planner import make_plan
+from flowworker_operator.domain.reporting import WRITES
 from flowworker_operator.domain.snapshot import (
     BudgetState,
     CompilerState,
@@ -441,6 +443,25 @@ def test_conditions_are_written_at_once() -> None:
     second = later(first, make_plan(first), seconds=1)
     fault = Fault(reason=Reason.BAD_SECRET, message="secret postgres-app is gone")
     assert make_plan(replace(second, database=replace(second.database, fault=fault))).status is not None
+
+
+def test_a_condition_that_changes_all_the_time_is_written_and_announced_only_so_often() -> None:
+    now = held(snapshot(revision(pod("a")), demand=Demand(in_flight=1)), 1)
+    good, bad = now.database, replace(now.database, fault=Fault(reason=Reason.BAD_SECRET, message="it is gone"))
+    writes = events = held_back = 0
+    for second in range(600):
+        plan = make_plan(replace(now, database=bad if second % 2 else good))
+        events += sum(event.reason in ("BadSecret", "Running", "Reachable") for event in plan.events)
+        held_back += "status" in plan.held_back
+        if plan.status is not None:
+            writes += 1
+            left = spent(now.status_writes, WRITES, now.at.tick)
+            now = replace(now, status_writes=left or now.status_writes)
+        now = later(now, plan, seconds=1)
+    assert WRITES.burst <= writes <= WRITES.burst + 600 * WRITES.per_second + 1
+    assert events <= 4 * writes
+    assert held_back > 200
+    assert make_plan(replace(now, generation=2)).status is not None, "a change of the spec is answered at once"
 
 
 def test_a_change_of_size_is_told_once() -> None:

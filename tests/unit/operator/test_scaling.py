@@ -1,12 +1,14 @@
 """The formula, with numbers."""
 
+from itertools import pairwise
+
 import pytest
 from tests.unit.operator.samples import TICK, make_spec
 
 from flowworker_operator.api.conditions import Reason
 from flowworker_operator.api.spec import ScalingMode
 from flowworker_operator.domain.memory import seeded, trusted
-from flowworker_operator.domain.scaling import Decision, Situation, decide, needed
+from flowworker_operator.domain.scaling import TURNS, Decision, Situation, clamp, decide, needed
 from flowworker_operator.domain.snapshot import DatabaseState, Demand
 
 
@@ -100,3 +102,44 @@ def test_after_a_restart_the_number_of_a_dry_run_counts_in_a_dry_run_only(
     situation = Situation(running=2, shown=9, shown_mode=ScalingMode(shown_mode))
     outcome = decide(spec, DatabaseState(), situation, None, replicas_set=False, tick=TICK)
     assert (outcome.decision.desired, outcome.before) == (expected, expected)
+
+
+def test_a_demand_that_goes_up_and_down_all_the_time_shrinks_once_a_minute() -> None:
+    spec = make_spec(scaling={"scaleDownWindowSeconds": 0, "idleSecondsBeforeZero": 0, "maxReplicas": 50})
+    memory, answers, messages = None, list[int](), list[str]()
+    for second in range(600):
+        demand = Demand(startable=1000 if second % 2 == 0 else 0)
+        held = answers[-1] if answers else 0
+        outcome = decide(
+            spec,
+            DatabaseState(demand=demand, age=0),
+            Situation(running=held, shown=held, shown_mode=spec.scaling.mode),
+            memory,
+            replicas_set=False,
+            tick=float(second),
+        )
+        memory = outcome.memory
+        answers.append(outcome.decision.desired)
+        messages.append(outcome.decision.message)
+        assert outcome.decision.unsteady is (outcome.decision.desired > 0 and demand.startable == 0)
+    falls = sum(now < before for before, now in pairwise(answers))
+    assert TURNS.burst <= falls <= TURNS.burst + 10
+    assert "goes up and down" in messages[599]
+
+
+def test_a_demand_that_rises_and_then_falls_is_followed_at_once() -> None:
+    spec = make_spec(scaling={"scaleDownWindowSeconds": 0, "idleSecondsBeforeZero": 0, "maxReplicas": 50})
+    memory, answers = None, list[int]()
+    for second, startable in enumerate([*range(0, 1000, 20), *range(1000, 0, -20), 0]):
+        held = answers[-1] if answers else 0
+        outcome = decide(
+            spec,
+            DatabaseState(demand=Demand(startable=startable), age=0),
+            Situation(running=held, shown=held, shown_mode=spec.scaling.mode),
+            memory,
+            replicas_set=False,
+            tick=float(second),
+        )
+        memory = outcome.memory
+        answers.append(outcome.decision.desired)
+        assert answers[-1] == clamp(spec, needed(spec, Demand(startable=startable)))

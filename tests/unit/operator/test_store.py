@@ -11,7 +11,7 @@ from flowworker_operator.cluster.resources import DEPLOYMENTS, FLOWWORKERS, PODS
 from flowworker_operator.domain.snapshot import Fault
 from flowworker_operator.gather import design
 from flowworker_operator.probe import Key
-from flowworker_operator.store import Store
+from flowworker_operator.store import REMEMBERED, Store
 
 
 @pytest.fixture
@@ -148,3 +148,13 @@ def test_a_large_template_that_is_allowed_is_kept() -> None:
     kept = store.get(FLOWWORKERS, KEY)
     assert kept is not None
     assert not isinstance(design(kept), Fault)
+
+
+def test_what_one_namespace_deletes_does_not_bring_back_what_another_one_has_deleted(store: Store) -> None:
+    store.put(PODS, pod("10"))
+    store.remove(PODS, pod("12"))
+    for number in range(REMEMBERED + 10):
+        gone = pod("1", f"crowd-{number}", f"crowd-{number}", namespace="crowd")
+        store.put(PODS, gone)
+        store.remove(PODS, gone)
+    assert not store.put(PODS, pod("11"))
