@@ -43,10 +43,7 @@ from flowworker_operator.gather import Design, orphaned, owned_by, owner_of
 from flowworker_operator.gather_pods import annotation
 from flowworker_operator.probe import Key
 from flowworker_operator.refused_writes import RefusedWrites
-from flowworker_operator.render.budget import disruption_budget
-from flowworker_operator.render.deployment import deployment
 from flowworker_operator.render.drift import difference
-from flowworker_operator.render.pod import compiler_pod
 from flowworker_operator.store import Store, key_of
 
 MARKS = Allowance(burst=3, per_second=1 / 60)
@@ -288,7 +285,7 @@ class Executor:
         _tell("adopted", target, step.name, step.reason)
 
     async def _compile(self, target: Target, step: steps.Compile, outcome: Outcome) -> bool:
-        manifest = compiler_pod(owner_of(target.flowworker), target.design.spec, revision=step.revision)
+        manifest = target.design.rendering.compiler_pod()
         try:
             await self._kept(PODS, self._cluster.create(PODS, manifest))
         except AlreadyExists:
@@ -309,13 +306,7 @@ class Executor:
         _tell("removed", target, step.pod, step.reason)
 
     async def _create(self, target: Target, step: steps.Create, outcome: Outcome) -> bool:
-        manifest = deployment(
-            owner_of(target.flowworker),
-            target.design.spec,
-            revision=step.revision,
-            grace=step.grace,
-            replicas=step.replicas,
-        )
+        manifest = target.design.rendering.deployment(grace=step.grace, replicas=step.replicas)
         try:
             await self._kept(DEPLOYMENTS, self._cluster.create(DEPLOYMENTS, manifest))
         except AlreadyExists:
@@ -348,8 +339,8 @@ class Executor:
 
     async def _restore(self, target: Target, live: Object, grace: int) -> bool:
         """Apply the rendered manifest to an existing Deployment; returns whether that changed anything."""
-        spec, revision, adopted = target.design.spec, target.design.target, annotation(live, ADOPTED_ANNOTATION)
-        manifest = deployment(owner_of(target.flowworker), spec, revision=revision, grace=grace, adopted_from=adopted)
+        adopted = annotation(live, ADOPTED_ANNOTATION)
+        manifest = target.design.rendering.deployment(grace=grace, adopted_from=adopted)
         return await self._reapplied(target, DEPLOYMENTS, live, manifest)
 
     async def _reapplied(self, target: Target, resource: Resource, live: Object, manifest: Object) -> bool:
@@ -417,7 +408,7 @@ class Executor:
 
     async def _apply_budget(self, target: Target, known: Object | None, outcome: Outcome) -> bool:
         """Create or repair the disruption budget; another owner's budget of the same name is left alone."""
-        manifest = disruption_budget(owner_of(target.flowworker))
+        manifest = target.design.rendering.disruption_budget()
         name = manifest["metadata"]["name"]
         live = known or await self._cluster.get(BUDGETS, target.key.namespace, name)
         if live is None:

@@ -46,11 +46,9 @@ from flowworker_operator.gather_pods import (
     timestamp,
 )
 from flowworker_operator.probe import Reading
-from flowworker_operator.render.budget import disruption_budget
-from flowworker_operator.render.deployment import deployment
 from flowworker_operator.render.drift import drifted
-from flowworker_operator.render.identity import Owner
-from flowworker_operator.render.pod import revision_of, volume_origins
+from flowworker_operator.render.pod import volume_origins
+from flowworker_operator.render.rendering import Owner, Rendering, render
 from flowworker_operator.store import TOO_LARGE
 
 _NOTHING: Object = {}
@@ -61,10 +59,14 @@ class Design:
     """What the spec of one generation says and renders to."""
 
     spec: FlowWorkerSpec
-    target: str
-    """Hash of its pod template."""
+    rendering: Rendering
     volumes: Mapping[str, str]
     """Where the content of volumes comes from, by their names."""
+
+    @property
+    def target(self) -> str:
+        """The revision asked for."""
+        return self.rendering.revision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +115,7 @@ def design(flowworker: Object) -> Design | Fault:
         spec = FlowWorkerSpec.model_validate(flowworker["spec"])
     except ValidationError as error:
         return Fault(reason=Reason.INVALID_SPEC, message="; ".join(map(_complaint, error.errors())))
-    return Design(spec=spec, target=revision_of(flowworker["metadata"]["name"], spec), volumes=volume_origins(spec))
+    return Design(spec=spec, rendering=render(owner_of(flowworker), spec), volumes=volume_origins(spec))
 
 
 def gather(observed: Observed) -> Snapshot:
@@ -286,19 +288,14 @@ def _revision(observed: Observed, owner: Owner, item: Object) -> RevisionState:
         refusal=_replica_failure(item),
         pods=tuple(_pods(observed, annotation(item, ADOPTED_ANNOTATION) or owner.uid, revision)),
     )
-    return replace(state, drifted=_drifted(observed, owner, state, item))
+    return replace(state, drifted=_drifted(observed, state, item))
 
 
-def _drifted(observed: Observed, owner: Owner, state: RevisionState, item: Object) -> bool:
+def _drifted(observed: Observed, state: RevisionState, item: Object) -> bool:
     if state.revision != observed.design.target or state.grace is None:
         return False
-    wanted = deployment(
-        owner,
-        observed.design.spec,
-        revision=state.revision,
-        grace=state.grace,
-        adopted_from=annotation(item, ADOPTED_ANNOTATION),
-    )
+    adopted = annotation(item, ADOPTED_ANNOTATION)
+    wanted = observed.design.rendering.deployment(grace=state.grace, adopted_from=adopted)
     return drifted(wanted, {**item, "apiVersion": wanted["apiVersion"], "kind": wanted["kind"]})
 
 
@@ -329,7 +326,7 @@ def _budget(observed: Observed) -> BudgetState:
     item = next((one for one in mine if one["metadata"]["name"] == base_name(owner.name)), None)
     if item is None:
         return BudgetState()
-    wanted = disruption_budget(owner)
+    wanted = observed.design.rendering.disruption_budget()
     live = {**item, "apiVersion": wanted["apiVersion"], "kind": wanted["kind"]}
     return BudgetState(exists=True, drifted=drifted(wanted, live))
 

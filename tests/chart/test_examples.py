@@ -11,8 +11,7 @@ from testkit.support.manifests import breaches, complaints
 from flowworker import Flow
 from flowworker_operator.api.model import KIND
 from flowworker_operator.api.spec import FlowWorkerSpec
-from flowworker_operator.render.deployment import deployment
-from flowworker_operator.render.identity import Owner
+from flowworker_operator.render.rendering import Owner, render
 
 FOLDER = Path(__file__).parents[2] / "examples" / "kubernetes"
 EXAMPLES = {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
@@ -38,7 +37,7 @@ def test_every_object_is_valid(path: Path) -> None:
 def test_the_pods_that_come_of_it_are_valid_and_restricted(path: Path) -> None:
     item = flowworker(path)
     owner = Owner(namespace="shop", name=item["metadata"]["name"], uid="8d2f1c9e")
-    made = deployment(owner, FlowWorkerSpec.model_validate(item["spec"]), revision="0a1b2c3d", grace=75, replicas=1)
+    made = render(owner, FlowWorkerSpec.model_validate(item["spec"])).deployment(grace=75, replicas=1)
     assert complaints(made) == []
     assert breaches(made["spec"]["template"]["spec"]) == []
 

@@ -1,13 +1,13 @@
 """Whether a live object still is what was rendered.
 
 The API server adds defaults and others add fields of their own (labels, injected sidecars): neither is drift. Drift is
-a field of ours that is gone or has another value.
+a field of ours that is gone or has another value; the API server rewrites the quantity `0.5` to `500m`.
 """
 
+import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any, TypeAlias, cast
-
-from flowworker_operator.render.quantity import same_quantity
 
 _KEYS = ("mountPath", "devicePath", "containerPort", "uid", "ip", "topologyKey", "name", "path")
 """What identifies an entry of a list; the first key that all rendered entries have counts. The API server's own keys
@@ -21,6 +21,13 @@ _ZERO_COUNTS = frozenset(
 )  # fmt: skip
 """Fields where False or 0 means something else than nothing. The API server keeps both as they were written."""
 
+_QUANTITY = re.compile(r"([+-]?(?:\d+(?:\.\d*)?|\.\d+))(?:([KMGTPE]i|[numkMGTPE])|[eE]([+-]?\d{1,3}))?", re.ASCII)
+_LONGEST = 64
+"""Characters of a quantity. Any text of the cluster may be compared as one, and a longer one is none."""
+
+_POWERS = {"n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_DECIMAL = {suffix: Decimal(10) ** power for suffix, power in _POWERS.items()}
+_BINARY = {f"{prefix}i": Decimal(1024) ** power for power, prefix in enumerate("KMGTPE", start=1)}
 
 Path: TypeAlias = tuple[str | tuple[str, object], ...]
 """Where a field is: names of fields, and for an entry of a list what identifies it."""
@@ -40,7 +47,7 @@ def difference(rendered: object, live: object) -> Path | None:
         case list():
             return _items(cast("list[Any]", rendered), cast("list[Any]", live)) if isinstance(live, list) else ()
         case _:
-            return None if rendered == live or same_quantity(rendered, live) else ()
+            return None if rendered == live or _same_quantity(rendered, live) else ()
 
 
 def place(path: Path) -> str:
@@ -85,3 +92,21 @@ def _empty(key: str, value: object, live: Mapping[str, Any]) -> bool:
     if value is None:
         return True
     return not value and live.get(key) is None and key not in _ZERO_COUNTS
+
+
+def _same_quantity(one: object, other: object) -> bool:
+    """Whether two values are quantities of the same size."""
+    sizes = (_size(one), _size(other))
+    return sizes[0] is not None and sizes[0] == sizes[1]
+
+
+def _size(value: object) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    text = str(value)
+    match = _QUANTITY.fullmatch(text) if len(text) <= _LONGEST else None
+    if match is None:
+        return None
+    number, suffix, exponent = match.groups()
+    factor = (_DECIMAL | _BINARY)[suffix] if suffix else Decimal(10) ** int(exponent or 0)
+    return Decimal(number) * factor

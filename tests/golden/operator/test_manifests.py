@@ -7,10 +7,7 @@ import yaml
 from syrupy.assertion import SnapshotAssertion
 
 from flowworker_operator.api.spec import FlowWorkerSpec
-from flowworker_operator.render.budget import disruption_budget
-from flowworker_operator.render.deployment import deployment
-from flowworker_operator.render.identity import Owner
-from flowworker_operator.render.pod import revision_of
+from flowworker_operator.render.rendering import Owner, render
 
 OWNER = Owner(namespace="shop", name="site-report", uid="8d2f1c9e")
 
@@ -50,11 +47,10 @@ FULL: dict[str, Any] = {
 
 @pytest.mark.parametrize("written", [SMALL, FULL], ids=["small", "full"])
 def test_the_deployment(written: dict[str, Any], snapshot: SnapshotAssertion) -> None:
-    spec = FlowWorkerSpec.model_validate(written)
-    revision = revision_of(OWNER.name, spec)
-    rendered = deployment(OWNER, spec, revision=revision, grace=75, replicas=1)
+    rendered = render(OWNER, FlowWorkerSpec.model_validate(written)).deployment(grace=75, replicas=1)
     assert yaml.safe_dump(rendered, sort_keys=False) == snapshot
 
 
 def test_the_disruption_budget(snapshot: SnapshotAssertion) -> None:
-    assert yaml.safe_dump(disruption_budget(OWNER), sort_keys=False) == snapshot
+    budget = render(OWNER, FlowWorkerSpec.model_validate(SMALL)).disruption_budget()
+    assert yaml.safe_dump(budget, sort_keys=False) == snapshot

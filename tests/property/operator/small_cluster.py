@@ -28,12 +28,13 @@ from flowworker_operator.domain.snapshot import (
     Snapshot,
     WorkerState,
 )
-from flowworker_operator.render.pod import revision_of
+from flowworker_operator.render.rendering import Owner, render
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 START_SECONDS = 3.0
 LONGEST_TIMEOUT = 60
 """Seconds, unless a test says otherwise."""
+OWNER = Owner(namespace="shop", name="report", uid="1")
 CLAIM = Claim(namespace="shop", name="report", uid="1", created_at=EPOCH, kind="flow", slug="report")
 
 
@@ -121,7 +122,7 @@ class SmallCluster:
 
     @property
     def target(self) -> str:
-        return revision_of(CLAIM.name, self.spec)
+        return render(OWNER, self.spec).revision
 
     def desired(self) -> int:
         assert self.status.scaling is not None

@@ -10,10 +10,7 @@ from flowworker_operator.domain.naming import own_labels, revision_labels
 from flowworker_operator.domain.snapshot import Demand, Moment
 from flowworker_operator.gather import Design, History, Observed, design
 from flowworker_operator.probe import Key, Reading
-from flowworker_operator.render.budget import disruption_budget
-from flowworker_operator.render.deployment import deployment
-from flowworker_operator.render.identity import Owner
-from flowworker_operator.render.pod import revision_of
+from flowworker_operator.render.rendering import Owner, render
 
 Object = dict[str, Any]
 
@@ -21,7 +18,7 @@ NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 STAMP = "2026-01-01T11:00:00Z"
 KEY = Key(namespace="shop", name="report")
 OWNER = Owner(namespace="shop", name="report", uid="1")
-REVISION = revision_of("report", make_spec())
+REVISION = render(OWNER, make_spec()).revision
 
 
 def flowworker(uid: str = "1", version: str = "5", **changes: Any) -> Object:
@@ -46,7 +43,7 @@ def flowworker(uid: str = "1", version: str = "5", **changes: Any) -> Object:
 
 def live_deployment(version: str = "7", replicas: int = 2, owner: Owner = OWNER, **metadata: Any) -> Object:
     """The Deployment of the revision asked for, as it is after its creation."""
-    made = deployment(owner, make_spec(), revision=REVISION, grace=75, replicas=replicas)
+    made = render(owner, make_spec()).deployment(grace=75, replicas=replicas)
     made["metadata"] |= {"uid": f"deployment-{owner.uid}", "resourceVersion": version, "creationTimestamp": STAMP}
     made["metadata"] |= metadata
     return made
@@ -75,7 +72,7 @@ def live_pod(name: str = "a", uid: str = "pod-a", owner: str = "1", **changes: A
 
 def live_budget(**metadata: Any) -> Object:
     """The PodDisruptionBudget."""
-    made = disruption_budget(OWNER)
+    made = render(OWNER, make_spec()).disruption_budget()
     made["metadata"] |= {"uid": "budget", "resourceVersion": "9", "labels": own_labels("report")} | metadata
     return made
 

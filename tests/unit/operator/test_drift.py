@@ -7,16 +7,15 @@ from typing import Any
 import pytest
 from tests.unit.operator.samples import make_spec
 
-from flowworker_operator.render.deployment import deployment
 from flowworker_operator.render.drift import difference, drifted, place
-from flowworker_operator.render.identity import Owner
+from flowworker_operator.render.rendering import Owner, render
 
 OWNER = Owner(namespace="shop", name="report", uid="1")
 
 
 def rendered(**pod: Any) -> dict[str, Any]:
     """The Deployment for a pod fragment."""
-    return deployment(OWNER, make_spec(template={"spec": pod}), revision="abcd", grace=75)
+    return render(OWNER, make_spec(template={"spec": pod})).deployment(grace=75)
 
 
 def with_worker(**fields: Any) -> dict[str, Any]:

@@ -29,8 +29,7 @@ from flowworker_operator.domain.snapshot import (
 )
 from flowworker_operator.gather import Design, design, gather, owned_by, replicas_set, status_of
 from flowworker_operator.gather_pods import hangs, has_ended, last_end
-from flowworker_operator.render.deployment import deployment
-from flowworker_operator.render.identity import Owner
+from flowworker_operator.render.rendering import Owner, render
 
 EARLIER = Owner(namespace="shop", name="report", uid="0")
 
@@ -298,7 +297,7 @@ def test_a_deployment_that_is_owned_named_or_labelled_otherwise_is_no_orphan(met
 
 
 def test_an_adopted_deployment_keeps_its_pods_and_is_no_drift() -> None:
-    adopted = deployment(OWNER, make_spec(), revision=REVISION, grace=75, replicas=1, adopted_from="0")
+    adopted = render(OWNER, make_spec()).deployment(grace=75, replicas=1, adopted_from="0")
     adopted["metadata"] |= {"uid": "d", "resourceVersion": "7", "creationTimestamp": "2026-01-01T11:00:00Z"}
     found = the_revision(deployments=[adopted], pods=[live_pod("a", "x", owner="0"), live_pod("b", "y", owner="1")])
     assert ([pod.name for pod in found.pods], found.drifted) == (["a"], False)

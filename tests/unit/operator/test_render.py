@@ -7,18 +7,20 @@ import pytest
 from tests.unit.operator.samples import make_spec
 
 from flowworker.settings import PREFIX, Settings, variable
+from flowworker_operator.api.spec import FlowWorkerSpec
 from flowworker_operator.domain.naming import own_labels
-from flowworker_operator.render.budget import disruption_budget
-from flowworker_operator.render.deployment import deployment
 from flowworker_operator.render.drift import drifted
-from flowworker_operator.render.identity import Owner
-from flowworker_operator.render.pod import compiler_pod, pod_template, revision_of
+from flowworker_operator.render.rendering import Owner, render
 
 OWNER = Owner(namespace="shop", name="report", uid="1")
 
 
+def revision_of(spec: FlowWorkerSpec) -> str:
+    return render(OWNER, spec).revision
+
+
 def template(**changes: Any) -> dict[str, Any]:
-    return pod_template(OWNER, make_spec(**changes), revision="abcd", grace=75)
+    return render(OWNER, make_spec(**changes)).deployment(grace=75)["spec"]["template"]
 
 
 def pod(**changes: Any) -> dict[str, Any]:
@@ -72,7 +74,7 @@ OWNED = {"secretRef": {"name": "a"}, "ownerSecretRef": {"name": "owner"}}
 
 def test_a_pod_of_its_own_compiles_as_the_owner_and_no_worker_has_the_secret() -> None:
     spec = make_spec(database=OWNED, worker={"signalStrategy": "Notify"})
-    made = compiler_pod(OWNER, spec, revision="0123abcd")
+    made = render(OWNER, spec).compiler_pod()
     (compiler,) = made["spec"]["containers"]
     assert compiler["args"][:3] == ["flows", "compile", "app.flows:report"]
     assert "--notify" in compiler["args"]
@@ -89,7 +91,7 @@ def test_the_pod_that_compiles_is_none_that_a_replica_set_counts_and_starts_wher
             "containers": [{"name": "worker"}, {"name": "beside"}],
         },
     }
-    made = compiler_pod(OWNER, make_spec(database=OWNED, template=template), revision="0123abcd")
+    made = render(OWNER, make_spec(database=OWNED, template=template)).compiler_pod()
     assert made["metadata"]["labels"] == {"team": "web", **own_labels("report")}
     assert made["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"] == "flowworker-compile"
     assert made["spec"]["nodeSelector"] == {"disk": "ssd"}
@@ -100,7 +102,7 @@ def test_the_pod_that_compiles_is_none_that_a_replica_set_counts_and_starts_wher
 def test_what_the_owner_compiles_is_part_of_the_revision() -> None:
     other = {**OWNED, "ownerSecretRef": {"name": "other"}}
     databases = ({"secretRef": {"name": "a"}}, OWNED, other)
-    assert len({revision_of("report", make_spec(database=database)) for database in databases}) == 3
+    assert len({revision_of(make_spec(database=database)) for database in databases}) == 3
 
 
 def test_pods_run_restricted_and_without_credentials() -> None:
@@ -186,7 +188,7 @@ def test_a_slug_that_is_no_label_is_an_annotation() -> None:
     ],
 )
 def test_what_a_pod_is_made_of_makes_a_new_revision(changes: dict[str, Any]) -> None:
-    assert revision_of("report", make_spec(**changes)) != revision_of("report", make_spec())
+    assert revision_of(make_spec(**changes)) != revision_of(make_spec())
 
 
 @pytest.mark.parametrize(
@@ -194,25 +196,25 @@ def test_what_a_pod_is_made_of_makes_a_new_revision(changes: dict[str, Any]) -> 
     [{"scaling": {"maxReplicas": 3}}, {"replicas": 7}, {"rollout": {"progressDeadlineSeconds": 10}}, {"worker": {}}],
 )
 def test_anything_else_does_not(changes: dict[str, Any]) -> None:
-    assert revision_of("report", make_spec(**changes)) == revision_of("report", make_spec())
+    assert revision_of(make_spec(**changes)) == revision_of(make_spec())
 
 
 def test_replicas_are_only_part_of_a_new_deployment() -> None:
     spec = make_spec()
-    assert deployment(OWNER, spec, revision="abcd", grace=75, replicas=1)["spec"]["replicas"] == 1
-    assert "replicas" not in deployment(OWNER, spec, revision="abcd", grace=75)["spec"]
+    assert render(OWNER, spec).deployment(grace=75, replicas=1)["spec"]["replicas"] == 1
+    assert "replicas" not in render(OWNER, spec).deployment(grace=75)["spec"]
 
 
 def test_the_selector_picks_the_pods_of_one_revision() -> None:
-    rendered = deployment(OWNER, make_spec(), revision="abcd", grace=75)
+    rendered = render(OWNER, make_spec()).deployment(grace=75)
     selector = rendered["spec"]["selector"]["matchLabels"]
     assert selector.items() <= rendered["spec"]["template"]["metadata"]["labels"].items()
-    assert disruption_budget(OWNER)["spec"]["selector"]["matchLabels"].items() <= selector.items()
+    assert render(OWNER, make_spec()).disruption_budget()["spec"]["selector"]["matchLabels"].items() <= selector.items()
 
 
 def test_defaults_and_fields_of_others_are_no_drift() -> None:
-    rendered = deployment(OWNER, make_spec(), revision="abcd", grace=75)
-    live = deployment(OWNER, make_spec(), revision="abcd", grace=75, replicas=4)
+    rendered = render(OWNER, make_spec()).deployment(grace=75)
+    live = render(OWNER, make_spec()).deployment(grace=75, replicas=4)
     live["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = "1"
     live["spec"]["template"]["spec"]["dnsPolicy"] = "ClusterFirst"
     live["spec"]["template"]["spec"]["containers"].insert(0, {"name": "mesh", "image": "mesh:1"})
@@ -223,7 +225,7 @@ def test_defaults_and_fields_of_others_are_no_drift() -> None:
 
 @pytest.mark.parametrize("what", ["image", "label", "variable", "volume", "owner"])
 def test_a_field_of_ours_that_is_changed_or_gone_is_drift(what: str) -> None:
-    live = deployment(OWNER, make_spec(), revision="abcd", grace=75, replicas=4)
+    live = render(OWNER, make_spec()).deployment(grace=75, replicas=4)
     spec = live["spec"]["template"]["spec"]
     match what:
         case "image":
@@ -236,7 +238,7 @@ def test_a_field_of_ours_that_is_changed_or_gone_is_drift(what: str) -> None:
             spec["volumes"].pop(0)
         case _:
             live["metadata"]["ownerReferences"] = []
-    assert drifted(deployment(OWNER, make_spec(), revision="abcd", grace=75), live)
+    assert drifted(render(OWNER, make_spec()).deployment(grace=75), live)
 
 
 @pytest.mark.parametrize(
@@ -263,17 +265,17 @@ def test_another_quantity_is_drift(written: object, stored: object) -> None:
 def test_what_belongs_to_an_earlier_resource_of_the_same_name_can_be_told_but_is_no_new_revision() -> None:
     spec = make_spec()
     one, other = (Owner(namespace="shop", name="report", uid=uid) for uid in "12")
-    first, second = (deployment(owner, spec, revision="abcd", grace=75) for owner in (one, other))
+    first, second = (render(owner, spec).deployment(grace=75) for owner in (one, other))
     assert first["metadata"]["annotations"]["flowworker.dev/owner-uid"] == "1"
     assert second["spec"]["template"]["metadata"]["annotations"]["flowworker.dev/owner-uid"] == "2"
-    assert revision_of("report", spec) == revision_of("report", spec)
+    assert revision_of(spec) == revision_of(spec)
     assert first["metadata"]["name"] == second["metadata"]["name"]
 
 
 def test_certificates_of_the_database_are_a_file_in_every_pod_that_connects() -> None:
     database = {"secretRef": {"name": "a"}, "ownerSecretRef": {"name": "o"}, "caRef": {"name": "authority"}}
     spec = make_spec(database=database)
-    compiler = compiler_pod(OWNER, spec, revision="abcd")["spec"]
+    compiler = render(OWNER, spec).compiler_pod()["spec"]
     for found in (pod(database=database), compiler):
         (container,) = found["containers"]
         named = next(entry["value"] for entry in container["env"] if entry["name"] == "PGSSLROOTCERT")
