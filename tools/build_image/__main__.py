@@ -13,7 +13,7 @@ from pathlib import Path
 from tools.build_image.base import Bases, make_bases
 from tools.build_image.catalogue import EVERYTHING, IMAGES, Image, chosen
 from tools.build_image.commands import BuildError, install
-from tools.build_image.engines import Engine, Recipe, answers, build, choose, has, save
+from tools.build_image.engines import Engine, Recipe, build, builds, choose, has, save
 from tools.build_image.machine import cache_folder, default_base, epoch, pip_secrets, revision
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -63,8 +63,8 @@ def image_name(text: str) -> str:
 
 
 def setup() -> None:
-    """Install what is needed; nothing where an engine answers and has the default base."""
-    engines = [engine for engine in (Engine.DOCKER, Engine.PODMAN) if answers(engine)]
+    """Install what is needed; nothing where an engine builds and has the default base."""
+    engines = [engine for engine in (Engine.DOCKER, Engine.PODMAN) if builds(engine)]
     if not engines:
         install(["buildah", "mmdebstrap", "runc"])
     elif not has(engines[0], DEFAULT_BASE):

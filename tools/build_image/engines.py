@@ -9,6 +9,9 @@ from typing import assert_never
 from tools.build_image.archives import rename
 from tools.build_image.commands import BuildError, absent, missing, output, run
 
+FIRST_WITHOUT_BUILDKIT = 23
+"""Version of docker's client since which BuildKit is a component of its own."""
+
 
 class Engine(StrEnum):
     """A program that builds images."""
@@ -46,15 +49,34 @@ def answers(engine: Engine) -> bool:
             assert_never(engine)
 
 
+def builds(engine: Engine) -> bool:
+    """Whether the engine answers and can build our Dockerfiles, which want secrets that no layer keeps.
+
+    With docker that is BuildKit: older clients have it built in, newer ones as the component buildx, which
+    distributions pack apart.
+    """
+    if engine is not Engine.DOCKER:
+        return answers(engine)
+    version = (output([engine, "version", "--format", "{{.Client.Version}}"]) or "").partition(".")[0]
+    if not answers(engine) or not version.isdigit():
+        return False
+    return int(version) < FIRST_WITHOUT_BUILDKIT or output([engine, "buildx", "version"]) is not None
+
+
 def choose() -> Engine:
-    """The first engine that answers.
+    """The first engine that builds.
 
     Raises:
         BuildError: There is none.
     """
     for engine in Engine:
-        if answers(engine):
+        if builds(engine):
             return engine
+    if answers(Engine.DOCKER):
+        raise BuildError(
+            "docker has no BuildKit here: install its component buildx (Debian: apt-get install docker-buildx; "
+            f"Ubuntu: docker-buildx), or another builder: {missing([Engine.BUILDAH])}"
+        )
     raise BuildError(f"no docker or podman answers, and {missing([Engine.BUILDAH])}")
 
 
@@ -75,7 +97,9 @@ def has(engine: Engine, image: str) -> bool:
 
 def build(engine: Engine, recipe: Recipe) -> None:
     """Build an image into the engine's own store."""
-    run([engine, "build", *flags(engine, recipe), str(recipe.context)])
+    # Clients that have BuildKit built in use it when they are asked to; the others do anyway.
+    environment = {"DOCKER_BUILDKIT": "1"} if engine is Engine.DOCKER else {}
+    run([engine, "build", *flags(engine, recipe), str(recipe.context)], environment=environment)
 
 
 def flags(engine: Engine, recipe: Recipe) -> list[str]:
