@@ -49,7 +49,7 @@ def ignores_the_attempt() -> None:
 
     def fill_without_fence(name: str, **parts: str) -> str:
         text = fill(name, **parts)
-        return FENCE.sub("AND $1::uuid IS NOT NULL", text) if name == "flow/complete" else text
+        return FENCE.sub("AND $1::uuid IS NOT NULL", text) if name == "flow/fenced_results" else text
 
     async def live_on(self: WorkerLifecycle, session: WorkerSession, reason: str) -> None:
         del self, session, reason

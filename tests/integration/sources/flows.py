@@ -28,6 +28,47 @@ async def join(each: list[int], spread: list[int]) -> int:
     return 0
 
 
+chain_of_maps = Flow("chain_of_maps", max_attempts=2, base_delay=0, timeout=30)
+
+
+@chain_of_maps.step
+async def make(value: object) -> list[object]:
+    return []
+
+
+@chain_of_maps.map(over=make)
+async def first(element: object) -> object:
+    return element
+
+
+@chain_of_maps.map(over=first)
+async def second(element: object) -> object:
+    return element
+
+
+@chain_of_maps.step
+async def collect(second: list[object], make: list[object]) -> int:
+    return 0
+
+
+two_maps = Flow("two_maps", max_attempts=2, base_delay=0, timeout=30)
+
+
+@two_maps.map
+async def over_input(element: object) -> object:
+    return element
+
+
+@two_maps.step
+async def array(value: object) -> list[object]:
+    return []
+
+
+@two_maps.map(over=array)
+async def over_array(element: object) -> object:
+    return element
+
+
 wide = Flow("wide", max_attempts=1, base_delay=0, timeout=30)
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.integration.sources.flows import one_step
 from tests.integration.sources.world import World
 
-from flowworker.database import flow_tasks
+from flowworker.database import flow_results, flow_tasks
 from flowworker.database.capabilities import detect
 from flowworker.database.connection import Connection
 from flowworker.database.identifiers import archive_table, queue_table
@@ -131,7 +131,6 @@ NAMES = {
 
 HOT: dict[str, Arguments] = {
     "flow/owned": given(uuid4(), "one_step"),
-    "flow/complete": completing,
     "flow/fail": failing,
     "flow/release": releasing,
     "flow/held": checking,
@@ -158,6 +157,9 @@ async def test_no_hot_statement_scans_a_growing_table(big: World) -> None:
         name: await scans_of(big.owner, fill(name, **NAMES), await arguments(big.owner))
         for name, arguments in HOT.items()
     }
+    for own_maps in (True, False):
+        complete = flow_results.complete_statement(own_maps=own_maps)
+        scans[f"complete, {own_maps=}"] = await scans_of(big.owner, complete, await completing(big.owner))
     assert {name: tables for name, tables in scans.items() if tables} == {}
 
 
@@ -166,9 +168,16 @@ async def test_claims_find_the_head_of_the_queue_by_an_index(big: World) -> None
     for thorough in (True, False):
         jobs = claim_statement("one_step", last_read_at=True, begun_at=True, thorough=thorough)
         assert await scans_of(big.owner, jobs, [uuid4(), 15.0, 10, now, 6.0, []]) == set()
-    tasks = flow_tasks.claim_statement("one_step", routed=False)
-    arguments = ["one_step", 5, 10, uuid4(), ["only"], [70], [False], now]
-    assert await scans_of(big.owner, tasks, arguments) == set()
+    for own_maps in (True, False):
+        tasks = flow_tasks.claim_statement("one_step", routed=False, own_maps=own_maps)
+        arguments = ["one_step", 5, 10, uuid4(), ["only"], [70], [False], now]
+        assert await scans_of(big.owner, tasks, arguments) == set()
+    async with big.owner.transaction():
+        await big.owner.fetch(
+            "SELECT t.* FROM pgflow.workers, flowworker.start_map_tasks('one_step', ARRAY[60, 61, 62], worker_id) AS t"
+        )
+        looked = await big.owner.fetch("SELECT relname FROM pg_stat_xact_user_tables WHERE seq_tup_read > 1000")
+    assert {row["relname"] for row in looked} & set(GROWING) == set()
 
 
 async def test_a_plan_kept_from_when_the_queue_was_empty_is_renewed(world: World) -> None:

@@ -22,9 +22,10 @@ import asyncpg
 
 from flowworker.bench.workloads import jobs, noop
 from flowworker.database.connection import Connection, connect
+from flowworker.database.flow_results import complete_statement
 from flowworker.database.flow_tasks import READ_VISIBILITY, claim_statement
 from flowworker.database.queue_jobs import LEASE
-from flowworker.database.statements import fill, load
+from flowworker.database.statements import load
 from flowworker.runtime.host import loop_factory
 
 APPLICATION_NAME = "flowworker-bench-floor"
@@ -43,8 +44,8 @@ Finish: TypeAlias = Callable[[Connection, Batch], Awaitable[int]]
 
 def flow_floor(worker_id: UUID) -> tuple[Claim, Finish]:
     """Claim and finish of a flow's tasks."""
-    claim_sql = claim_statement(noop.slug, routed=False)
-    owned_sql, complete_sql = load("flow/owned"), fill("flow/complete", unless_locked="")
+    claim_sql = claim_statement(noop.slug, routed=False, own_maps=False)
+    owned_sql, complete_sql = load("flow/owned"), complete_statement(own_maps=False)
 
     async def claim(connection: Connection, limit: int) -> Batch:
         read = await connection.fetch(

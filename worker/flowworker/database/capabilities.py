@@ -54,6 +54,8 @@ class Capabilities:
     """The run's input comes beside a step's (core 0.12 or newer), not within."""
     start_tasks_arity: int
     """Arguments of pgflow.start_tasks: 3 up to core 0.16, then 4 or 5."""
+    own_map_tasks: bool
+    """Our functions that start and complete tasks of maps exist, and the role may execute them."""
     step_output: bool
     """Step outputs are kept in step_states.output (core 0.13 or newer)."""
     skipping: bool

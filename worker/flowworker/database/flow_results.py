@@ -94,11 +94,27 @@ async def complete(
     fences: Sequence[Fence],
     outputs: Sequence[bytes],
     *,
+    own_maps: bool,
     skip_locked: bool = False,
 ) -> dict[int, Answer]:
-    """Complete tasks; answers by position, without those whose fence was lost and, if so wanted, what is locked."""
-    statement = fill("flow/complete", unless_locked=_unless_locked(skip_locked))
+    """Complete tasks; answers by position, without those whose fence was lost and, if so wanted, what is locked.
+
+    Args:
+        connection: the connection to use.
+        worker_id: of the worker that holds them.
+        fences: the attempts.
+        outputs: for each, as JSON.
+        own_maps: our function that completes tasks of maps is there; used where it equals the core's.
+        skip_locked: leave out what is locked.
+    """
+    statement = complete_statement(own_maps=own_maps, skip_locked=skip_locked)
     return _answers(await connection.fetch(statement, worker_id, *_columns(fences), list(outputs)))
+
+
+def complete_statement(*, own_maps: bool, skip_locked: bool = False) -> str:
+    """The text of a write of outputs; see `complete`."""
+    fenced = fill("flow/fenced_results", unless_locked=_unless_locked(skip_locked))
+    return fill("flow/complete_maps" if own_maps else "flow/complete", fenced_results=fenced)
 
 
 async def fail(

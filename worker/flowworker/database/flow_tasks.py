@@ -98,7 +98,7 @@ async def read_and_start(
     """
     deadline = await deadline_of(connection, clock)
     rows = await connection.fetch(
-        claim_statement(flow_slug, routed=features.start_tasks_arity >= ROUTED_ARITY),
+        claim_statement(flow_slug, routed=features.start_tasks_arity >= ROUTED_ARITY, own_maps=features.own_map_tasks),
         flow_slug,
         READ_VISIBILITY,
         limit,
@@ -200,12 +200,20 @@ async def effective_timeouts(connection: Connection, flow_slug: str) -> dict[str
 
 
 @cache
-def claim_statement(flow_slug: str, *, routed: bool) -> str:
-    """The text of a claim, for a core that names queues or not."""
+def claim_statement(flow_slug: str, *, routed: bool, own_maps: bool) -> str:
+    """The text of a claim.
+
+    Args:
+        flow_slug: the flow, whose queue has its name.
+        routed: the core names queues.
+        own_maps: our function that starts tasks of maps is there; used where it equals the core's.
+    """
     return fill(
         "flow/claim",
         queue_table=queue_table(flow_slug),
         start_tasks=load("flow/start_tasks_routed" if routed else "flow/start_tasks_plain"),
+        starts_map=load("flow/starts_map") if own_maps else "false",
+        start_map_tasks=load("flow/start_map_tasks") if own_maps else "",
         losses=counter("losses", ours=ours_in("message.headers")),
     )
 

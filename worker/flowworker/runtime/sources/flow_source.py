@@ -179,7 +179,7 @@ class FlowSource:
             except MISSING_OBJECT:
                 # A migration took away what this core had: it read nothing. What is missing still is not there at all.
                 renewed = await self._links.known.renew(connection)
-                if renewed.start_tasks_arity == features.start_tasks_arity:
+                if _how_to_start(renewed) == _how_to_start(features):
                     raise
                 features = renewed
             except asyncpg.ForeignKeyViolationError as error:
@@ -290,7 +290,11 @@ class FlowSource:
 
     def _writer(self, connection: Connection, skip_locked: bool) -> FlowWriter:
         return FlowWriter(
-            connection=connection, queue_name=self.queue_name, worker_id=self._worker_id, skip_locked=skip_locked
+            connection=connection,
+            known=self._links.known,
+            queue_name=self.queue_name,
+            worker_id=self._worker_id,
+            skip_locked=skip_locked,
         )
 
     async def next_due(self) -> float | None:
@@ -347,3 +351,7 @@ class FlowSource:
         """Forget losses. See `Source.forgive`."""
         fences = [leases.JobFence.of(task) for task in tasks]
         await self._links.on_claim(lambda connection: leases.forgive(connection, self.queue_name, fences))
+
+
+def _how_to_start(features: Capabilities) -> tuple[int, bool]:
+    return features.start_tasks_arity, features.own_map_tasks

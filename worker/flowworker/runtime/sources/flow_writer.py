@@ -1,7 +1,7 @@
 """Writes one batch of results of a flow and remembers which runs it may have ended."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -9,8 +9,9 @@ from uuid import UUID
 import asyncpg
 
 from flowworker.database import flow_results
+from flowworker.database.capabilities import Known
 from flowworker.database.connection import Connection, describe
-from flowworker.database.faults import is_unavailable
+from flowworker.database.faults import MISSING_OBJECT, is_unavailable
 from flowworker.database.flow_results import Answer, Fence, failure_of, fence_of
 from flowworker.database.records import Completed, Failed, Receipt, Released, RunEnd, Verdict
 from flowworker.database.verdicts import is_still_ours, receipt_of_answer, receipt_of_row
@@ -24,6 +25,7 @@ class FlowWriter:
     """Used for one try."""
 
     connection: Connection
+    known: Known
     queue_name: str
     worker_id: UUID
     skip_locked: bool = False
@@ -62,9 +64,7 @@ class FlowWriter:
         outcomes = [entry.outcome for entry in entries]
         outputs = [outcome.output for outcome in outcomes if isinstance(outcome, Completed)]
         if outputs:
-            return await flow_results.complete(
-                self.connection, self.worker_id, fences, outputs, skip_locked=self.skip_locked
-            )
+            return await self._complete(fences, outputs)
         failures = [failure_of(outcome) for outcome in outcomes if isinstance(outcome, Failed)]
         if failures:
             return await flow_results.fail(
@@ -78,6 +78,20 @@ class FlowWriter:
             waits=[outcome.wait for outcome in outcomes if isinstance(outcome, Released)],
             skip_locked=self.skip_locked,
         )
+
+    async def _complete(self, fences: Sequence[Fence], outputs: Sequence[bytes]) -> dict[int, Answer]:
+        def complete(own_maps: bool) -> Awaitable[dict[int, Answer]]:
+            return flow_results.complete(
+                self.connection, self.worker_id, fences, outputs, own_maps=own_maps, skip_locked=self.skip_locked
+            )
+
+        own_maps = (await self.known.of(self.connection)).own_map_tasks
+        try:
+            return await complete(own_maps)
+        except MISSING_OBJECT:
+            if not own_maps:
+                raise
+            return await complete(False)  # our function was dropped beneath us
 
     async def _look(
         self, entries: Sequence[Entry], fences: Sequence[Fence], positions: Sequence[int]

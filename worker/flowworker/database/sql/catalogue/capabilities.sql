@@ -13,7 +13,7 @@ WITH found_column AS MATERIALIZED (
            n.nspname || '.' || p.proname || '(' || oidvectortypes(p.proargtypes) || ')' AS signature
     FROM pg_proc p
     JOIN pg_namespace n ON n.oid = p.pronamespace
-    WHERE n.nspname IN ('pgflow', 'pgmq', 'realtime')
+    WHERE n.nspname IN ('flowworker', 'pgflow', 'pgmq', 'realtime')
 ), found_table AS MATERIALIZED (
     SELECT c.oid, n.nspname || '.' || c.relname AS name, has_schema_privilege(n.oid, 'USAGE') AS reachable
     FROM pg_class c
@@ -36,6 +36,12 @@ SELECT
     EXISTS (SELECT FROM found_column WHERE name = 'pgflow.step_task_record.task_index') AS task_index,
     EXISTS (SELECT FROM found_column WHERE name = 'pgflow.step_task_record.flow_input') AS claim_flow_input,
     (SELECT coalesce(max(pronargs), 0) FROM found_function WHERE name = 'pgflow.start_tasks') AS start_tasks_arity,
+    (
+        SELECT count(*) = 2 FROM found_function
+        WHERE signature IN ('flowworker.start_map_tasks(text, bigint[], uuid)',
+                            'flowworker.complete_map_tasks(uuid, text, integer[], jsonb[])')
+          AND has_function_privilege(oid, 'EXECUTE')
+    ) AS own_map_tasks,
     EXISTS (SELECT FROM found_column WHERE name = 'pgflow.step_states.output') AS step_output,
     EXISTS (SELECT FROM found_column WHERE name = 'pgflow.step_states.skip_reason') AS skipping,
     EXISTS (
@@ -80,7 +86,7 @@ SELECT
     ), false) AS can_report,
     ARRAY(
         SELECT quoted FROM found_function
-        WHERE (name NOT LIKE 'realtime.%' AND NOT prosecdef OR name = 'realtime.send')
+        WHERE (name LIKE ANY ('{pgflow.%,pgmq.%}') AND NOT prosecdef OR name = 'realtime.send')
           AND prokind = 'f' AND NOT has_function_privilege(oid, 'EXECUTE')
         ORDER BY 1
     ) AS denied_functions

@@ -23,7 +23,7 @@ message AS MATERIALIZED (
     END) AS m
 ),
 mine AS MATERIALIZED (
-    SELECT message.msg_id, step.visibility, step.is_map
+    SELECT message.msg_id, step.visibility, step.is_map, {starts_map} AS ours
     FROM message
     JOIN unnest($5::text[], $6::integer[], $7::boolean[]) AS step(slug, visibility, is_map)
         ON step.slug = message.message ->> 'step_slug'
@@ -33,9 +33,11 @@ started AS MATERIALIZED (
         task.run_id, task.step_slug, task.task_index, task.msg_id, task.input,
         (SELECT flow_input FROM (SELECT task.*) AS record) AS flow_input
     FROM (
-        SELECT array_agg(msg_id ORDER BY msg_id) AS msg_ids, NULL::jsonb AS flow_input FROM mine HAVING count(*) > 0
+        SELECT array_agg(msg_id ORDER BY msg_id) AS msg_ids, NULL::jsonb AS flow_input
+        FROM mine WHERE NOT ours HAVING count(*) > 0
     ) AS wanted
     CROSS JOIN LATERAL {start_tasks} AS task
+    {start_map_tasks}
 ),
 visible AS MATERIALIZED (
     SELECT moved.msg_id, moved.vt

@@ -20,7 +20,7 @@ SELECT
         FROM pg_proc AS p
         JOIN pg_namespace AS n ON n.oid = p.pronamespace
         JOIN pg_roles AS r ON r.rolname = $1
-        WHERE (n.nspname IN ('pgflow', 'pgmq') AND NOT p.prosecdef OR n.nspname = 'realtime' AND p.proname = 'send')
+        WHERE (n.nspname IN ('flowworker', 'pgflow', 'pgmq') AND NOT p.prosecdef OR n.nspname = 'realtime' AND p.proname = 'send')
           AND p.prokind = 'f' AND NOT has_function_privilege(r.oid, p.oid, 'EXECUTE')
         ORDER BY 1
     ) AS functions,

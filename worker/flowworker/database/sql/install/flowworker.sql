@@ -85,3 +85,104 @@ CREATE TABLE IF NOT EXISTS flowworker.ledger (
     PRIMARY KEY (component, name)
 );
 COMMENT ON TABLE flowworker.ledger IS 'What `flowworker db install` has applied.';
+
+-- What pgflow.start_tasks does for tasks of map steps, without what makes it slow: that reads the whole array again for
+-- each task. Only used where the body of that function is one that we know. In PL/pgSQL, which looks at pgflow's tables
+-- when it runs: they may be installed later.
+CREATE OR REPLACE FUNCTION flowworker.start_map_tasks(flow text, messages bigint[], worker uuid)
+RETURNS TABLE (msg_id bigint, run_id uuid, step_slug text, task_index integer, input jsonb)
+LANGUAGE plpgsql SET search_path = '' AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH started AS MATERIALIZED (
+        UPDATE pgflow.step_tasks AS t
+        SET attempts_count = t.attempts_count + 1, status = 'started', started_at = now(), last_worker_id = worker
+        FROM pgflow.runs AS r
+        WHERE t.flow_slug = flow AND t.message_id = ANY (messages) AND t.status = 'queued'
+            AND r.run_id = t.run_id AND r.status <> 'failed'
+        RETURNING t.message_id, t.run_id, t.step_slug, t.task_index
+    ),
+    step AS MATERIALIZED (
+        SELECT
+            run_id, step_slug,
+            array_agg(message_id ORDER BY message_id) AS messages,
+            array_agg(task_index ORDER BY message_id) AS task_indexes
+        FROM started
+        GROUP BY run_id, step_slug
+    ),
+    source AS (
+        -- `#> '{}'` changes nothing but unpacks the array, once for all tasks; OFFSET 0 keeps it from being repeated.
+        SELECT
+            step.*, dep.dep_slug, of.step_type = 'map' AS of_map,
+            CASE
+                WHEN dep.dep_slug IS NULL THEN (SELECT r.input FROM pgflow.runs AS r WHERE r.run_id = step.run_id)
+                WHEN of.step_type <> 'map' THEN (
+                    SELECT t.output FROM pgflow.step_tasks AS t
+                    WHERE t.run_id = step.run_id AND t.step_slug = dep.dep_slug AND t.task_index = 0
+                        AND t.status = 'completed'
+                )
+            END #> '{}' AS items
+        FROM step
+        LEFT JOIN pgflow.deps AS dep ON dep.flow_slug = flow AND dep.step_slug = step.step_slug
+        LEFT JOIN pgflow.steps AS of ON of.flow_slug = flow AND of.step_slug = dep.dep_slug
+        OFFSET 0
+    )
+    SELECT
+        task.message_id, source.run_id, source.step_slug, task.task_index,
+        CASE
+            WHEN source.of_map THEN (
+                SELECT coalesce(t.output, 'null') FROM pgflow.step_tasks AS t
+                WHERE t.run_id = source.run_id AND t.step_slug = source.dep_slug AND t.task_index = task.task_index
+                    AND t.status = 'completed'
+            )
+            ELSE source.items -> task.task_index
+        END
+    FROM source
+    CROSS JOIN LATERAL unnest(source.messages, source.task_indexes) AS task(message_id, task_index);
+END
+$$;
+
+-- What pgflow.complete_task does, one after the other, for several started tasks of one map: all but the last one end at
+-- once, and the core's function ends the last one with all that follows from it. What comes before the end of a step
+-- changes nothing but the tasks, their messages and how many are left. The caller has locked the run and the tasks.
+-- `number` counts the arguments from 1.
+CREATE OR REPLACE FUNCTION flowworker.complete_map_tasks(run uuid, step text, task_indexes integer[], outputs jsonb[])
+RETURNS TABLE (number integer, status text, error_message text)
+LANGUAGE plpgsql SET search_path = '' AS $$
+#variable_conflict use_column
+DECLARE
+    last CONSTANT integer := cardinality(task_indexes);
+    flow text;
+    messages bigint[];
+BEGIN
+    IF EXISTS (SELECT FROM pgflow.runs AS r WHERE r.run_id = run AND r.status = 'failed') THEN
+        RETURN QUERY
+        SELECT asked.number::integer, t.status, t.error_message
+        FROM unnest(task_indexes, outputs) WITH ORDINALITY AS asked(task_index, output, number)
+        CROSS JOIN LATERAL pgflow.complete_task(run, step, asked.task_index, asked.output) AS t;
+        RETURN;
+    END IF;
+    WITH done AS (
+        UPDATE pgflow.step_tasks AS t
+        SET status = 'completed', completed_at = now(), output = result.output
+        FROM unnest(task_indexes[:last - 1], outputs[:last - 1]) AS result(task_index, output)
+        WHERE t.run_id = run AND t.step_slug = step AND t.task_index = result.task_index AND t.status = 'started'
+        RETURNING t.flow_slug, t.message_id
+    ),
+    counted AS (
+        UPDATE pgflow.step_states AS s
+        SET remaining_tasks = s.remaining_tasks - (SELECT count(*) FROM done)
+        WHERE s.run_id = run AND s.step_slug = step
+    )
+    SELECT min(done.flow_slug), array_agg(done.message_id) INTO flow, messages FROM done;
+    PERFORM pgmq.archive(flow, messages);
+    RETURN QUERY
+    SELECT asked.number::integer, t.status, t.error_message
+    FROM unnest(task_indexes[:last - 1]) WITH ORDINALITY AS asked(task_index, number)
+    JOIN pgflow.step_tasks AS t ON t.run_id = run AND t.step_slug = step AND t.task_index = asked.task_index;
+    RETURN QUERY
+    SELECT last, t.status, t.error_message
+    FROM pgflow.complete_task(run, step, task_indexes[last], outputs[last]) AS t;
+END
+$$;
