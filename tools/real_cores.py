@@ -28,6 +28,7 @@ TESTS = (
     "tests/integration/sources/test_flow_claim.py",
     "tests/integration/sources/test_flow_finish.py",
     "tests/integration/sources/test_flow_recovery.py",
+    "tests/integration/sources/test_map_tasks.py",
     "tests/integration/runtime/test_drains_and_death.py",
     "tests/integration/client",
 )

@@ -37,8 +37,9 @@ SELECT
     EXISTS (SELECT FROM found_column WHERE name = 'pgflow.step_task_record.flow_input') AS claim_flow_input,
     (SELECT coalesce(max(pronargs), 0) FROM found_function WHERE name = 'pgflow.start_tasks') AS start_tasks_arity,
     (
-        SELECT count(*) = 2 FROM found_function
-        WHERE signature IN ('flowworker.start_map_tasks(text, bigint[], uuid)',
+        SELECT count(*) = 3 FROM found_function
+        WHERE signature IN ('flowworker.array_of_map(uuid, text)',
+                            'flowworker.start_map_tasks(text, bigint[], uuid)',
                             'flowworker.complete_map_tasks(uuid, text, integer[], jsonb[])')
           AND has_function_privilege(oid, 'EXECUTE')
     ) AS own_map_tasks,

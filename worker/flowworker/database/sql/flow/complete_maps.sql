@@ -1,12 +1,17 @@
 -- The same, with tasks of one map together where our own function is known to equal the core's: several tasks of one run
--- and step are those of a map, unless two are results of the same task.
+-- and step are those of a map, unless two are results of the same task. Known bodies are
+-- those of core 0.8.1, 0.13 and 0.14.
 WITH {fenced_results},
 map AS MATERIALIZED (
     SELECT run_id, step_slug
     FROM fenced
     GROUP BY run_id, step_slug
     HAVING CASE WHEN count(*) > 1 AND count(*) = count(DISTINCT task_index) THEN coalesce((
-        SELECT md5(p.prosrc) IN ('65d39dea0c92c17b3c51be0889b53de8')
+        SELECT md5(p.prosrc) IN (
+            '65d39dea0c92c17b3c51be0889b53de8',
+            'fac183a5c2447621e61c209af95abcb1',
+            'ec6d0f6cdc458c37732b3e1b93eb2d74'
+        )
         FROM pg_proc AS p
         WHERE p.oid = to_regprocedure('pgflow.complete_task(uuid, text, integer, jsonb)')
     ), false) ELSE false END

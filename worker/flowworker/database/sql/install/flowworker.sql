@@ -86,6 +86,31 @@ CREATE TABLE IF NOT EXISTS flowworker.ledger (
 );
 COMMENT ON TABLE flowworker.ledger IS 'What `flowworker db install` has applied.';
 
+-- The array that a map runs over: the run's input, or what the step before returned. Core 0.13 and later keep that of
+-- every step in one place; before, that of a map is NULL, because it is kept by task.
+CREATE OR REPLACE FUNCTION flowworker.array_of_map(run uuid, source text) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = '' AS $$
+BEGIN
+    IF source IS NULL THEN
+        RETURN (SELECT r.input FROM pgflow.runs AS r WHERE r.run_id = run);
+    ELSIF EXISTS (
+        SELECT FROM pg_catalog.pg_attribute
+        WHERE attrelid = 'pgflow.step_states'::regclass AND attname = 'output' AND NOT attisdropped
+    ) THEN
+        RETURN (
+            SELECT s.output FROM pgflow.step_states AS s
+            WHERE s.run_id = run AND s.step_slug = source AND s.status = 'completed'
+        );
+    END IF;
+    RETURN (
+        SELECT t.output
+        FROM pgflow.step_tasks AS t
+        JOIN pgflow.steps AS s ON s.flow_slug = t.flow_slug AND s.step_slug = t.step_slug AND s.step_type <> 'map'
+        WHERE t.run_id = run AND t.step_slug = source AND t.task_index = 0 AND t.status = 'completed'
+    );
+END
+$$;
+
 -- What pgflow.start_tasks does for tasks of map steps, without what makes it slow: that reads the whole array again for
 -- each task. Only used where the body of that function is one that we know. In PL/pgSQL, which looks at pgflow's tables
 -- when it runs: they may be installed later.
@@ -98,9 +123,10 @@ BEGIN
     WITH started AS MATERIALIZED (
         UPDATE pgflow.step_tasks AS t
         SET attempts_count = t.attempts_count + 1, status = 'started', started_at = now(), last_worker_id = worker
-        FROM pgflow.runs AS r
+        FROM pgflow.runs AS r, pgflow.step_states AS s
         WHERE t.flow_slug = flow AND t.message_id = ANY (messages) AND t.status = 'queued'
-            AND r.run_id = t.run_id AND r.status <> 'failed'
+            AND r.run_id = t.run_id AND r.status = 'started'
+            AND s.run_id = t.run_id AND s.step_slug = t.step_slug AND s.status = 'started'
         RETURNING t.message_id, t.run_id, t.step_slug, t.task_index
     ),
     step AS MATERIALIZED (
@@ -113,25 +139,15 @@ BEGIN
     ),
     source AS (
         -- `#> '{}'` changes nothing but unpacks the array, once for all tasks; OFFSET 0 keeps it from being repeated.
-        SELECT
-            step.*, dep.dep_slug, of.step_type = 'map' AS of_map,
-            CASE
-                WHEN dep.dep_slug IS NULL THEN (SELECT r.input FROM pgflow.runs AS r WHERE r.run_id = step.run_id)
-                WHEN of.step_type <> 'map' THEN (
-                    SELECT t.output FROM pgflow.step_tasks AS t
-                    WHERE t.run_id = step.run_id AND t.step_slug = dep.dep_slug AND t.task_index = 0
-                        AND t.status = 'completed'
-                )
-            END #> '{}' AS items
+        SELECT step.*, dep.dep_slug, flowworker.array_of_map(step.run_id, dep.dep_slug) #> '{}' AS items
         FROM step
         LEFT JOIN pgflow.deps AS dep ON dep.flow_slug = flow AND dep.step_slug = step.step_slug
-        LEFT JOIN pgflow.steps AS of ON of.flow_slug = flow AND of.step_slug = dep.dep_slug
         OFFSET 0
     )
     SELECT
         task.message_id, source.run_id, source.step_slug, task.task_index,
         CASE
-            WHEN source.of_map THEN (
+            WHEN source.items IS NULL THEN (
                 SELECT coalesce(t.output, 'null') FROM pgflow.step_tasks AS t
                 WHERE t.run_id = source.run_id AND t.step_slug = source.dep_slug AND t.task_index = task.task_index
                     AND t.status = 'completed'
@@ -156,7 +172,10 @@ DECLARE
     flow text;
     messages bigint[];
 BEGIN
-    IF EXISTS (SELECT FROM pgflow.runs AS r WHERE r.run_id = run AND r.status = 'failed') THEN
+    IF NOT EXISTS (
+        SELECT FROM pgflow.runs AS r JOIN pgflow.step_states AS s ON s.run_id = r.run_id
+        WHERE r.run_id = run AND r.status <> 'failed' AND s.step_slug = step AND s.status = 'started'
+    ) THEN
         RETURN QUERY
         SELECT asked.number::integer, t.status, t.error_message
         FROM unnest(task_indexes, outputs) WITH ORDINALITY AS asked(task_index, output, number)
