@@ -150,4 +150,4 @@ def test_worker_id_and_name_are_for_a_pool_of_one() -> None:
 
 def crash(worker: Any) -> Callable[[BaseException], None]:
     """What a loop of the worker calls when it ends by an error."""
-    return worker._inner._crash
+    return worker._inner.crashed
