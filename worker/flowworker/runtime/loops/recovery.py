@@ -10,7 +10,7 @@ from uuid import UUID
 from flowworker.database.faults import is_passing
 from flowworker.database.records import Peer
 from flowworker.runtime.held_tasks import HeldTasks
-from flowworker.runtime.loops.wakeup import Uniform
+from flowworker.runtime.loops.wakeup import Uniform, Wakeup
 from flowworker.runtime.service import Crash, Service
 from flowworker.runtime.source import Recovery, Source
 from flowworker.telemetry.events import WorkerInfo, WorkerLost
@@ -39,7 +39,7 @@ class Rescuer(Service):
 
     def __init__(
         self, *, source: Source, held_tasks: HeldTasks, events: EventStream, info: WorkerInfo,
-        on_returned: Callable[[], None], on_crash: Crash, clock: Callable[[], float],
+        wakeup: Wakeup, on_crash: Crash, clock: Callable[[], float],
         uniform: Uniform = random.uniform,
     ) -> None:  # fmt: skip
         """Wire it up.
@@ -49,7 +49,7 @@ class Rescuer(Service):
             held_tasks: what this worker holds.
             events: receives an event for each peer that is marked lost.
             info: which worker this is.
-            on_returned: called when tasks became startable again.
+            wakeup: ends the poller's sleep when tasks have become startable again.
             on_crash: called when the loop ends by itself.
             clock: monotonic seconds.
             uniform: spreads the passes.
@@ -58,7 +58,7 @@ class Rescuer(Service):
         self._source = source
         self._events = events
         self._info = info
-        self._on_returned = on_returned
+        self._wakeup = wakeup
         self._held_tasks = held_tasks
         self._clock = clock
         self._uniform = uniform
@@ -116,7 +116,7 @@ class Rescuer(Service):
             self._lost_at = self._clock()
         self._report(recovery)
         if recovery.released or recovery.failed or recovery.archived:
-            self._on_returned()
+            self._wakeup.nudge()
         return recovery.pending
 
     async def _forgive(self) -> None:

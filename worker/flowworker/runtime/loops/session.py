@@ -118,7 +118,7 @@ class WorkerSession:
             events=given.events,
             info=self.info,
             clock=given.clock,
-            on_returned=self.wakeup.nudge,
+            wakeup=self.wakeup,
             on_crash=on_crash,
             uniform=given.randomness.uniform,
         )
