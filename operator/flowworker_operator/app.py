@@ -19,20 +19,20 @@ from prometheus_client import CollectorRegistry
 
 from flowworker.errors import ExitCode, InternalError
 from flowworker_operator.api.status import Installation
-from flowworker_operator.apply import Executor
+from flowworker_operator.apply import PlanApplier
+from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.errors import ClusterError, Unavailable
 from flowworker_operator.cluster.events import EventRecorder
 from flowworker_operator.cluster.leadership import Leadership
 from flowworker_operator.cluster.resources import FLOWWORKERS, PODS, Object, Resource
+from flowworker_operator.database import Databases, Key
+from flowworker_operator.database.hosts import known_hosts
 from flowworker_operator.database_writes import DatabaseWrites
 from flowworker_operator.handlers import WATCHED, Watches
 from flowworker_operator.health import HealthServer, Pulse
 from flowworker_operator.leader_gate import LeaderGate
-from flowworker_operator.metered import MeteredCluster
 from flowworker_operator.metrics import Metrics
 from flowworker_operator.pod_events import PodEvents
-from flowworker_operator.probe import Key, Probes
-from flowworker_operator.probe.hosts import known_hosts
 from flowworker_operator.readable_scopes import ReadableScopes, complaint
 from flowworker_operator.reconcile import Reconciler
 from flowworker_operator.relist import Relister
@@ -97,26 +97,26 @@ async def run(settings: Settings) -> ExitCode:
 @asynccontextmanager
 async def _parts(settings: Settings, metrics: Metrics) -> AsyncGenerator[_Parts]:
     async with AsyncExitStack() as stack:
-        cluster = await stack.enter_async_context(MeteredCluster.metered(settings.kubeconfig, metrics))
+        cluster = await stack.enter_async_context(Cluster.connect(settings.kubeconfig, metrics.request))
         recorder = await stack.enter_async_context(EventRecorder(cluster, instance=settings.identity, wall=cluster.now))
         stack.push_async_callback(recorder.close, STOP_PATIENCE)
-        parts, probes, secrets = _assemble(settings, metrics, cluster, recorder)
-        stack.push_async_callback(_close, parts.database_writes, probes)
+        parts, databases, secrets = _assemble(settings, metrics, cluster, recorder)
+        stack.push_async_callback(_close, parts.database_writes, databases)
         stack.push_async_callback(secrets.close)
         yield parts
 
 
-async def _close(database_writes: DatabaseWrites, probes: Probes) -> None:
+async def _close(database_writes: DatabaseWrites, databases: Databases) -> None:
     """A database that does not answer must not hold up the end."""
     with suppress(TimeoutError):
         async with asyncio.timeout(STOP_PATIENCE):
             await database_writes.close()
-            await probes.close()
+            await databases.close()
 
 
 def _assemble(
-    settings: Settings, metrics: Metrics, cluster: MeteredCluster, recorder: EventRecorder
-) -> tuple[_Parts, Probes, Secrets]:
+    settings: Settings, metrics: Metrics, cluster: Cluster, recorder: EventRecorder
+) -> tuple[_Parts, Databases, Secrets]:
     store, clock, readable = Store(), time.monotonic, ReadableScopes(settings.namespace_list, WATCHED)
     leadership = Leadership(
         cluster,
@@ -133,7 +133,7 @@ def _assemble(
         round_of, random=random.random, clock=clock, on_error=_complain, least_pause=_asked_pause
     )
     secrets = Secrets(cluster, clock, queue.add)
-    probes = Probes(clock=clock, on_reading=queue.add, known=known_hosts(settings.database_host_list))
+    databases = Databases(clock=clock, on_reading=queue.add, known=known_hosts(settings.database_host_list))
     relister = Relister(
         cluster=cluster,
         store=store,
@@ -152,7 +152,7 @@ def _assemble(
             queue.add(key)
 
     leader_gate = LeaderGate(leadership, refresh, lambda: readable.able)
-    database_writes = DatabaseWrites(probes=probes, may_write=lambda: leader_gate.acting, on_news=queue.add)
+    database_writes = DatabaseWrites(databases=databases, may_write=lambda: leader_gate.acting, on_news=queue.add)
     parts = _Parts(
         store=store,
         queue=queue,
@@ -160,10 +160,10 @@ def _assemble(
         reconciler=Reconciler(
             store=store,
             secrets=secrets,
-            probes=probes,
+            databases=databases,
             pod_events=PodEvents(cluster, clock),
             database_writes=database_writes,
-            executor=Executor(
+            applier=PlanApplier(
                 cluster=cluster,
                 store=store,
                 database_writes=database_writes,
@@ -200,12 +200,12 @@ def _assemble(
         leader_gate=leader_gate,
     )
     metrics.watch(waiting=lambda: queue.depth, stuck=lambda: queue.stuck_for, leader=lambda: leader_gate.acting)
-    return parts, probes, secrets
+    return parts, databases, secrets
 
 
 def _deliver(parts: _Parts, resource: Resource, kind: str | None, item: Object) -> None:
     """Take over the object of a watch event."""
-    parts.relister.told(resource)
+    parts.relister.delivered(resource)
     key = owner_or_self(resource, item)
     if kind == "DELETED":
         if parts.store.remove(resource, item) and resource == PODS:
@@ -226,13 +226,13 @@ async def _until_stopped(parts: _Parts, stopped: asyncio.Event) -> None:
             "rounds": parts.queue.run(),
         }.items()
     ]
-    told = asyncio.create_task(stopped.wait(), name="signal")
+    signalled = asyncio.create_task(stopped.wait(), name="signal")
     try:
-        done, _ = await asyncio.wait((leading, *working, told), return_when=asyncio.FIRST_COMPLETED)
-        for task in done - {told}:
+        done, _ = await asyncio.wait((leading, *working, signalled), return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {signalled}:
             raise InternalError(f"{task.get_name()} ended by itself: {task.exception()}") from task.exception()
     finally:
-        await _stop((told, *working))
+        await _stop((signalled, *working))
         await _stop((leading,))
 
 

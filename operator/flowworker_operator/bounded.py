@@ -117,7 +117,7 @@ class Shares(Generic[K, V]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Allowance:
+class RateLimit:
     """So many at once, and after that so many per second."""
 
     burst: float
@@ -125,16 +125,16 @@ class Allowance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Purse:
+class TokenBucket:
     """What is left of an allowance at a tick."""
 
     left: float
     at: float
 
 
-def spent(purse: Purse | None, allowance: Allowance, now: float) -> Purse | None:
+def take_token(bucket: TokenBucket | None, allowance: RateLimit, now: float) -> TokenBucket | None:
     """What is left of an allowance after spending one, or None if there was nothing left to spend."""
     left = allowance.burst
-    if purse is not None:
-        left = min(allowance.burst, purse.left + (now - purse.at) * allowance.per_second)
-    return Purse(left=left - 1, at=now) if left >= 1 else None
+    if bucket is not None:
+        left = min(allowance.burst, bucket.left + (now - bucket.at) * allowance.per_second)
+    return TokenBucket(left=left - 1, at=now) if left >= 1 else None

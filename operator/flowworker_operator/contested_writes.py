@@ -13,9 +13,9 @@ import orjson
 
 from flowworker_operator.bounded import Recent
 from flowworker_operator.cluster.resources import Object, Resource
-from flowworker_operator.domain import plan as steps
+from flowworker_operator.domain import plan as changes
 from flowworker_operator.domain.naming import DELETION_COST_ANNOTATION, MANAGER, PROVEN_ANNOTATION
-from flowworker_operator.domain.plan import Step
+from flowworker_operator.domain.plan import Change
 from flowworker_operator.render.drift import Path, place
 
 AT_ONCE = 2
@@ -121,41 +121,41 @@ class ContestedWrites:
         return next((text for text in fought if text is not None), None)
 
 
-def slot_of(step: Step, name: str) -> Slot | None:
-    """What a step is an attempt at; repairs are counted where it is known whether they changed anything.
+def slot_of(change: Change, name: str) -> Slot | None:
+    """What a change is an attempt at; repairs are counted where it is known whether they changed anything.
 
     Args:
-        step: of a plan.
+        change: of a plan.
         name: of the object that it changes.
     """
-    match step:
-        case steps.Compile() | steps.Remove() | steps.Repair():
+    match change:
+        case changes.Compile() | changes.Remove() | changes.Repair():
             return None
-        case steps.Mark():
-            return "Mark", step.uid
+        case changes.Mark():
+            return "Mark", change.uid
         case _:
-            return type(step).__name__, name
+            return type(change).__name__, name
 
 
-def content_of(step: Step) -> Hashable:
-    """What a step writes, whatever the reason and whichever version it was decided on."""
-    match step:
-        case steps.Scale() | steps.Delete() | steps.Adopt():
-            return replace(step, reason="", resource_version="")
+def content_of(change: Change) -> Hashable:
+    """What a change writes, whatever the reason and whichever version it was decided on."""
+    match change:
+        case changes.Scale() | changes.Delete() | changes.Adopt():
+            return replace(change, reason="", resource_version="")
         case _:
-            return replace(step, reason="")
+            return replace(change, reason="")
 
 
-def field_of(step: Step) -> Path | None:
-    """The field that a step writes; None for those that make or remove the object."""
-    match step:
-        case steps.Mark():
+def field_of(change: Change) -> Path | None:
+    """The field that a change writes; None for those that make or remove the object."""
+    match change:
+        case changes.Mark():
             return "metadata", "annotations", DELETION_COST_ANNOTATION
-        case steps.Prove():
+        case changes.Prove():
             return "metadata", "annotations", PROVEN_ANNOTATION
-        case steps.Adopt():
+        case changes.Adopt():
             return "metadata", "ownerReferences"
-        case steps.Scale() | steps.SetReplicas():
+        case changes.Scale() | changes.SetReplicas():
             return "spec", "replicas"
         case _:
             return None

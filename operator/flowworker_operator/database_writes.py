@@ -13,11 +13,11 @@ import structlog
 
 from flowworker.errors import AccessError
 from flowworker_operator.api.conditions import Reason
-from flowworker_operator.domain.plan import Drain, Release
+from flowworker_operator.database import Databases, Key
+from flowworker_operator.database.faults import LONGEST
+from flowworker_operator.domain.plan import Drain, EndDrain
 from flowworker_operator.domain.snapshot import Fault, Loss
-from flowworker_operator.probe import Key, Probes
-from flowworker_operator.probe.faults import LONGEST
-from flowworker_operator.probe.texts import shown
+from flowworker_operator.domain.words import shown
 
 logger = structlog.stdlib.get_logger(__name__)
 
@@ -38,7 +38,7 @@ class News:
 class _Pending:
     """What is to be written for one FlowWorker, and what came of it."""
 
-    drains: tuple[Sequence[Drain], Sequence[Release]] | None = None
+    drains: tuple[Sequence[Drain], Sequence[EndDrain]] | None = None
     departures: tuple[AbstractSet[str], AbstractSet[str]] | None = None
     refusal: Fault | None = None
     news: News = field(default_factory=News)
@@ -48,37 +48,37 @@ class _Pending:
 class DatabaseWrites:
     """Writes in the background. Belongs to the event loop that uses it."""
 
-    def __init__(self, *, probes: Probes, may_write: Callable[[], bool], on_news: Callable[[Key], None]) -> None:
+    def __init__(self, *, databases: Databases, may_write: Callable[[], bool], on_news: Callable[[Key], None]) -> None:
         """Write nothing yet.
 
         Args:
-            probes: lead to the databases.
+            databases: lead to the databases.
             may_write: whether this process leads; asked before each write.
             on_news: called when there is news about a FlowWorker.
         """
-        self._probes = probes
+        self._databases = databases
         self._may_write = may_write
         self._on_news = on_news
         self._all: dict[Key, _Pending] = {}
 
-    def drain(self, key: Key, drains: Sequence[Drain], releases: Sequence[Release]) -> Fault | None:
+    def drain(self, key: Key, drains: Sequence[Drain], ends: Sequence[EndDrain]) -> Fault | None:
         """Have workers asked to drain, or no longer, instead of what was wanted before.
 
         Returns:
             Why the last attempt was refused; it is tried again all the same.
         """
         pending = self._all.get(key)
-        if not drains and not releases:
+        if not drains and not ends:
             if pending is not None:
                 pending.drains = None
             return None
         pending = self._pending_of(key)
-        pending.drains = (drains, releases)
+        pending.drains = (drains, ends)
         self._begin(key, pending)
         return pending.refusal
 
     def mark_gone(self, key: Key, gone: AbstractSet[str], silent: AbstractSet[str]) -> None:
-        """Have workers marked lost that cannot run any more (see `Probes.mark_gone`), instead of those named before."""
+        """Have workers marked lost that cannot run any more (`Databases.mark_gone`), instead of those named before."""
         if gone or silent:
             pending = self._pending_of(key)
             pending.departures = (frozenset(gone), frozenset(silent))
@@ -126,30 +126,30 @@ class DatabaseWrites:
 
     async def _mark_gone(self, key: Key, pending: _Pending, gone: AbstractSet[str], silent: AbstractSet[str]) -> None:
         try:
-            losses = await self._probes.mark_gone(key, sorted(gone), sorted(silent))
+            losses = await self._databases.mark_gone(key, sorted(gone), sorted(silent))
         except Exception as error:  # noqa: BLE001 - whatever one database does, the next order is tried
-            logger.info("cannot tell which workers are gone", **_names(key), error=_words(error))
+            logger.info("cannot mark workers that are gone", **_names(key), error=_words(error))
             return
         pending.news.losses += losses
         pending.news.marked |= gone
         if gone or losses:
             self._on_news(key)
 
-    async def _drain(self, key: Key, pending: _Pending, drains: Sequence[Drain], releases: Sequence[Release]) -> None:
+    async def _drain(self, key: Key, pending: _Pending, drains: Sequence[Drain], ends: Sequence[EndDrain]) -> None:
         before = pending.refusal
         try:
-            new = await self._probes.drain(key, [(one.uid, one.seconds, one.reason) for one in drains])
-            await self._probes.release(key, [one.uid for one in releases])
+            new = await self._databases.drain(key, [(one.uid, one.seconds, one.reason) for one in drains])
+            await self._databases.end_drains(key, [one.uid for one in ends])
         except Exception as error:  # noqa: BLE001 - as above
-            logger.warning("cannot tell workers to drain or to go on", **_names(key), error=_words(error))
+            logger.warning("cannot ask workers to drain or to go on", **_names(key), error=_words(error))
             if isinstance(error, AccessError):
-                message = f"workers cannot be told to drain or to go on: {_words(error)}"
+                message = f"workers cannot be asked to drain or to go on: {_words(error)}"
                 pending.refusal = Fault(reason=Reason.DATABASE_REFUSED, message=message)
         else:
             pending.refusal = None
             pending.news.draining += [one for one in drains if one.uid in new]
-            for release in releases:
-                logger.info("released", **_names(key), object=release.pod, reason=release.reason)
+            for end in ends:
+                logger.info("released", **_names(key), object=end.pod, reason=end.reason)
         if pending.news.draining or pending.refusal != before:
             self._on_news(key)
 

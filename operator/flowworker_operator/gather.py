@@ -10,7 +10,8 @@ from flowworker_operator.api.conditions import ConditionType, Reason
 from flowworker_operator.api.spec import FlowWorkerSpec
 from flowworker_operator.api.status import FlowWorkerStatus
 from flowworker_operator.api.template import LARGEST_TEMPLATE
-from flowworker_operator.bounded import Purse
+from flowworker_operator.bounded import TokenBucket
+from flowworker_operator.database import Reading
 from flowworker_operator.domain.memory import Memory
 from flowworker_operator.domain.naming import (
     ADOPTED_ANNOTATION,
@@ -45,7 +46,6 @@ from flowworker_operator.gather_pods import (
     pod_state,
     timestamp,
 )
-from flowworker_operator.probe import Reading
 from flowworker_operator.render.drift import drifted
 from flowworker_operator.render.pod import volume_origins
 from flowworker_operator.render.rendering import Owner, Rendering, render
@@ -75,7 +75,7 @@ class History:
 
     memory: Memory | None = None
     status_written_at: float | None = None
-    status_writes: Purse | None = None
+    status_writes: TokenBucket | None = None
     refusal: Fault | None = None
     contest: str | None = None
 
@@ -302,10 +302,10 @@ def _drifted(observed: Observed, state: RevisionState, item: Object) -> bool:
 def _pods(observed: Observed, owner: str, revision: str) -> Iterable[Any]:
     reading = observed.reading
     reports = _NOTHING if reading is None else reading.reports
-    leases = _NOTHING if reading is None else reading.leases
+    drains = _NOTHING if reading is None else reading.drains
     for pod in observed.pods:
         if revision_of_pod(pod) == revision and annotation(pod, OWNER_ANNOTATION) == owner:
-            yield pod_state(pod, reports, leases, observed.obstacles)
+            yield pod_state(pod, reports, drains, observed.obstacles)
 
 
 def revision_of_pod(pod: Object) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from flowworker_operator.domain.health import end_words
 from flowworker_operator.domain.naming import COMPILES_ANNOTATION, DELETION_COST, DELETION_COST_ANNOTATION
-from flowworker_operator.domain.snapshot import ContainerState, Lease, Obstacle, PodState, Report
+from flowworker_operator.domain.snapshot import ContainerState, DrainRequest, Obstacle, PodState, Report
 from flowworker_operator.render.container import COMPILER, WORKER
 
 Object = Mapping[str, Any]
@@ -21,7 +21,7 @@ _BACKING_OFF = "CrashLoopBackOff"
 def pod_state(
     pod: Object,
     reports: Mapping[str, Report],
-    leases: Mapping[str, Lease],
+    drains: Mapping[str, DrainRequest],
     obstacles: Mapping[str, Obstacle] = MappingProxyType({}),
 ) -> PodState:
     """One pod with what its worker has reported.
@@ -29,7 +29,7 @@ def pod_state(
     Args:
         pod: the object.
         reports: by pod uid.
-        leases: drains in force, by pod uid.
+        drains: drains in force, by pod uid.
         obstacles: what events say of pods whose containers are not created, by pod uid.
     """
     metadata, status = pod["metadata"], pod.get("status", _NOTHING)
@@ -45,7 +45,7 @@ def pod_state(
         obstacle=obstacles.get(uid),
         containers=tuple(_containers(status)),
         report=reports.get(uid),
-        lease=leases.get(uid),
+        drain=drains.get(uid),
     )
 
 

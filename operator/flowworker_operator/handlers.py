@@ -195,18 +195,18 @@ class Watches:
         _kopf.on.login(registry=registry)(login)
         for resource in group.resources:
             name, _, version = resource.api_version.rpartition("/")
-            told = self._teller(resource, life.owner)
-            _kopf.on.event(name, version, resource.plural, registry=registry)(told)
+            deliver = self._delivery(resource, life.owner)
+            _kopf.on.event(name, version, resource.plural, registry=registry)(deliver)
         return registry
 
-    def _teller(self, resource: Resource, owner: asyncio.AbstractEventLoop) -> Callable[..., Awaitable[None]]:
-        async def told(event: Any, **_: Any) -> None:
+    def _delivery(self, resource: Resource, owner: asyncio.AbstractEventLoop) -> Callable[..., Awaitable[None]]:
+        async def deliver(event: Any, **_: Any) -> None:
             kept = slim(resource, event["object"])
             # kopf holds on to the object; what may be large of it, it need not.
             event["object"].update({name: kept.get(name) for name in event["object"] if name in BULKY})
             owner.call_soon_threadsafe(self._deliver, resource, event["type"], kept)
 
-        return told
+        return deliver
 
     async def _login(self, life: "_Life") -> kopf.AiohttpSession:
         """Log in as our own client does; the session's trace records which watches are open."""
@@ -293,7 +293,7 @@ class _Life:
         """What it was lent, to be closed when it has ended."""
         self._paths = paths
         self._operate = operate
-        self._told = opened
+        self._on_open = opened
         self._asked: set[str] = set()
         self._opened: set[str] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -328,7 +328,7 @@ class _Life:
         try:
             await asyncio.wait((self._ended,), timeout=FOUND_WITHIN)
             if not self._ended.done() and (missing := self._paths - self._asked):
-                return LookupError(f"the API server does not tell of {', '.join(sorted(missing))}")
+                return LookupError(f"the API server does not serve {', '.join(sorted(missing))}")
             return await asyncio.shield(self._ended)
         finally:
             self._halt()
@@ -336,7 +336,7 @@ class _Life:
 
     def _open(self, path: str) -> None:
         self._opened.add(path)
-        self._told()
+        self._on_open()
 
     def _halt(self) -> None:
         if self._loop is not None and self.stop is not None:

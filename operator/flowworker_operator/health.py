@@ -57,7 +57,7 @@ def live(pulse: Pulse) -> Health:
     if pulse.stuck_for > STUCK_AFTER:
         return Health(ok=False, reason=f"a round has not ended for {pulse.stuck_for:.0f} s")
     if pulse.blind_for > BLIND_AFTER:
-        return Health(ok=False, reason=f"the watches have told nothing for {pulse.blind_for:.0f} s")
+        return Health(ok=False, reason=f"the watches have delivered nothing for {pulse.blind_for:.0f} s")
     if pulse.unwatched_for > BLIND_AFTER:
         return Health(ok=False, reason=f"a watch has not begun for {pulse.unwatched_for:.0f} s")
     return Health(ok=True, reason="alive")

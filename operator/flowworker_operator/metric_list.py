@@ -81,7 +81,7 @@ STUCK = GaugeSpec(
 )
 MISSED = CounterSpec(
     name="flowworker_operator_missed_changes_total",
-    help="Objects whose change a re-list found and no watch had told, by `resource`.",
+    help="Objects whose change a re-list found and no watch had delivered, by `resource`.",
     labels=("resource",),
 )
 UNREADABLE = GaugeSpec(
@@ -91,7 +91,7 @@ UNREADABLE = GaugeSpec(
 )
 LEADER = GaugeSpec(name="flowworker_operator_leader", help="1 while this process is the one that acts, else 0.")
 BUILD_INFO = GaugeSpec(
-    name="flowworker_operator_build_info", help="Always 1; the label tells the version.", labels=("version",)
+    name="flowworker_operator_build_info", help="Always 1; the label is the version.", labels=("version",)
 )
 
 METRICS: tuple[MetricSpec, ...] = (

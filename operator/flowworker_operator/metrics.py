@@ -1,6 +1,7 @@
 """Keeps the operator's metrics: those of a FlowWorker are set after each of its rounds and go with it."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -9,8 +10,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollecto
 
 from flowworker_operator import metric_list as listed
 from flowworker_operator.api.conditions import ConditionType
+from flowworker_operator.cluster.errors import ClusterError
+from flowworker_operator.cluster.resources import Resource
+from flowworker_operator.database import Key
 from flowworker_operator.domain.snapshot import Demand, Snapshot
-from flowworker_operator.probe import Key
+
+READS = frozenset({"get", "list"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +36,8 @@ class Metrics:
             ValueError: the registry holds them already.
         """
         self.rounds = listed.ROUND_DURATION.on(registry)
-        self.writes = listed.WRITES.on(registry)
-        self.errors = listed.REFUSALS.on(registry)
+        self._writes = listed.WRITES.on(registry)
+        self._errors = listed.REFUSALS.on(registry)
         self.missed = listed.MISSED.on(registry)
         self.unreadable = listed.UNREADABLE.on(registry)
         self._decisions = listed.DECISIONS.on(registry)
@@ -58,6 +63,17 @@ class Metrics:
         """Counters of each FlowWorker, with the label that they have besides its name."""
         ProcessCollector(registry=registry)
         listed.BUILD_INFO.on(registry).labels(version("flowworker")).set(1)
+
+    @contextmanager
+    def request(self, verb: str, resource: Resource) -> Generator[None]:
+        """Count a request to the API server."""
+        if verb not in READS:
+            self._writes.labels(verb, resource.plural).inc()
+        try:
+            yield
+        except ClusterError as error:
+            self._errors.labels(verb, resource.plural, type(error).__name__).inc()
+            raise
 
     def watch(self, *, waiting: Callable[[], float], stuck: Callable[[], float], leader: Callable[[], bool]) -> None:
         """Read these gauges at every scrape."""

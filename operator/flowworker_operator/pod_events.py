@@ -13,8 +13,8 @@ import structlog
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.errors import ClusterError
 from flowworker_operator.cluster.resources import EVENTS, Object
+from flowworker_operator.database import Key
 from flowworker_operator.domain.snapshot import Obstacle
-from flowworker_operator.probe import Key
 
 FRESH_FOR = 5.0
 """Seconds after which the events of a pod are read again."""

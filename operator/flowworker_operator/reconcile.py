@@ -12,21 +12,21 @@ from datetime import datetime
 import structlog
 
 from flowworker.database.identifiers import folded
-from flowworker_operator.apply import Executor, Outcome, Target
-from flowworker_operator.bounded import Recent, spent
+from flowworker_operator.apply import PlanApplier, PlanResult, Target
+from flowworker_operator.bounded import Recent, take_token
 from flowworker_operator.cluster.events import EventRecorder
 from flowworker_operator.cluster.resources import BUDGETS, DEPLOYMENTS, FLOWWORKERS, PODS, Object
+from flowworker_operator.database import Databases, Key, SameDatabase, Subject
 from flowworker_operator.database_writes import DatabaseWrites
-from flowworker_operator.domain.announcements import deed, draining, lost, restarted, shared
+from flowworker_operator.domain.events import draining, event_of, lost, restarted, shared
 from flowworker_operator.domain.health import explained
 from flowworker_operator.domain.ownership import Contenders, Place, age
 from flowworker_operator.domain.plan import Event, Plan
 from flowworker_operator.domain.planner import make_plan
-from flowworker_operator.domain.rejection import rejected
-from flowworker_operator.domain.reporting import WRITES
+from flowworker_operator.domain.reporting import WRITES, rejected
 from flowworker_operator.domain.rivalry import Stance
-from flowworker_operator.domain.snapshot import Claim, Fault, Lease, Loss, Moment, Obstacle, Report, Snapshot
-from flowworker_operator.domain.urgency import urgent
+from flowworker_operator.domain.scaling import urgent
+from flowworker_operator.domain.snapshot import Claim, DrainRequest, Fault, Loss, Moment, Obstacle, Report, Snapshot
 from flowworker_operator.gather import Design, History, Observed, claim_of, design, gather, revision_of_pod, status_of
 from flowworker_operator.gather_pods import (
     compiled_revision,
@@ -40,7 +40,6 @@ from flowworker_operator.gather_pods import (
 )
 from flowworker_operator.metrics import Decided, Metrics
 from flowworker_operator.pod_events import PodEvents
-from flowworker_operator.probe import Key, Probes, SameDatabase, Subject
 from flowworker_operator.readable_scopes import ReadableScopes
 from flowworker_operator.rivals import Rivals
 from flowworker_operator.secrets import Secrets
@@ -99,10 +98,10 @@ class Reconciler:
         *,
         store: Store,
         secrets: Secrets,
-        probes: Probes,
+        databases: Databases,
         pod_events: PodEvents,
         database_writes: DatabaseWrites,
-        executor: Executor,
+        applier: PlanApplier,
         recorder: EventRecorder,
         metrics: Metrics,
         readable: ReadableScopes,
@@ -113,10 +112,10 @@ class Reconciler:
     ) -> None:
         self._store = store
         self._secrets = secrets
-        self._probes = probes
+        self._databases = databases
         self._pod_events = pod_events
         self._database_writes = database_writes
-        self._executor = executor
+        self._applier = applier
         self._recorder = recorder
         self._metrics = metrics
         self._readable = readable
@@ -189,7 +188,7 @@ class Reconciler:
             *self._restarted(key, record),
             *self._shared(record, record.design),
         )
-        self._tell(record.claim, events)
+        self._announce(record.claim, events)
         if self._must_wait(key, record, fault) or self._store.get(FLOWWORKERS, key) is not flowworker:
             return "waiting", SOON  # in the second case it has changed while we asked others
         return await self._act(Target(flowworker=flowworker, design=record.design), record, fault)
@@ -207,20 +206,20 @@ class Reconciler:
         plan = make_plan(snapshot)
         # Kept whatever becomes of the plan: a window must not lose a decision.
         record.history = replace(record.history, memory=plan.memory)
-        outcome = await self._executor.carry_out(target, plan)
+        outcome = await self._applier.carry_out(target, plan)
         self._remember(record, outcome)
         self._show(target.key, snapshot, plan)
         for write in (*plan.held_back, *outcome.held_back):
             self._metrics.held_back(target.key, write)
         if not outcome.superseded:
-            self._tell(snapshot.claim, _news(plan, outcome))
+            self._announce(snapshot.claim, _news(plan, outcome))
         if outcome.conflict or outcome.superseded:
             return "conflict", SOON
         # What we write is in the store already, so that no watch will bring it as news.
         news = outcome.done or (outcome.refusal, outcome.contest) != (snapshot.refusal, snapshot.contest)
         return "done", SOON if news else DOUBT if target.key in self._doubted else TICK
 
-    def _tell(self, claim: Claim, events: Iterable[Event]) -> None:
+    def _announce(self, claim: Claim, events: Iterable[Event]) -> None:
         for event in events:
             if self._recorder.record(claim, event):
                 log = logger.warning if event.type == "Warning" else logger.info
@@ -253,8 +252,8 @@ class Reconciler:
                 deployments=self._store.belonging(DEPLOYMENTS, key),
                 pods=self._store.belonging(PODS, key),
                 budgets=self._store.belonging(BUDGETS, key) if self._readable.sees(BUDGETS, key.namespace) else None,
-                reading=self._probes.reading(key),
-                fault=fault or self._probes.fault(key),
+                reading=self._databases.reading(key),
+                fault=fault or self._databases.fault(key),
                 rivals=self._contention(record).rivals,
                 history=record.history,
                 rival=self._installations.seen(target.flowworker),
@@ -264,7 +263,7 @@ class Reconciler:
 
     async def _connect(self, key: Key, record: _Record, asked: Design) -> Fault | None:
         """Let the database of a FlowWorker be read; the fault is that of its Secret."""
-        failed = self._probes.fault(key)
+        failed = self._databases.fault(key)
         database = asked.spec.database
         # A transaction pooler, for which the direct one is given, takes no settings of a session.
         reference = database.direct_secret_ref or database.secret_ref
@@ -277,14 +276,14 @@ class Reconciler:
                 return one
         assert isinstance(found, str)
         assert not isinstance(authority, Fault)
-        self._probes.watch(self._subject(key, asked), found, authority)
+        self._databases.watch(self._subject(key, asked), found, authority)
         return None
 
     def _subject(self, key: Key, asked: Design) -> Subject:
-        spec, reading = asked.spec, self._probes.reading(key)
+        spec, reading = asked.spec, self._databases.reading(key)
         reports: Mapping[str, Report] = {} if reading is None else reading.reports
-        leases: Mapping[str, Lease] = {} if reading is None else reading.leases
-        pods = (pod_state(pod, reports, leases) for pod in self._workers(key))
+        drains: Mapping[str, DrainRequest] = {} if reading is None else reading.drains
+        pods = (pod_state(pod, reports, drains) for pod in self._workers(key))
         return Subject(
             key=key,
             kind="flow" if spec.kind == "flow" else "queue",
@@ -314,7 +313,7 @@ class Reconciler:
         doubtful = {uid for (uid, _), since in record.silent.items() if now - since < MARKING} | self._doubtful(
             key, now
         )
-        if self._probes.fault(key) is None:
+        if self._databases.fault(key) is None:
             self._database_writes.mark_gone(
                 key, {uid for uid, _ in gone.items()} if gone is not None else set(), doubtful
             )
@@ -348,7 +347,7 @@ class Reconciler:
         return [restarted(pod["metadata"]["name"], last_end(pod)) for pod in again]
 
     def _must_wait(self, key: Key, record: _Record, fault: Fault | None) -> bool:
-        known = fault or self._probes.fault(key) or self._probes.reading(key)
+        known = fault or self._databases.fault(key) or self._databases.reading(key)
         unsure = known is None or self._contention(record).unsure
         return unsure and self._clock() - record.since < PATIENCE
 
@@ -358,7 +357,7 @@ class Reconciler:
         for theirs in self._contenders.older(mine):
             if oldest is not None and age(oldest) <= age(theirs):
                 break
-            match self._kinship(theirs, mine):
+            match self._compared(theirs, mine):
                 case SameDatabase.SAME:
                     oldest = theirs
                 case SameDatabase.UNKNOWN:
@@ -367,18 +366,18 @@ class Reconciler:
                     pass
         return _Contention(rivals=() if oldest is None else (oldest,), unsure=unsure)
 
-    def _kinship(self, theirs: Claim, mine: Claim) -> SameDatabase:
+    def _compared(self, theirs: Claim, mine: Claim) -> SameDatabase:
         other, key = (Key(namespace=one.namespace, name=one.name) for one in (theirs, mine))
         live = self._store.get(FLOWWORKERS, other)
         if live is None or live["metadata"]["uid"] != theirs.uid:
             return SameDatabase.DIFFERENT
-        return self._probes.kinship(other, key)
+        return self._databases.same_database(other, key)
 
     def _place(self, key: Key, asked: Design) -> Place:
-        reading = self._probes.reading(key)
+        reading = self._databases.reading(key)
         return Place(
             queue=folded(asked.spec.slug),
-            connection=self._probes.connection(key),
+            connection=self._databases.connection(key),
             database=None if reading is None else reading.database,
         )
 
@@ -410,11 +409,11 @@ class Reconciler:
         """Report in the status why a FlowWorker is not served: its spec or our rights; nothing else is touched."""
         before, generation = status_of(flowworker), flowworker["metadata"]["generation"]
         status = rejected(before, fault, generation=generation, at=self._wall())
-        if status != before and not await self._executor.write_status(flowworker, status):
+        if status != before and not await self._applier.write_status(flowworker, status):
             return "conflict", SOON
         return "done", TICK
 
-    def _remember(self, record: _Record, outcome: Outcome) -> None:
+    def _remember(self, record: _Record, outcome: PlanResult) -> None:
         finished = not outcome.conflict and not outcome.superseded
         record.history = replace(
             record.history,
@@ -423,7 +422,7 @@ class Reconciler:
         )
         if outcome.status_written:
             now, before = self._clock(), record.history.status_writes
-            left = spent(before, WRITES, now) or before
+            left = take_token(before, WRITES, now) or before
             record.history = replace(record.history, status_written_at=now, status_writes=left)
 
     def _show(self, key: Key, snapshot: Snapshot, plan: Plan) -> None:
@@ -440,21 +439,21 @@ class Reconciler:
         if record is not None:
             self._forget(key, record)
             self._database_writes.forget(key)
-            self._probes.forget(key)
+            self._databases.forget(key)
             self._metrics.forget(key)
 
     def _forget(self, key: Key, record: _Record) -> None:
         """What is known of one FlowWorker by its uid."""
         self._contenders.drop(record.claim)
-        self._executor.forget(key)
+        self._applier.forget(key)
         self._pod_events.forget(key)
 
     def _now(self) -> Moment:
         return Moment(wall=self._wall(), tick=self._clock())
 
 
-def _news(plan: Plan, outcome: Outcome) -> Iterable[Event]:
+def _news(plan: Plan, outcome: PlanResult) -> Iterable[Event]:
     yield from plan.events
-    for step in outcome.done:
-        yield from deed(step)
-    yield from outcome.told
+    for change in outcome.done:
+        yield from event_of(change)
+    yield from outcome.events

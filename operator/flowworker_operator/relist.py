@@ -11,8 +11,8 @@ import structlog
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.errors import ClusterError, NotFound, Refused
 from flowworker_operator.cluster.resources import FLOWWORKERS, Resource
+from flowworker_operator.database import Key
 from flowworker_operator.metrics import Metrics
-from flowworker_operator.probe import Key
 from flowworker_operator.readable_scopes import ReadableScopes, Scope
 from flowworker_operator.store import Store, slim
 
@@ -63,7 +63,7 @@ class Relister:
         self._clock = clock
         self._random = random
         self._changed = changed
-        self._told_at: dict[Resource, float] = {}
+        self._delivered_at: dict[Resource, float] = {}
         self._listed_at: float | None = None
         self._blind_since: dict[Resource, float] = {}
         self._first = asyncio.Event()
@@ -78,9 +78,9 @@ class Relister:
         """Return once everything was asked for."""
         await self._first.wait()
 
-    def told(self, resource: Resource) -> None:
+    def delivered(self, resource: Resource) -> None:
         """Record that the watch of a resource has delivered something."""
-        self._told_at[resource] = self._clock()
+        self._delivered_at[resource] = self._clock()
         self._blind_since.pop(resource, None)
 
     def soon(self) -> None:
@@ -98,7 +98,7 @@ class Relister:
         for resource in self._selectors:
             if found[resource] and before is not None:
                 self._metrics.missed.labels(resource.plural).inc(found[resource])
-                if self._told_at.get(resource, before) <= before:
+                if self._delivered_at.get(resource, before) <= before:
                     self._blind_since.setdefault(resource, began)
             elif resource not in failed:
                 self._blind_since.pop(resource, None)

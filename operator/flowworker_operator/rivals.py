@@ -12,10 +12,10 @@ from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.errors import Conflict, NotFound
 from flowworker_operator.cluster.events import EventRecorder
 from flowworker_operator.cluster.resources import FLOWWORKERS, Object
+from flowworker_operator.database import Key
 from flowworker_operator.domain.plan import Event
 from flowworker_operator.domain.rivalry import ASKED_AGAIN_AFTER, Asked, Names, Stance, stance
 from flowworker_operator.gather import claim_of
-from flowworker_operator.probe import Key
 from flowworker_operator.store import Store, key_of
 
 logger = structlog.stdlib.get_logger(__name__)
@@ -98,7 +98,7 @@ class Rivals:
                 return None if written is None else Stance.SERVE
             case Stance.CHALLENGE:
                 dealings.asked = Asked(at=now, generation=generation)
-                self._tell(flowworker, names)
+                self._announce(flowworker, names)
                 written = await self._written(flowworker, {"challengedBy": self._named()})
                 return None if written is None else Stance.STAND_BACK
 
@@ -125,7 +125,7 @@ class Rivals:
     def _named(self) -> Mapping[str, Any]:
         return self._me.model_dump(by_alias=True)
 
-    def _tell(self, flowworker: Object, names: Names) -> None:
+    def _announce(self, flowworker: Object, names: Names) -> None:
         message = f"{self._me} stands back: {names.served_by} serves this FlowWorker; give each namespace to one"
         claim = claim_of(flowworker)
         self._recorder.record(claim, Event(type="Warning", reason="StandsBack", message=message))

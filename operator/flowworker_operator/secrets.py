@@ -21,8 +21,8 @@ from flowworker_operator.api.spec import CertificatesRef, SecretRef
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.errors import ClusterError, Refused
 from flowworker_operator.cluster.resources import SECRETS
+from flowworker_operator.database import Key
 from flowworker_operator.domain.snapshot import Fault
-from flowworker_operator.probe import Key
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ import orjson
 from flowworker_operator.api.template import LARGEST_TEMPLATE
 from flowworker_operator.bounded import Shares
 from flowworker_operator.cluster.resources import FLOWWORKERS, PODS, Object, Resource
+from flowworker_operator.database import Key
 from flowworker_operator.domain.naming import NAME_LABEL
-from flowworker_operator.probe import Key
 
 REMEMBERED = 20_000
 """Objects of one resource that are gone, in equal shares of the namespaces: they are known until the next re-list, and
@@ -30,7 +30,7 @@ class _Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class _Grave:
+class _Tombstone:
     """What is left of an object that is gone, or that our selector matches no longer."""
 
     version: int
@@ -39,11 +39,11 @@ class _Grave:
 
 
 @dataclass(slots=True)
-class _Shelf:
+class _Kind:
     entries: dict[Key, _Entry] = field(default_factory=dict[Key, _Entry])
     groups: dict[Key, set[Key]] = field(default_factory=dict[Key, set[Key]])
     """Keys of the objects that carry the name of a FlowWorker."""
-    graves: Shares[str, _Grave] = field(default_factory=lambda: Shares[str, _Grave](REMEMBERED))
+    tombstones: Shares[str, _Tombstone] = field(default_factory=lambda: Shares[str, _Tombstone](REMEMBERED))
     """By uid."""
 
 
@@ -51,48 +51,48 @@ class Store:
     """Objects by resource, namespace and name. Not thread-safe: it belongs to one event loop."""
 
     def __init__(self) -> None:
-        self._shelves: dict[Resource, _Shelf] = {}
+        self._kinds: dict[Resource, _Kind] = {}
         self._count = 0
 
     def get(self, resource: Resource, key: Key) -> Object | None:
         """One object; must not be changed by the caller."""
-        entry = self._shelf(resource).entries.get(key)
+        entry = self._kind(resource).entries.get(key)
         return None if entry is None else entry.object
 
     def keys(self, resource: Resource) -> list[Key]:
         """Keys of all objects of a resource."""
-        return list(self._shelf(resource).entries)
+        return list(self._kind(resource).entries)
 
     def belonging(self, resource: Resource, flowworker: Key) -> list[Object]:
         """Objects that carry the name of a FlowWorker in their label, whatever their owner."""
-        shelf = self._shelf(resource)
-        keys = sorted(shelf.groups.get(flowworker, ()), key=lambda key: key.name)
-        return [shelf.entries[key].object for key in keys]
+        kind = self._kind(resource)
+        keys = sorted(kind.groups.get(flowworker, ()), key=lambda key: key.name)
+        return [kind.entries[key].object for key in keys]
 
     def put(self, resource: Resource, item: Object) -> bool:
         """Keep an object unless a newer version is known; returns whether something changed."""
-        shelf, metadata = self._shelf(resource), item["metadata"]
+        kind, metadata = self._kind(resource), item["metadata"]
         key = key_of(item)
-        known, grave = shelf.entries.get(key), shelf.graves.get(key.namespace, metadata["uid"])
-        past = max(-1 if known is None else _version(known.object), -1 if grave is None else grave.version)
+        known, tombstone = kind.entries.get(key), kind.tombstones.get(key.namespace, metadata["uid"])
+        past = max(-1 if known is None else _version(known.object), -1 if tombstone is None else tombstone.version)
         if _version(item) <= past:
             return False
         self._count += 1
         if known is not None:
-            self._ungroup(shelf, key, known.object)
-        shelf.entries[key] = _Entry(slim(resource, item), self._count)
-        shelf.groups.setdefault(owner_of(item), set()).add(key)
+            self._ungroup(kind, key, known.object)
+        kind.entries[key] = _Entry(slim(resource, item), self._count)
+        kind.groups.setdefault(owner_of(item), set()).add(key)
         return True
 
     def remove(self, resource: Resource, item: Object) -> bool:
         """Forget an object that was deleted; one that has taken its name since is kept."""
-        shelf, uid, key = self._shelf(resource), item["metadata"]["uid"], key_of(item)
+        kind, uid, key = self._kind(resource), item["metadata"]["uid"], key_of(item)
         self._count += 1
-        shelf.graves.set(key.namespace, uid, self._grave(item))
-        known = shelf.entries.get(key)
+        kind.tombstones.set(key.namespace, uid, self._tombstone(item))
+        known = kind.entries.get(key)
         if known is None or known.object["metadata"]["uid"] != uid:
             return False
-        self._drop(shelf, key)
+        self._drop(kind, key)
         return True
 
     def mark(self) -> int:
@@ -113,33 +113,33 @@ class Store:
         Returns:
             Keys of FlowWorkers that something was new for.
         """
-        shelf = self._shelf(resource)
+        kind = self._kind(resource)
         changed = {owner_or_self(resource, item) for item in items if self.put(resource, item)}
         listed = {item["metadata"]["uid"] for item in items}
-        for key, entry in list(shelf.entries.items()):
+        for key, entry in list(kind.entries.items()):
             if namespace not in (None, key.namespace) or entry.written > since:
                 continue
             if entry.object["metadata"]["uid"] not in listed:
                 changed.add(owner_or_self(resource, entry.object))
-                shelf.graves.set(key.namespace, entry.object["metadata"]["uid"], self._grave(entry.object))
-                self._drop(shelf, key)
-        shelf.graves.retain(lambda grave: grave.written >= since, namespace=namespace)
+                kind.tombstones.set(key.namespace, entry.object["metadata"]["uid"], self._tombstone(entry.object))
+                self._drop(kind, key)
+        kind.tombstones.retain(lambda tombstone: tombstone.written >= since, namespace=namespace)
         return changed
 
-    def _grave(self, item: Object) -> _Grave:
-        return _Grave(_version(item), self._count)
+    def _tombstone(self, item: Object) -> _Tombstone:
+        return _Tombstone(_version(item), self._count)
 
-    def _shelf(self, resource: Resource) -> _Shelf:
-        return self._shelves.setdefault(resource, _Shelf())
+    def _kind(self, resource: Resource) -> _Kind:
+        return self._kinds.setdefault(resource, _Kind())
 
-    def _drop(self, shelf: _Shelf, key: Key) -> None:
-        self._ungroup(shelf, key, shelf.entries.pop(key).object)
+    def _drop(self, kind: _Kind, key: Key) -> None:
+        self._ungroup(kind, key, kind.entries.pop(key).object)
 
-    def _ungroup(self, shelf: _Shelf, key: Key, item: Object) -> None:
+    def _ungroup(self, kind: _Kind, key: Key, item: Object) -> None:
         group = owner_of(item)
-        shelf.groups[group].discard(key)
-        if not shelf.groups[group]:
-            del shelf.groups[group]
+        kind.groups[group].discard(key)
+        if not kind.groups[group]:
+            del kind.groups[group]
 
 
 def key_of(item: Object) -> Key:

@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 from tests.conftest import Database
 from tests.integration.operator.backlog import fill_flow, fill_queue
-from tests.integration.operator.probing import Asker, asking, subject
+from tests.integration.operator.observer import Asker, asking, subject
 
 from flowworker.database.connection import Connection
 
@@ -26,7 +26,7 @@ MOST = 0.005
 
 
 async def cost(asker: Asker) -> float:
-    """Seconds of the best of many probes, its way to the server and back included: neighbours only add to it."""
+    """Seconds of the best of many databases, its way to the server and back included: neighbours only add to it."""
     took: list[float] = []
     for _ in range(ROUNDS):
         began = time.perf_counter()

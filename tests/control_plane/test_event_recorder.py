@@ -14,7 +14,7 @@ from testkit.support.kubectl import kubectl_says
 from testkit.support.waiting import hold_for, until
 from tests.unit.operator import samples
 
-from flowworker_operator.bounded import Allowance
+from flowworker_operator.bounded import RateLimit
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.events import Bounds, EventRecorder
 from flowworker_operator.cluster.resources import EVENTS, FLOWWORKERS, Object
@@ -162,7 +162,7 @@ async def test_other_words_and_a_successor_have_events_of_their_own(
 
 
 async def test_chatter_is_cut_off_and_hides_no_warning(cluster: Cluster, reporter: Cluster, claim: Claim) -> None:
-    bounds = Bounds(allowance=Allowance(burst=3, per_second=0))
+    bounds = Bounds(allowance=RateLimit(burst=3, per_second=0))
     async with recorder(reporter, bounds) as events:
         for number in range(10):
             events.record(claim, Event(type="Normal", reason="ScaledUp", message=f"to {number} workers"))

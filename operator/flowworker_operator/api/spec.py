@@ -150,7 +150,7 @@ class WorkerOptions(Model):
         Field(
             ge=0,
             le=A_WEEK,
-            description="Seconds a worker that is told to stop may go on with the tasks it runs. Unset: the longest "
+            description="Seconds a worker that is asked to stop may go on with the tasks it runs. Unset: the longest "
             "effective timeout of the flow or queue.",
             json_schema_extra={"nullable": True},
         ),

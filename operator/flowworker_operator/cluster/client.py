@@ -1,11 +1,11 @@
 """The verbs the operator needs, on plain dictionaries."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self, TypeAlias, cast
 
 import structlog
 
@@ -37,6 +37,15 @@ def whole(item: Object) -> Object:
     return item
 
 
+Measured: TypeAlias = Callable[[str, Resource], AbstractContextManager[None]]
+"""Is entered around each call, with its verb and resource; a `ClusterError` passes through it."""
+
+
+def unmeasured(_verb: str, _resource: Resource) -> AbstractContextManager[None]:
+    """Count nothing."""
+    return nullcontext()
+
+
 class Cluster:
     """One API server.
 
@@ -48,12 +57,14 @@ class Cluster:
             pods = await cluster.list(PODS, "default", labels="app=web")
     """
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, measured: Measured = unmeasured) -> None:
+        """Prepare; `measured` is entered around each call."""
         self._transport = transport
+        self._measured = measured
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, kubeconfig: Path | None) -> AsyncGenerator[Self]:
+    async def connect(cls, kubeconfig: Path | None, measured: Measured = unmeasured) -> AsyncGenerator[Self]:
         """A client for as long as the block lasts; no file means that we run in a pod of the cluster.
 
         Raises:
@@ -61,7 +72,7 @@ class Cluster:
         """
         transport = Transport(await configuration(kubeconfig))
         try:
-            yield cls(transport)
+            yield cls(transport, measured)
         finally:
             await transport.close()
 
@@ -71,12 +82,13 @@ class Cluster:
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
         """The object, or None if there is none of this name."""
-        try:
-            return await self._request("GET", resource, namespace, name)
-        except NotFound as error:
-            if not error.named:
-                raise
-            return None
+        with self._measured("get", resource):
+            try:
+                return await self._request("GET", resource, namespace, name)
+            except NotFound as error:
+                if not error.named:
+                    raise
+                return None
 
     async def create(self, resource: Resource, manifest: Object) -> Object:
         """Create an object; a field that the API server does not know is refused.
@@ -86,7 +98,8 @@ class Cluster:
         """
         query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
         namespace, _ = _named(manifest)
-        return await self._request("POST", resource, namespace, query=query, body=manifest)
+        with self._measured("create", resource):
+            return await self._request("POST", resource, namespace, query=query, body=manifest)
 
     async def apply(self, resource: Resource, manifest: Object) -> Object:
         """Make the fields of the manifest ours and set, create the object if need be, leave fields of others alone.
@@ -97,7 +110,8 @@ class Cluster:
         Raises:
             Conflict: the precondition does not hold.
         """
-        return await self._apply(resource, manifest, None)
+        with self._measured("apply", resource):
+            return await self._apply(resource, manifest, None)
 
     async def apply_status(self, resource: Resource, manifest: Object) -> Object:
         """The same on the status of an object that exists.
@@ -105,7 +119,8 @@ class Cluster:
         Only `metadata.resourceVersion` protects an object that was created anew under the old name: the API server
         ignores `metadata.uid` here.
         """
-        return await self._apply(resource, manifest, "status")
+        with self._measured("apply_status", resource):
+            return await self._apply(resource, manifest, "status")
 
     async def patch(
         self,
@@ -127,9 +142,10 @@ class Cluster:
         metadata = {**cast("Mapping[str, Any]", patch.get("metadata", {})), **guards}
         body = {**patch, "metadata": metadata} if metadata else dict(patch)
         query = {"fieldManager": FIELD_MANAGER}
-        return await self._request(
-            "PATCH", resource, namespace, name, subresource, query=query, body=body, content_type=_MERGE
-        )
+        with self._measured("patch", resource):
+            return await self._request(
+                "PATCH", resource, namespace, name, subresource, query=query, body=body, content_type=_MERGE
+            )
 
     async def delete(
         self,
@@ -151,11 +167,12 @@ class Cluster:
             "propagationPolicy": "Background",
             "preconditions": _given(resourceVersion=resource_version, uid=uid),
         }
-        try:
-            await self._request("DELETE", resource, namespace, name, body=body)
-        except NotFound as error:
-            if not error.named:
-                raise
+        with self._measured("delete", resource):
+            try:
+                await self._request("DELETE", resource, namespace, name, body=body)
+            except NotFound as error:
+                if not error.named:
+                    raise
 
     async def list(
         self,
@@ -172,6 +189,19 @@ class Cluster:
         `keep` makes of each object what is kept of it, so that the whole of all of them is never in memory at once.
         With `most`, no page is read after that many.
         """
+        with self._measured("list", resource):
+            return await self._pages(resource, namespace, labels=labels, fields=fields, keep=keep, most=most)
+
+    async def _pages(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        *,
+        labels: str,
+        fields: str,
+        keep: Callable[[Object], Object],
+        most: int | None,
+    ) -> Objects:
         path = _path("GET", resource, namespace)
         query = _given(labelSelector=labels or None, fieldSelector=fields or None)
         found, limit, token, expired = list[Object](), FIRST_PAGE, "", 0

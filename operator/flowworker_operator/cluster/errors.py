@@ -104,19 +104,19 @@ class Answer:
 
 def error_of(answer: Answer, where: str) -> ClusterError:
     """The error that an answer means."""
-    told = _status_object(answer.body)
-    status, reason = answer.status, str(told.get("reason") or "") or _phrase(answer.status)
-    message = _message(told, answer.body)
+    stated = _status_object(answer.body)
+    status, reason = answer.status, str(stated.get("reason") or "") or _phrase(answer.status)
+    message = _message(stated, answer.body)
     if status == HTTPStatus.CONFLICT:
         kind = AlreadyExists if reason == "AlreadyExists" else Conflict
         return kind(status, reason, message, where=where)
     if status == HTTPStatus.NOT_FOUND:
-        return NotFound(status, reason, message, where=where, named=bool(_details(told).get("name")))
-    if _another_uid(status, told):
+        return NotFound(status, reason, message, where=where, named=bool(_details(stated).get("name")))
+    if _another_uid(status, stated):
         return Conflict(status, reason, message, where=where)
     if _may_pass(status, message):
-        return Unavailable(status, reason, message, where=where, retry_after=_retry_after(answer, told))
-    listed = cast("Mapping[str, Any]", told.get("metadata") or {})
+        return Unavailable(status, reason, message, where=where, retry_after=_retry_after(answer, stated))
+    listed = cast("Mapping[str, Any]", stated.get("metadata") or {})
     return Refused(status, reason, message, where=where, go_on=str(listed.get("continue") or ""))
 
 
@@ -126,10 +126,10 @@ def _may_pass(status: int, message: str) -> bool:
     return status >= HTTPStatus.INTERNAL_SERVER_ERROR and not any(words in message for words in BLAMES_THE_REQUEST)
 
 
-def _another_uid(status: int, told: Mapping[str, Any]) -> bool:
+def _another_uid(status: int, stated: Mapping[str, Any]) -> bool:
     """Whether a patch was rejected as a change of the uid, which means that the object with its uid is gone."""
     return status == HTTPStatus.UNPROCESSABLE_ENTITY and any(
-        cause.get("field") == "metadata.uid" for cause in _causes(told)
+        cause.get("field") == "metadata.uid" for cause in _causes(stated)
     )
 
 
@@ -142,9 +142,9 @@ def _status_object(body: bytes) -> Mapping[str, Any]:
     return cast("Mapping[str, Any]", found) if isinstance(found, dict) else {}
 
 
-def _message(told: Mapping[str, Any], body: bytes) -> str:
-    said = str(told.get("message") or "") or body.decode(errors="replace").strip() or "no explanation"
-    causes = (f"{cause.get('field') or 'request'}: {cause.get('message')}" for cause in _causes(told))
+def _message(stated: Mapping[str, Any], body: bytes) -> str:
+    said = str(stated.get("message") or "") or body.decode(errors="replace").strip() or "no explanation"
+    causes = (f"{cause.get('field') or 'request'}: {cause.get('message')}" for cause in _causes(stated))
     unsaid = [cause for cause in dict.fromkeys(causes) if cause not in said]
     return _shortened("; ".join((said, *unsaid)))
 
@@ -157,16 +157,16 @@ def _shortened(message: str) -> str:
     return f"{redact(message, limit=half)} {redact(message, limit=half, keep_end=True)}"
 
 
-def _details(told: Mapping[str, Any]) -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", told.get("details") or {})
+def _details(stated: Mapping[str, Any]) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", stated.get("details") or {})
 
 
-def _causes(told: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    return cast("Sequence[Mapping[str, Any]]", _details(told).get("causes") or ())
+def _causes(stated: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    return cast("Sequence[Mapping[str, Any]]", _details(stated).get("causes") or ())
 
 
-def _retry_after(answer: Answer, told: Mapping[str, Any]) -> float | None:
-    seconds = answer.retry_after or str(_details(told).get("retryAfterSeconds") or "")
+def _retry_after(answer: Answer, stated: Mapping[str, Any]) -> float | None:
+    seconds = answer.retry_after or str(_details(stated).get("retryAfterSeconds") or "")
     return float(seconds) if seconds.isdecimal() else None
 
 

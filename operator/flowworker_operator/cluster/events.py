@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self
 
-from flowworker_operator.bounded import Allowance, Purse, Shares, spent
+from flowworker_operator.bounded import RateLimit, Shares, TokenBucket, take_token
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.errors import AlreadyExists, ClusterError, NotFound, Unavailable
-from flowworker_operator.cluster.occurrence import Occurrence, together
+from flowworker_operator.cluster.event_series import EventSeries, merged
 from flowworker_operator.cluster.resources import EVENTS
 from flowworker_operator.domain.plan import Event
 from flowworker_operator.domain.snapshot import Claim
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 class Bounds:
     """Limits on how many events are written and remembered."""
 
-    allowance: Allowance = field(default_factory=lambda: Allowance(burst=25, per_second=1 / 60))
+    allowance: RateLimit = field(default_factory=lambda: RateLimit(burst=25, per_second=1 / 60))
     """Of each FlowWorker, for normal events and for warnings apart: chatter must not hide a fault."""
     waiting: int = 500
     """Events that wait for the API server; the eldest of the namespace with most of them give way."""
@@ -60,9 +60,9 @@ class EventRecorder:
         self._bounds = bounds or Bounds()
         self._clock = clock
         self._wall = wall
-        self._waiting: Shares[str, Occurrence] = Shares(self._bounds.waiting)
+        self._waiting: Shares[str, EventSeries] = Shares(self._bounds.waiting)
         self._counts: Shares[str, int] = Shares(self._bounds.known)
-        self._purses: Shares[tuple[str, str], Purse] = Shares(2 * self._bounds.known)
+        self._buckets: Shares[tuple[str, str], TokenBucket] = Shares(2 * self._bounds.known)
         self._news = asyncio.Event()
         self._closing = False
         self._pause = self._bounds.first_pause
@@ -83,9 +83,9 @@ class EventRecorder:
             self.dropped += 1
             return False
         now = self._wall()
-        occurrence = Occurrence(claim=claim, event=event, count=1, first=now, last=now)
-        joined = together(self._waiting.get(*occurrence.key), occurrence)
-        if (displaced := self._waiting.set(*occurrence.key, joined)) is not None:
+        series = EventSeries(claim=claim, event=event, count=1, first=now, last=now)
+        joined = merged(self._waiting.get(*series.key), series)
+        if (displaced := self._waiting.set(*series.key, joined)) is not None:
             self.dropped += displaced.count
         self._news.set()
         return True
@@ -108,10 +108,10 @@ class EventRecorder:
 
     def _affordable(self, claim: Claim, event: Event) -> bool:
         key = (claim.uid, event.type)
-        purse = spent(self._purses.get(claim.namespace, key), self._bounds.allowance, self._clock())
-        if purse is not None:
-            self._purses.set(claim.namespace, key, purse)
-        return purse is not None
+        bucket = take_token(self._buckets.get(claim.namespace, key), self._bounds.allowance, self._clock())
+        if bucket is not None:
+            self._buckets.set(claim.namespace, key, bucket)
+        return bucket is not None
 
     async def _run(self) -> None:
         while self._waiting or not self._closing:
@@ -121,44 +121,44 @@ class EventRecorder:
                 self._news.clear()
                 await self._news.wait()
 
-    async def _deliver(self, occurrence: Occurrence) -> None:
+    async def _deliver(self, series: EventSeries) -> None:
         try:
-            await self._write(occurrence)
+            await self._write(series)
             self._pause = self._bounds.first_pause
         except Unavailable as error:
-            self._put_back(occurrence)
+            self._put_back(series)
             await asyncio.sleep(error.retry_after or self._pause)
             self._pause = min(2 * self._pause, self._bounds.longest_pause)
         except asyncio.CancelledError:
-            self._put_back(occurrence)
+            self._put_back(series)
             raise
         except ClusterError as error:
-            self.dropped += occurrence.count
-            logger.warning("an event of %s was not taken: %s", "/".join(occurrence.key), error)
+            self.dropped += series.count
+            logger.warning("an event of %s was not taken: %s", "/".join(series.key), error)
         except Exception:
-            self.dropped += occurrence.count
-            logger.exception("an event of %s could not be written", "/".join(occurrence.key))
+            self.dropped += series.count
+            logger.exception("an event of %s could not be written", "/".join(series.key))
 
-    def _put_back(self, occurrence: Occurrence) -> None:
+    def _put_back(self, series: EventSeries) -> None:
         """To the front, joined with what has happened since."""
-        later = self._waiting.get(*occurrence.key)
-        joined = occurrence if later is None else together(occurrence, later)
-        if (displaced := self._waiting.set(*occurrence.key, joined, first=True)) is not None:
+        later = self._waiting.get(*series.key)
+        joined = series if later is None else merged(series, later)
+        if (displaced := self._waiting.set(*series.key, joined, first=True)) is not None:
             self.dropped += displaced.count
 
-    async def _write(self, occurrence: Occurrence) -> None:
-        if (count := self._counts.get(*occurrence.key)) is not None:
+    async def _write(self, series: EventSeries) -> None:
+        if (count := self._counts.get(*series.key)) is not None:
             try:
-                return await self._count_up(occurrence, count)
+                return await self._count_up(series, count)
             except NotFound:  # an event lives for an hour, unless it is repeated
-                self._counts.drop(*occurrence.key)
+                self._counts.drop(*series.key)
         try:
-            await self._cluster.create(EVENTS, occurrence.manifest(self._instance))
-            self._counts.set(*occurrence.key, occurrence.count)
+            await self._cluster.create(EVENTS, series.manifest(self._instance))
+            self._counts.set(*series.key, series.count)
         except AlreadyExists:  # written before we started, or long ago
-            found = await self._cluster.patch(EVENTS, *occurrence.key, {})  # reads, with the rights we have
-            await self._count_up(occurrence, found.get("count") or 0)
+            found = await self._cluster.patch(EVENTS, *series.key, {})  # reads, with the rights we have
+            await self._count_up(series, found.get("count") or 0)
 
-    async def _count_up(self, occurrence: Occurrence, before: int) -> None:
-        await self._cluster.patch(EVENTS, *occurrence.key, occurrence.repetition(before))
-        self._counts.set(*occurrence.key, before + occurrence.count)
+    async def _count_up(self, series: EventSeries, before: int) -> None:
+        await self._cluster.patch(EVENTS, *series.key, series.repetition(before))
+        self._counts.set(*series.key, before + series.count)

@@ -139,7 +139,7 @@ class Leadership:
                     pause = min(pause, await self._take() or pause)
                 self._complaint = ""
         except (AlreadyExists, Conflict) as error:
-            logger.debug("somebody else wrote the lease: %s", error)
+            logger.debug("another process wrote the lease: %s", error)
         except (ClusterError, TimeoutError) as error:
             self._complain(str(error) or "the API server did not answer in time")
         return pause

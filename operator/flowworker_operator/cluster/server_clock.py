@@ -37,7 +37,7 @@ class ServerClock:
         """The time, with its zone."""
         return self._wall() if self._epoch is None else self._epoch + timedelta(seconds=self._clock())
 
-    def told(self, date: str | None) -> None:
+    def observe(self, date: str | None) -> None:
         """Take in the header `Date` of an answer."""
         with suppress(ValueError, TypeError):
             epoch = parsedate_to_datetime(date or "").astimezone(UTC) - timedelta(seconds=self._clock())

@@ -132,7 +132,7 @@ class Transport:
             raise Unavailable(0, "Timeout", "the API server did not answer in time", where=where) from error
         except (aiohttp.ClientError, OSError, ConfigException) as error:
             raise Unavailable(0, "Unreachable", f"{type(error).__name__}: {error}", where=where) from error
-        self.clock.told(response.headers.get("Date"))
+        self.clock.observe(response.headers.get("Date"))
         if data is None:
             what = f"the answer has more than {LARGEST_ANSWER} bytes"
             raise TooLarge(cast("int", response.status), "TooLarge", what, where=where)

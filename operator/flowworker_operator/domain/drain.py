@@ -1,9 +1,10 @@
 """Shrinking one Deployment without hurting a task: drain, mark, then lower replicas.
 
-A victim is asked to drain by a lease and stays ready while it finishes. Only when it has drained (or its time is up) is
-it marked with a deletion cost, and only when the marks are seen are the replicas lowered: the ReplicaSet then removes
-exactly the marked pods. It removes pods that are not ready before any others whatever their cost, so nothing is
-lowered while a pod that should stay is not ready, nor while one still bears a mark that it should not have.
+A victim is asked to drain, by a request that lapses unless it is renewed, and stays ready while it finishes. Only when
+it has drained (or its time is up) is it marked with a deletion cost, and only when the marks are seen are the replicas
+lowered: the ReplicaSet then removes exactly the marked pods. It removes pods that are not ready before any others
+whatever their cost, so nothing is lowered while a pod that should stay is not ready, nor while one still bears a mark
+that it should not have.
 """
 
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 from flowworker_operator.domain.snapshot import PodState, RevisionState, WorkerState
 
-LEASE_SECONDS = 30.0
+DRAIN_SECONDS = 30.0
 """How long a drain stays in force without being renewed."""
 
 _GONE = frozenset({WorkerState.STOPPED, WorkerState.LOST})
@@ -26,7 +27,7 @@ class Resize:
     """New value; None leaves it."""
     drain: tuple[PodState, ...] = ()
     """Pods whose drain is to be written or renewed."""
-    release: tuple[PodState, ...] = ()
+    resume: tuple[PodState, ...] = ()
     """Pods that may go on working."""
     mark: tuple[PodState, ...] = ()
     unmark: tuple[PodState, ...] = ()
@@ -39,7 +40,7 @@ def resize(revision: RevisionState, wanted: int, *, drain_timeout: float, inform
         revision: the Deployment with its pods.
         wanted: replicas to end with.
         drain_timeout: seconds after which a victim is not waited for.
-        informed: the reports and leases are fresh; without them only growth is safe.
+        informed: the reports and drains are fresh; without them only growth is safe.
     """
     if not informed:
         return Resize(replicas=wanted if wanted > revision.replicas else None)
@@ -53,7 +54,7 @@ def resize(revision: RevisionState, wanted: int, *, drain_timeout: float, inform
     return Resize(
         replicas=_replicas(revision, wanted, absent=absent, staying=staying, gone=gone),
         drain=(*chosen, *departing(revision)),
-        release=tuple(pod for pod in kept if pod.lease is not None),
+        resume=tuple(pod for pod in kept if pod.drain is not None),
         mark=tuple(pod for pod in gone if not pod.marked),
         unmark=tuple(pod for pod in staying if pod.marked and pod not in gone),
     )
@@ -74,7 +75,7 @@ def _reluctance(pod: PodState) -> tuple[bool, bool, bool, float, float, str]:
     return (
         report is not None and report.on_last_attempt,
         pod.ready,
-        pod.lease is None,  # stay with a choice once made
+        pod.drain is None,  # stay with a choice once made
         float("inf") if report is None else report.in_flight,
         -pod.created_at.timestamp(),
         pod.name,
@@ -95,9 +96,9 @@ def _ending(revision: RevisionState) -> tuple[PodState, ...]:
 def _may_go(pod: PodState, drain_timeout: float) -> bool:
     if pod.report is None and not pod.ready:
         return True  # it has never registered, so it holds nothing
-    if pod.lease is None:
+    if pod.drain is None:
         return False  # it may still claim
-    return pod.lease.age >= drain_timeout or (pod.report is not None and pod.report.state in _OVER)
+    return pod.drain.age >= drain_timeout or (pod.report is not None and pod.report.state in _OVER)
 
 
 def _replicas(

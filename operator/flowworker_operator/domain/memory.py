@@ -9,7 +9,7 @@ while the operator was down or frozen.
 from dataclasses import dataclass, replace
 
 from flowworker_operator.api.spec import ScalingMode
-from flowworker_operator.bounded import Purse
+from flowworker_operator.bounded import TokenBucket
 
 LONGEST_GAP = 30.0
 """Seconds between two decisions after which the memory is no longer trusted."""
@@ -38,7 +38,7 @@ class Memory:
     """Answers of the window that no later one exceeds: values fall as ticks rise."""
     grew: bool = False
     """The number has risen since it fell last."""
-    turns: Purse | None = None
+    turns: TokenBucket | None = None
     """How often the number may still fall after it has risen; None for as often as it ever may."""
 
     def highest(self, since: float) -> int:
@@ -64,7 +64,7 @@ def remember(
     idle: bool,
     tick: float,
     horizon: float,
-    turns: Purse | None = None,
+    turns: TokenBucket | None = None,
 ) -> Memory:
     """The memory after one more decision.
 

@@ -18,7 +18,7 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
+class EndDrain:
     """Take the drain of a pod back."""
 
     pod: str
@@ -128,7 +128,7 @@ class SetReplicas:
     reason: str
 
 
-Step: TypeAlias = Mark | Prove | Compile | Remove | Adopt | Create | Repair | Scale | Delete | Budget | SetReplicas
+Change: TypeAlias = Mark | Prove | Compile | Remove | Adopt | Create | Repair | Scale | Delete | Budget | SetReplicas
 """A change of one object of the cluster."""
 
 
@@ -154,7 +154,7 @@ class Plan:
     """
 
     drain: tuple[Drain, ...] = ()
-    release: tuple[Release, ...] = ()
+    end_drain: tuple[EndDrain, ...] = ()
     mark: tuple[Mark, ...] = ()
     prove: tuple[Prove, ...] = ()
     compile: tuple[Compile, ...] = ()

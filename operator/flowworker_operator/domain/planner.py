@@ -6,17 +6,17 @@ from datetime import timedelta
 
 from flowworker_operator.api.conditions import Reason
 from flowworker_operator.api.spec import ScalingMode
-from flowworker_operator.domain import plan as steps
-from flowworker_operator.domain.announcements import announcements
+from flowworker_operator.domain import plan as changes
 from flowworker_operator.domain.conditions import Facts, frozen
-from flowworker_operator.domain.drain import LEASE_SECONDS, Resize, departing, resize
+from flowworker_operator.domain.drain import DRAIN_SECONDS, Resize, departing, resize
+from flowworker_operator.domain.events import events_of
 from flowworker_operator.domain.grace import drain_seconds, grace_seconds, lacks_grace, new_grace_seconds
 from flowworker_operator.domain.naming import DELETION_COST, compiler_name, deployment_name
 from flowworker_operator.domain.ownership import owner
 from flowworker_operator.domain.plan import Plan
 from flowworker_operator.domain.reporting import due, is_news, status_of
 from flowworker_operator.domain.rollout import PROOF_REPLICAS, Allocation, allocate, compiled, established, proof
-from flowworker_operator.domain.scaling import Decision, Outcome, Situation, decide, fresh
+from flowworker_operator.domain.scaling import Decision, ScalingResult, Situation, decide, fresh
 from flowworker_operator.domain.snapshot import RevisionState, Snapshot
 
 AGAIN_AFTER = timedelta(seconds=10)
@@ -45,13 +45,13 @@ def make_plan(snapshot: Snapshot) -> Plan:
         plan,
         set_replicas=_set_replicas(snapshot, outcome),
         status=status if shown else None,
-        events=announcements(snapshot, status, before, shown=shown),
+        events=events_of(snapshot, status, before, shown=shown),
         held_back=tuple(_held_back(facts, shown=shown or not is_news(snapshot, status))),
         memory=outcome.memory,
     )
 
 
-def _held_back(facts: Facts, *, shown: bool) -> Iterable[steps.HeldBack]:
+def _held_back(facts: Facts, *, shown: bool) -> Iterable[changes.HeldBack]:
     if facts.decision.unsteady:
         yield "replicas"
     if not shown:
@@ -62,14 +62,14 @@ def _changing(facts: Facts) -> Plan:
     """What to change, status and number aside."""
     snapshot = facts.snapshot
     if frozen(snapshot):
-        return _farewells(facts)
+        return _kept_draining(facts)
     if not snapshot.deleting:
         return _changes(facts)
     # A user who deletes with `--cascade=orphan` wants the workers to go on.
     return Plan() if ORPHANING in snapshot.finalizers else _departure(facts)
 
 
-def _decide(snapshot: Snapshot) -> Outcome:
+def _decide(snapshot: Snapshot) -> ScalingResult:
     shown = snapshot.status.scaling
     situation = Situation(
         running=established(snapshot.revisions),
@@ -86,7 +86,7 @@ def _decide(snapshot: Snapshot) -> Outcome:
     )
 
 
-def _facts(snapshot: Snapshot, outcome: Outcome) -> Facts:
+def _facts(snapshot: Snapshot, outcome: ScalingResult) -> Facts:
     decision, first = outcome.decision, owner(snapshot.claim, snapshot.rivals)
     if first != snapshot.claim:
         message = f"{first.namespace}/{first.name} runs {first.work}"
@@ -111,10 +111,10 @@ def _with_proof(snapshot: Snapshot) -> Iterable[RevisionState]:
         yield replace(revision, proven=revision.proven or proven)
 
 
-def _farewells(facts: Facts) -> Plan:
+def _kept_draining(facts: Facts) -> Plan:
     """All that is done while nothing may be changed: pods that were asked to drain before are kept from claiming."""
     resized = [_Resized(revision=item, resize=Resize(drain=departing(item))) for item in facts.revisions if item.proven]
-    return Plan(drain=tuple(_drains(resized, "it was told to go before")))
+    return Plan(drain=tuple(_drains(resized, "it was asked to go before")))
 
 
 def _departure(facts: Facts) -> Plan:
@@ -132,7 +132,7 @@ def _changes(facts: Facts) -> Plan:
     why = f"{decision.desired} wanted: {decision.message}"
     return Plan(
         drain=tuple(_drains(resized, why)),
-        release=tuple(_releases(resized, why)),
+        end_drain=tuple(_drain_ends(resized, why)),
         mark=tuple(_marks(resized)),
         prove=tuple(_proofs(snapshot, facts.revisions)),
         compile=tuple(_compilations(facts)),
@@ -162,63 +162,63 @@ def _resize(revision: RevisionState, allocation: Allocation, facts: Facts) -> Re
     return resize(revision, wanted, drain_timeout=patience, informed=fresh(database) is not None)
 
 
-def _drains(resized: Sequence[_Resized], why: str) -> Iterable[steps.Drain]:
+def _drains(resized: Sequence[_Resized], why: str) -> Iterable[changes.Drain]:
     for item in resized:
         for pod in item.resize.drain:
-            yield steps.Drain(pod=pod.name, uid=pod.uid, seconds=LEASE_SECONDS, reason=why)
+            yield changes.Drain(pod=pod.name, uid=pod.uid, seconds=DRAIN_SECONDS, reason=why)
 
 
-def _releases(resized: Sequence[_Resized], why: str) -> Iterable[steps.Release]:
+def _drain_ends(resized: Sequence[_Resized], why: str) -> Iterable[changes.EndDrain]:
     for item in resized:
-        for pod in item.resize.release:
-            yield steps.Release(pod=pod.name, uid=pod.uid, reason=why)
+        for pod in item.resize.resume:
+            yield changes.EndDrain(pod=pod.name, uid=pod.uid, reason=why)
 
 
-def _marks(resized: Sequence[_Resized]) -> Iterable[steps.Mark]:
+def _marks(resized: Sequence[_Resized]) -> Iterable[changes.Mark]:
     for item in resized:
         for pod in item.resize.mark:
-            yield steps.Mark(pod=pod.name, uid=pod.uid, cost=DELETION_COST, reason="it has drained and goes next")
+            yield changes.Mark(pod=pod.name, uid=pod.uid, cost=DELETION_COST, reason="it has drained and goes next")
         for pod in item.resize.unmark:
-            yield steps.Mark(pod=pod.name, uid=pod.uid, cost=None, reason="it stays")
+            yield changes.Mark(pod=pod.name, uid=pod.uid, cost=None, reason="it stays")
 
 
-def _proofs(snapshot: Snapshot, revisions: Sequence[RevisionState]) -> Iterable[steps.Prove]:
+def _proofs(snapshot: Snapshot, revisions: Sequence[RevisionState]) -> Iterable[changes.Prove]:
     for before, after in zip(snapshot.revisions, revisions, strict=True):
         if after.proven and not before.proven:
-            yield steps.Prove(name=after.name, reason=f"a pod of revision {after.revision} is ready and reports")
+            yield changes.Prove(name=after.name, reason=f"a pod of revision {after.revision} is ready and reports")
 
 
-def _compilations(facts: Facts) -> Iterable[steps.Compile]:
+def _compilations(facts: Facts) -> Iterable[changes.Compile]:
     snapshot = facts.snapshot
     missing = snapshot.current is None and snapshot.compiler is None and not snapshot.orphans
     if facts.owned and missing and not compiled(snapshot):
         name = compiler_name(snapshot.claim.name, snapshot.target)
         reason = f"it creates what is missing of {snapshot.spec.kind} {snapshot.spec.slug!r}, as the owner"
-        yield steps.Compile(pod=name, revision=snapshot.target, reason=reason)
+        yield changes.Compile(pod=name, revision=snapshot.target, reason=reason)
 
 
-def _removals(facts: Facts) -> Iterable[steps.Remove]:
+def _removals(facts: Facts) -> Iterable[changes.Remove]:
     """Pods that have created their flow or queue, that are superseded, or that have failed for good."""
     snapshot = facts.snapshot
     for one in snapshot.compilers:
         needed = facts.owned and snapshot.current is None and one.revision == snapshot.target
         failed = one.pod.ending and not one.done and snapshot.at.wall - one.pod.created_at > AGAIN_AFTER
         if not one.leaving and (failed or not needed):
-            yield steps.Remove(pod=one.pod.name, uid=one.pod.uid, reason="it is not needed any more")
+            yield changes.Remove(pod=one.pod.name, uid=one.pod.uid, reason="it is not needed any more")
 
 
-def _adoptions(snapshot: Snapshot) -> Iterable[steps.Adopt]:
+def _adoptions(snapshot: Snapshot) -> Iterable[changes.Adopt]:
     for orphan in snapshot.orphans:
         reason = "a FlowWorker of this name was deleted and has left it behind"
         version, owner = orphan.resource_version, orphan.owner
-        yield steps.Adopt(name=orphan.name, resource_version=version, owner=owner, reason=reason)
+        yield changes.Adopt(name=orphan.name, resource_version=version, owner=owner, reason=reason)
 
 
-def _creations(facts: Facts) -> Iterable[steps.Create]:
+def _creations(facts: Facts) -> Iterable[changes.Create]:
     snapshot = facts.snapshot
     left_behind = deployment_name(snapshot.claim.name, snapshot.target) in {one.name for one in snapshot.orphans}
     if facts.owned and snapshot.current is None and compiled(snapshot) and not left_behind:
-        yield steps.Create(
+        yield changes.Create(
             name=deployment_name(snapshot.claim.name, snapshot.target),
             revision=snapshot.target,
             replicas=PROOF_REPLICAS,
@@ -231,7 +231,7 @@ def _graces(snapshot: Snapshot) -> Iterable[int]:
     return (item.grace for item in snapshot.revisions if item.grace is not None)
 
 
-def _repairs(snapshot: Snapshot) -> Iterable[steps.Repair]:
+def _repairs(snapshot: Snapshot) -> Iterable[changes.Repair]:
     current = snapshot.current
     if current is None:
         return
@@ -239,9 +239,9 @@ def _repairs(snapshot: Snapshot) -> Iterable[steps.Repair]:
     raised = _may_be_raised(current, snapshot)
     if current.drifted:
         grace = wanted if raised or current.grace is None else current.grace
-        yield steps.Repair(name=current.name, grace=grace, reason="it was changed by somebody else")
+        yield changes.Repair(name=current.name, grace=grace, reason="it was changed by another client")
     elif raised:
-        yield steps.Repair(name=current.name, grace=wanted, reason=f"its tasks need {wanted} s to stop")
+        yield changes.Repair(name=current.name, grace=wanted, reason=f"its tasks need {wanted} s to stop")
 
 
 def _may_be_raised(current: RevisionState, snapshot: Snapshot) -> bool:
@@ -251,32 +251,32 @@ def _may_be_raised(current: RevisionState, snapshot: Snapshot) -> bool:
     return lacks_grace(snapshot.spec, snapshot.database.longest_timeout, current.grace)
 
 
-def _scalings(resized: Sequence[_Resized], why: str) -> Iterable[steps.Scale]:
+def _scalings(resized: Sequence[_Resized], why: str) -> Iterable[changes.Scale]:
     for item in resized:
         count, revision = item.resize.replicas, item.revision
         if count is not None:
             version = revision.resource_version
-            yield steps.Scale(name=revision.name, resource_version=version, replicas=count, reason=why)
+            yield changes.Scale(name=revision.name, resource_version=version, replicas=count, reason=why)
 
 
-def _deletions(allocation: Allocation) -> Iterable[steps.Delete]:
+def _deletions(allocation: Allocation) -> Iterable[changes.Delete]:
     for revision in allocation.obsolete:
         version = revision.resource_version
-        yield steps.Delete(name=revision.name, resource_version=version, reason="a newer revision took over")
+        yield changes.Delete(name=revision.name, resource_version=version, reason="a newer revision took over")
 
 
-def _budget(facts: Facts) -> steps.Budget | None:
+def _budget(facts: Facts) -> changes.Budget | None:
     budget = facts.snapshot.budget
     if not budget.known:
         return None
     if facts.snapshot.spec.scaling.max_replicas > 1 and facts.owned:
-        reason = "it was changed by somebody else" if budget.exists else "several workers may run"
-        return steps.Budget(action="apply", reason=reason) if budget.drifted or not budget.exists else None
-    return steps.Budget(action="delete", reason="at most one worker runs") if budget.exists else None
+        reason = "it was changed by another client" if budget.exists else "several workers may run"
+        return changes.Budget(action="apply", reason=reason) if budget.drifted or not budget.exists else None
+    return changes.Budget(action="delete", reason="at most one worker runs") if budget.exists else None
 
 
-def _set_replicas(snapshot: Snapshot, outcome: Outcome) -> steps.SetReplicas | None:
+def _set_replicas(snapshot: Snapshot, outcome: ScalingResult) -> changes.SetReplicas | None:
     if outcome.seed is None or snapshot.deleting:
         return None
     reason = f"the mode is now {snapshot.spec.scaling.mode}"
-    return steps.SetReplicas(replicas=outcome.seed, reason=reason)
+    return changes.SetReplicas(replicas=outcome.seed, reason=reason)

@@ -1,11 +1,14 @@
-"""The status of a FlowWorker, and when it is worth writing."""
+"""The status of a FlowWorker, also of one that cannot be served, and when it is worth writing."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
+from flowworker_operator.api.conditions import ConditionType
 from flowworker_operator.api.status import (
     LONGEST_ERROR,
     LONGEST_MESSAGE,
     MOST_LISTED_WORKERS,
+    Condition,
     FlowWorkerStatus,
     Queue,
     Revision,
@@ -13,18 +16,26 @@ from flowworker_operator.api.status import (
     WorkerEntry,
     Workers,
 )
-from flowworker_operator.bounded import Allowance, spent
-from flowworker_operator.domain.conditions import Facts, conditions
+from flowworker_operator.bounded import RateLimit, take_token
+from flowworker_operator.domain.conditions import Facts, Truth, conditions
 from flowworker_operator.domain.naming import selector
-from flowworker_operator.domain.snapshot import Demand, PodState, Snapshot, WorkerState
+from flowworker_operator.domain.snapshot import Demand, Fault, PodState, Snapshot, WorkerState
+from flowworker_operator.domain.words import printable
 
-WRITES = Allowance(burst=20, per_second=1 / 10)
+WRITES = RateLimit(burst=20, per_second=1 / 10)
 """Of a status, on top of those after WRITE_EVERY: what comes from pods and databases may change all the time."""
 
 WRITE_EVERY = 10.0
 """Seconds between two writes of mere observations. A change of a condition, of the revision or of the number of workers
 wanted is written at once, and so is when the first of them is ready, the last, or none any more: people wait for these,
 and the number wanted is what a restarted operator goes on from."""
+
+_REJECTED: Mapping[ConditionType, Truth] = {
+    ConditionType.READY: "False",
+    ConditionType.PROGRESSING: "False",
+    ConditionType.STALLED: "True",
+}
+"""Conditions of a FlowWorker that cannot be served."""
 
 _LEAVING = frozenset({WorkerState.DRAINING, WorkerState.DRAINED, WorkerState.STOPPING})
 
@@ -58,7 +69,7 @@ def due(snapshot: Snapshot, status: FlowWorkerStatus) -> bool:
         or status.observed_generation != snapshot.status.observed_generation
     ):
         return True
-    return is_news(snapshot, status) and spent(snapshot.status_writes, WRITES, tick) is not None
+    return is_news(snapshot, status) and take_token(snapshot.status_writes, WRITES, tick) is not None
 
 
 def is_news(snapshot: Snapshot, status: FlowWorkerStatus) -> bool:
@@ -68,10 +79,10 @@ def is_news(snapshot: Snapshot, status: FlowWorkerStatus) -> bool:
 
 def _headline(status: FlowWorkerStatus) -> tuple[object, ...]:
     scaling = None if status.scaling is None else (status.scaling.mode, status.scaling.desired)
-    verdicts = [(one.type, one.status, one.reason) for one in status.conditions]
+    truths = [(one.type, one.status, one.reason) for one in status.conditions]
     wanted = 0 if status.scaling is None else status.scaling.desired
     readiness = (status.ready_replicas > 0, status.ready_replicas >= wanted)
-    return status.observed_generation, status.revision, scaling, readiness, verdicts
+    return status.observed_generation, status.revision, scaling, readiness, truths
 
 
 def _queue(snapshot: Snapshot) -> Queue | None:
@@ -139,4 +150,34 @@ def _scaling(facts: Facts) -> ScalingStatus:
         message=decision.message[:LONGEST_MESSAGE],
         mode=facts.snapshot.spec.scaling.mode,
         last_scale_time=changed,
+    )
+
+
+def rejected(status: FlowWorkerStatus, fault: Fault, *, generation: int, at: datetime) -> FlowWorkerStatus:
+    """The previous status with conditions that say what is wrong; its numbers stay, as the workers do.
+
+    Args:
+        status: before.
+        fault: what is wrong with the spec.
+        generation: of the spec.
+        at: now.
+    """
+    others = tuple(one for one in status.conditions if one.type not in _REJECTED)
+    ours = tuple(_rejection(status, kind, fault, generation, at) for kind in _REJECTED)
+    return status.model_copy(update={"observed_generation": generation, "conditions": (*ours, *others)})
+
+
+def _rejection(status: FlowWorkerStatus, kind: ConditionType, fault: Fault, generation: int, at: datetime) -> Condition:
+    truth = _REJECTED[kind]
+    before = next((one for one in status.conditions if one.type == kind), None)
+    kept = before is not None and before.status == truth
+    return Condition.model_validate(
+        {
+            "type": kind,
+            "status": truth,
+            "observed_generation": generation,
+            "last_transition_time": before.last_transition_time if before and kept else at.replace(microsecond=0),
+            "reason": fault.reason,
+            "message": printable(fault.message[:LONGEST_MESSAGE]),
+        }
     )

@@ -107,7 +107,7 @@ def _replace(serving: RevisionState, older: Sequence[RevisionState], desired: in
     total = sum(item.replicas for item in older)
     room = most_together(desired) - total if total else desired
     grown = min(desired, max(serving.replicas, room))
-    ready = min(grown, sum(pod.ready and pod.lease is None for pod in serving.live))
+    ready = min(grown, sum(pod.ready and pod.drain is None for pod in serving.live))
     result = {serving.name: grown}
     left = max(0, desired - ready)
     for item in older:

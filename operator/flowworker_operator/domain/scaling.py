@@ -4,20 +4,23 @@ Growth is immediate and in one step. Shrinking waits for the window, going to ze
 never shrinks anything. The limits of the spec hold whatever happens.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from flowworker_operator.api.conditions import Reason
 from flowworker_operator.api.spec import FlowWorkerSpec, ScalingMode
-from flowworker_operator.bounded import Allowance, Purse, spent
+from flowworker_operator.bounded import RateLimit, TokenBucket, take_token
 from flowworker_operator.domain.memory import Memory, remember, seeded, trusted
-from flowworker_operator.domain.snapshot import DatabaseState, Demand
+from flowworker_operator.domain.snapshot import DatabaseState, Demand, PodState, WorkerState
 
 STALE_AFTER = 15.0
 """Seconds after which a reading is too old to decide on."""
 
-TURNS = Allowance(burst=6, per_second=1 / 60)
+TURNS = RateLimit(burst=6, per_second=1 / 60)
 """How often the number of workers may fall after it has risen, whatever the windows: a demand that goes up and down all
 the time would make workers come and go without end."""
+
+_OVER = frozenset({WorkerState.DRAINED, WorkerState.STOPPED, WorkerState.LOST})
 
 DEFAULT_REPLICAS = 1
 """`spec.replicas` where no client has written it."""
@@ -49,7 +52,7 @@ class Situation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class ScalingResult:
     """A decision and what to remember of it."""
 
     decision: Decision
@@ -68,7 +71,7 @@ def decide(
     *,
     replicas_set: bool,
     tick: float,
-) -> Outcome:
+) -> ScalingResult:
     """Decide how many workers should run.
 
     Args:
@@ -94,7 +97,7 @@ def decide(
         case ScalingMode.PAUSED:
             decision = _paused(situation.running)
             after = seeded(spec.scaling.mode, situation.running, tick)
-    return Outcome(decision=decision, memory=after, before=resumed.held, seed=seed)
+    return ScalingResult(decision=decision, memory=after, before=resumed.held, seed=seed)
 
 
 def needed(spec: FlowWorkerSpec, demand: Demand) -> int:
@@ -106,6 +109,12 @@ def needed(spec: FlowWorkerSpec, demand: Demand) -> int:
 def fresh(database: DatabaseState) -> Demand | None:
     """The last reading, unless it is too old to decide on."""
     return database.demand if database.age is not None and database.age <= STALE_AFTER else None
+
+
+def urgent(pods: Iterable[PodState]) -> bool:
+    """Whether no worker is ready, or a ready worker is about to report or to finish its drain."""
+    ready = [pod for pod in pods if pod.ready]
+    return not ready or any(_is_awaited(pod) for pod in ready)
 
 
 def clamp(spec: FlowWorkerSpec, count: int) -> int:
@@ -153,9 +162,9 @@ def _automatic(spec: FlowWorkerSpec, database: DatabaseState, memory: Memory, ti
     return decision, after
 
 
-def _turn(memory: Memory, desired: int, tick: float) -> Purse | None:
+def _turn(memory: Memory, desired: int, tick: float) -> TokenBucket | None:
     """What is left of the turns when the number falls after it has risen; None when it does not, or none is left."""
-    return spent(memory.turns, TURNS, tick) if memory.grew and desired < memory.held else None
+    return take_token(memory.turns, TURNS, tick) if memory.grew and desired < memory.held else None
 
 
 def _not_yet_zero(spec: FlowWorkerSpec, demand: Demand, memory: Memory, answer: int, tick: float) -> int:
@@ -237,3 +246,9 @@ def _bound(spec: FlowWorkerSpec, wanted: int) -> str:
 
 def _divide_up(count: int, size: int) -> int:
     return -(-count // size)
+
+
+def _is_awaited(pod: PodState) -> bool:
+    if pod.report is None or pod.report.state is WorkerState.STARTING:
+        return True
+    return pod.drain is not None and pod.report.state not in _OVER

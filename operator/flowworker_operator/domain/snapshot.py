@@ -8,7 +8,7 @@ from flowworker.option_change import OptionChange
 from flowworker_operator.api.conditions import Reason
 from flowworker_operator.api.spec import FlowWorkerSpec
 from flowworker_operator.api.status import FlowWorkerStatus
-from flowworker_operator.bounded import Purse
+from flowworker_operator.bounded import TokenBucket
 from flowworker_operator.domain.memory import Memory
 
 
@@ -71,7 +71,7 @@ class Loss:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lease:
+class DrainRequest:
     """A drain in force that the operator asked for; drains asked for by others are none of its business."""
 
     age: float
@@ -118,7 +118,7 @@ class PodState:
     containers: tuple[ContainerState, ...] = ()
     """Init containers first: what they fail at hides the rest."""
     report: Report | None = None
-    lease: Lease | None = None
+    drain: DrainRequest | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +171,7 @@ class Orphan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """One reading of the database; counts are capped by the probe."""
+    """One reading of the database; counts are capped by the reader."""
 
     startable: int = 0
     in_flight: int = 0
@@ -251,7 +251,7 @@ class Snapshot:
     status: FlowWorkerStatus = field(default_factory=FlowWorkerStatus)
     status_written_at: float | None = None
     """Tick of the last status write of this process."""
-    status_writes: Purse | None = None
+    status_writes: TokenBucket | None = None
     """What is left of the allowance for them; None before the first."""
     database: DatabaseState = field(default_factory=DatabaseState)
     rivals: tuple[Claim, ...] = ()

@@ -1,8 +1,8 @@
 """What a FlowWorker is rendered to: its Deployments, the pod that creates its flow, and its disruption budget.
 
 A spec is rendered once. The hash that names the revision, the comparison with what there is and all that is written
-come from that one rendering. What differs from one Deployment of a revision to the next (its grace period, its
-replicas, the FlowWorker that it was left behind by) is set on top of it.
+come from that one rendering. What differs from one Deployment of a revision to the next is set on top of it: its grace
+period, its replicas, the FlowWorker that it was left behind by.
 """
 
 from collections.abc import Mapping

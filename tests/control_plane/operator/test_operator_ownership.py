@@ -146,7 +146,7 @@ async def test_a_deployment_of_somebody_else_in_our_way_is_told_and_left_alone(w
     await world.until_created(DEPLOYMENTS, theirs)
     await world.operator.start()
     condition = await world.until_condition("report", "Ready", "False", "TemplateRefused")
-    assert "belongs to somebody else" in condition["message"]
+    assert "belongs to another owner" in condition["message"]
     found = await world.find(DEPLOYMENTS, name)
     assert found is not None
     assert found["metadata"]["labels"] == {"app": "theirs"}

@@ -17,10 +17,10 @@ from flowworker_operator import secrets as operator_secrets
 from flowworker_operator.api.spec import CertificatesRef, SecretRef
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.resources import FLOWWORKERS, SECRETS, Object, Resource
+from flowworker_operator.database import Key
 from flowworker_operator.domain.snapshot import Fault
 from flowworker_operator.handlers import WATCHED
 from flowworker_operator.metrics import Metrics
-from flowworker_operator.probe import Key
 from flowworker_operator.readable_scopes import ReadableScopes
 from flowworker_operator.relist import Relister
 from flowworker_operator.secrets import DOUBTED_AFTER, FRESH_FOR, Secrets
@@ -291,7 +291,7 @@ async def test_a_watch_that_keeps_silent_about_changes_is_noticed_and_one_word_c
         await cluster.create(FLOWWORKERS, flowworker(namespace, f"number-{number}"))
         await relisting.relister.once()
     assert relisting.relister.blind_for == 120
-    relisting.relister.told(FLOWWORKERS)
+    relisting.relister.delivered(FLOWWORKERS)
     assert relisting.relister.blind_for == 0
 
 

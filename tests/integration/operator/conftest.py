@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.integration.operator.probing import Observer
+from tests.integration.operator.observer import Observer
 from tests.integration.sources.conftest import core_world, world
 
 __all__ = ["core_world", "world"]
@@ -14,4 +14,4 @@ async def observer() -> AsyncIterator[Observer]:
     """Someone who watches databases as the operator does."""
     made = Observer()
     yield made
-    await made.probes.close()
+    await made.databases.close()

@@ -7,14 +7,14 @@ import pytest
 from testkit.support.proxy import Proxy, Weather
 from testkit.support.waiting import until
 from tests.conftest import Database
-from tests.integration.operator.probing import Observer, report, subject
+from tests.integration.operator.observer import Observer, report, subject
 
 from flowworker.database.connection import Connection
 from flowworker_operator.api.conditions import Reason
+from flowworker_operator.database import Key
 from flowworker_operator.database_writes import DatabaseWrites, News
-from flowworker_operator.domain.plan import Drain, Release
+from flowworker_operator.domain.plan import Drain, EndDrain
 from flowworker_operator.domain.snapshot import Loss, WorkerState
-from flowworker_operator.probe import Key
 
 FLOW, MAIL = subject("one_step"), subject("mail", "queue")
 
@@ -23,8 +23,8 @@ def drain(uid: str) -> Drain:
     return Drain(pod=f"pod-{uid}", uid=uid, seconds=30.0, reason="shrink")
 
 
-def release(uid: str) -> Release:
-    return Release(pod=f"pod-{uid}", uid=uid, reason="grow")
+def release(uid: str) -> EndDrain:
+    return EndDrain(pod=f"pod-{uid}", uid=uid, reason="grow")
 
 
 class Clerk:
@@ -35,7 +35,7 @@ class Clerk:
         self.leads = True
         self.heard: list[Key] = []
         self.database_writes = DatabaseWrites(
-            probes=observer.probes, may_write=lambda: self.leads, on_news=self.heard.append
+            databases=observer.databases, may_write=lambda: self.leads, on_news=self.heard.append
         )
 
     async def news(self, key: Key = FLOW.key) -> News:
@@ -54,7 +54,7 @@ async def clerk(observer: Observer, database: Database) -> AsyncIterator[Clerk]:
         yield made
         proxy.weather = Weather.CLEAR
         await made.database_writes.close()
-        await observer.probes.close()
+        await observer.databases.close()
 
 
 async def in_force(owner: Connection) -> set[str]:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from flowworker_operator.api.spec import FlowWorkerSpec
 from flowworker_operator.api.status import FlowWorkerStatus
-from flowworker_operator.domain import plan as steps
+from flowworker_operator.domain import plan as changes
 from flowworker_operator.domain.memory import Memory
 from flowworker_operator.domain.plan import Plan
 from flowworker_operator.domain.planner import make_plan
@@ -20,7 +20,7 @@ from flowworker_operator.domain.snapshot import (
     Claim,
     DatabaseState,
     Demand,
-    Lease,
+    DrainRequest,
     Moment,
     PodState,
     Report,
@@ -75,7 +75,7 @@ class Reading:
     demand: Demand
     longest_timeout: int | None
     reports: dict[str, Report]
-    leases: dict[str, Lease]
+    drains: dict[str, DrainRequest]
 
 
 class SmallCluster:
@@ -84,7 +84,7 @@ class SmallCluster:
         self.generation = 1
         self.now = 100.0
         self.deployments: dict[str, Deployment] = {}
-        self.leases: dict[str, tuple[float, float]] = {}
+        self.drains: dict[str, tuple[float, float]] = {}
         self.backlog: list[float] = []
         self.longest_timeout: int | None = LONGEST_TIMEOUT
         self.database_up = True
@@ -187,8 +187,10 @@ class SmallCluster:
             demand=Demand(startable=len(self.backlog), in_flight=sum(len(pod.tasks) for pod in pods)),
             longest_timeout=self.longest_timeout,
             reports={pod.name: self._report(pod) for pod in pods},
-            leases={
-                uid: Lease(age=self.now - since) for uid, (since, until) in self.leases.items() if until > self.now
+            drains={
+                uid: DrainRequest(age=self.now - since)
+                for uid, (since, until) in self.drains.items()
+                if until > self.now
             },
         )
 
@@ -201,10 +203,10 @@ class SmallCluster:
             longest_timeout=self.reading.longest_timeout,
         )
 
-    def _in_force(self) -> Iterator[tuple[str, Lease]]:
-        for uid, (since, until) in self.leases.items():
+    def _in_force(self) -> Iterator[tuple[str, DrainRequest]]:
+        for uid, (since, until) in self.drains.items():
             if until > self.now:
-                yield uid, Lease(age=self.now - since)
+                yield uid, DrainRequest(age=self.now - since)
 
     def _report(self, pod: Pod) -> Report:
         state = WorkerState.RUNNING
@@ -235,50 +237,50 @@ class SmallCluster:
         )
         if self.reading is None or fresh(self._database()) is None:
             return state
-        return replace(state, report=self.reading.reports.get(pod.name), lease=self.reading.leases.get(pod.name))
+        return replace(state, report=self.reading.reports.get(pod.name), drain=self.reading.drains.get(pod.name))
 
     def _apply(self, change: object) -> None:
         match change:
-            case steps.Drain() | steps.Release():
+            case changes.Drain() | changes.EndDrain():
                 self._lease(change)
-            case steps.Mark():
+            case changes.Mark():
                 next(pod for pod in self.pods() if pod.name == change.uid).marked = change.cost is not None
-            case steps.Create():
+            case changes.Create():
                 self._create(change)
-            case steps.Prove() | steps.Scale() | steps.Delete():
+            case changes.Prove() | changes.Scale() | changes.Delete():
                 self._change(change)
-            case steps.Repair():
+            case changes.Repair():
                 self._repair(self.deployments[change.name], change.grace)
-            case steps.Budget():
+            case changes.Budget():
                 self.budget = change.action == "apply"
-            case steps.SetReplicas():
+            case changes.SetReplicas():
                 self.spec = self.spec.model_copy(update={"replicas": change.replicas})
             case _:
                 raise AssertionError(change)
 
-    def _lease(self, change: steps.Drain | steps.Release) -> None:
+    def _lease(self, change: changes.Drain | changes.EndDrain) -> None:
         if not self.database_up:
             return
-        if isinstance(change, steps.Release):
-            self.leases.pop(change.uid, None)
+        if isinstance(change, changes.EndDrain):
+            self.drains.pop(change.uid, None)
             return
-        since, until = self.leases.get(change.uid, (self.now, 0.0))
-        self.leases[change.uid] = (since if until > self.now else self.now, self.now + change.seconds)
+        since, until = self.drains.get(change.uid, (self.now, 0.0))
+        self.drains[change.uid] = (since if until > self.now else self.now, self.now + change.seconds)
 
-    def _change(self, change: steps.Prove | steps.Scale | steps.Delete) -> None:
+    def _change(self, change: changes.Prove | changes.Scale | changes.Delete) -> None:
         item = self.deployments[change.name]
         match change:
-            case steps.Prove():
+            case changes.Prove():
                 item.proven = True
-            case steps.Scale():
+            case changes.Scale():
                 item.replicas, item.version = change.replicas, item.version + 1
-            case steps.Delete():
+            case changes.Delete():
                 assert not item.pods
                 del self.deployments[change.name]
 
     def _is_conflict(self, change: object) -> bool:
         """A Deployment that the same plan has repaired is another version now."""
-        if not isinstance(change, steps.Scale | steps.Delete):
+        if not isinstance(change, changes.Scale | changes.Delete):
             return False
         return change.resource_version != str(self.deployments[change.name].version)
 
@@ -288,7 +290,7 @@ class SmallCluster:
         assert (item.replicas, item.live()) == (0, [])
         item.grace, item.version = grace, item.version + 1
 
-    def _create(self, change: steps.Create) -> None:
+    def _create(self, change: changes.Create) -> None:
         assert change.name not in self.deployments
         self.deployments[change.name] = Deployment(
             name=change.name,
@@ -333,7 +335,7 @@ class SmallCluster:
         return self.spec.worker.max_concurrency
 
     def _leased(self, pod: Pod) -> bool:
-        return self.leases.get(pod.name, (0.0, 0.0))[1] > self.now
+        return self.drains.get(pod.name, (0.0, 0.0))[1] > self.now
 
     def _wall(self, tick: float) -> datetime:
         return EPOCH + timedelta(seconds=tick)
@@ -341,5 +343,5 @@ class SmallCluster:
 
 def _changes(plan: Plan) -> list[object]:
     single = [change for change in (plan.budget, plan.set_replicas) if change is not None]
-    several = (plan.drain, plan.release, plan.mark, plan.prove, plan.create, plan.repair, plan.scale, plan.delete)
+    several = (plan.drain, plan.end_drain, plan.mark, plan.prove, plan.create, plan.repair, plan.scale, plan.delete)
     return [*(change for group in several for change in group), *single]

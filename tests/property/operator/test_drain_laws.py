@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from flowworker_operator.domain.drain import Resize, resize, victims
 from flowworker_operator.domain.naming import LONGEST_LABEL, base_name, deployment_name
 from flowworker_operator.domain.rollout import allocate, most_together
-from flowworker_operator.domain.snapshot import Lease, PodState, Report, RevisionState, WorkerState
+from flowworker_operator.domain.snapshot import DrainRequest, PodState, Report, RevisionState, WorkerState
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -35,7 +35,7 @@ def pods(draw: st.DrawFn, most: int = 8) -> tuple[PodState, ...]:
             ending=draw(st.booleans()),
             marked=draw(st.booleans()),
             report=draw(st.none() | reports),
-            lease=draw(st.none() | st.builds(Lease, age=st.floats(0, 100))),
+            drain=draw(st.none() | st.builds(DrainRequest, age=st.floats(0, 100))),
         )
         for index in range(count)
     )
@@ -96,8 +96,8 @@ def test_only_pods_that_may_go_are_removed(item: RevisionState, wanted: int) -> 
         return  # earlier removals are still on their way; who they take was settled then
     for pod in order[: max(0, len(item.live) - change.replicas)]:
         over = pod.report is not None and pod.report.state in ("drained", "stopped", "lost")
-        late = pod.lease is not None and pod.lease.age >= 60
-        assert late or (over and pod.lease is not None) or (pod.report is None and not pod.ready)
+        late = pod.drain is not None and pod.drain.age >= 60
+        assert late or (over and pod.drain is not None) or (pod.report is None and not pod.ready)
 
 
 @given(pods(most=6), pods(most=6), st.integers(0, 8), st.integers(0, 8), st.integers(0, 20))
@@ -106,7 +106,7 @@ def test_a_replacement_stays_within_the_surge_and_keeps_the_capacity(
 ) -> None:
     target, before = revision(new, replicas, name="b", born=9), revision(old, older)
     wanted = allocate((before, target), "b", desired).replicas
-    ready = sum(pod.ready and pod.lease is None for pod in target.live)
+    ready = sum(pod.ready and pod.drain is None for pod in target.live)
     assert wanted["b"] <= max(desired, 0)
     grown = wanted["b"] > replicas
     assert not grown or wanted["b"] + older <= most_together(desired) or older == 0

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from flowworker_operator.api.conditions import Reason
 from flowworker_operator.api.spec import Database, FlowWorkerSpec, Scaling, ScalingMode, SecretRef, WorkerOptions
 from flowworker_operator.domain.memory import Memory
-from flowworker_operator.domain.scaling import TURNS, Decision, Outcome, Situation, clamp, decide, needed
+from flowworker_operator.domain.scaling import TURNS, Decision, ScalingResult, Situation, clamp, decide, needed
 from flowworker_operator.domain.snapshot import DatabaseState, Demand
 
 TICK = 5.0
@@ -55,7 +55,7 @@ def decide_at(
     held: int,
     *,
     replicas_set: bool = False,
-) -> Outcome:
+) -> ScalingResult:
     """A reading of None is one that is too old."""
     database = DatabaseState(demand=reading or Demand(), age=0 if reading is not None else 1000)
     situation = Situation(running=held, shown=held, shown_mode=spec.scaling.mode)

@@ -6,10 +6,10 @@ from typing import Any
 
 from tests.unit.operator.samples import make_spec, manifest
 
+from flowworker_operator.database import Key, Reading
 from flowworker_operator.domain.naming import own_labels, revision_labels
 from flowworker_operator.domain.snapshot import Demand, Moment
 from flowworker_operator.gather import Design, History, Observed, design
-from flowworker_operator.probe import Key, Reading
 from flowworker_operator.render.rendering import Owner, render
 
 Object = dict[str, Any]

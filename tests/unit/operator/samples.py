@@ -15,7 +15,7 @@ from flowworker_operator.domain.snapshot import (
     Claim,
     DatabaseState,
     Demand,
-    Lease,
+    DrainRequest,
     Moment,
     PodState,
     Report,
@@ -56,7 +56,7 @@ def pod(name: str, **changes: Any) -> PodState:
 
 
 def drained(name: str, **changes: Any) -> PodState:
-    return pod(name, report=report(WorkerState.DRAINED), lease=Lease(age=5), **changes)
+    return pod(name, report=report(WorkerState.DRAINED), drain=DrainRequest(age=5), **changes)
 
 
 def revision(*pods: PodState, **changes: Any) -> RevisionState:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowworker_operator.bounded import Allowance, Purse, Recent, Shares, spent
+from flowworker_operator.bounded import RateLimit, Recent, Shares, TokenBucket, take_token
 
 
 def test_the_eldest_is_let_go() -> None:
@@ -83,32 +83,32 @@ def test_what_is_not_wanted_any_more_is_forgotten_where_it_was_looked_for() -> N
 
 
 def test_a_burst_is_allowed_and_then_a_trickle() -> None:
-    allowance = Allowance(burst=2, per_second=0.5)
-    left = spent(None, allowance, 0)
-    left = spent(left, allowance, 0)
-    assert left is not None
+    allowance = RateLimit(burst=2, per_second=0.5)
+    bucket = take_token(None, allowance, 0)
+    bucket = take_token(bucket, allowance, 0)
+    assert bucket is not None
 
-    assert spent(left, allowance, 1.9) is None
-    assert spent(left, allowance, 2) == Purse(left=0, at=2)
+    assert take_token(bucket, allowance, 1.9) is None
+    assert take_token(bucket, allowance, 2) == TokenBucket(left=0, at=2)
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=200))
 def test_no_more_than_the_allowance_is_ever_spent(pauses: list[float]) -> None:
-    allowance = Allowance(burst=5, per_second=0.1)
-    now, count, left = 0.0, 0, None
+    allowance = RateLimit(burst=5, per_second=0.1)
+    now, count, bucket = 0.0, 0, None
     for pause in pauses:
         now += pause
-        after = spent(left, allowance, now)
+        after = take_token(bucket, allowance, now)
         if after is not None:
-            count, left = count + 1, after
+            count, bucket = count + 1, after
 
     assert count <= allowance.burst + now * allowance.per_second + 1e-6
 
 
 @pytest.mark.parametrize("idle", [1e3, 1e9])
 def test_patience_does_not_pile_up(idle: float) -> None:
-    allowance = Allowance(burst=3, per_second=1)
-    left = spent(Purse(left=0, at=0), allowance, idle)
+    allowance = RateLimit(burst=3, per_second=1)
+    bucket = take_token(TokenBucket(left=0, at=0), allowance, idle)
 
-    assert left is not None
-    assert left.left == allowance.burst - 1
+    assert bucket is not None
+    assert bucket.left == allowance.burst - 1

@@ -6,7 +6,7 @@ from datetime import timedelta
 from tests.unit.operator.samples import NOW, drained, pod, report, revision
 
 from flowworker_operator.domain.drain import Resize, resize, victims
-from flowworker_operator.domain.snapshot import Lease, PodState, RevisionState, WorkerState
+from flowworker_operator.domain.snapshot import DrainRequest, PodState, RevisionState, WorkerState
 
 
 def shrink(item: RevisionState, wanted: int) -> Resize:
@@ -35,7 +35,7 @@ def test_a_pod_that_has_not_reported_counts_as_busy() -> None:
 
 
 def test_a_choice_once_made_is_kept() -> None:
-    leased = pod("b", report=report(WorkerState.DRAINING, in_flight=5), lease=Lease(age=1))
+    leased = pod("b", report=report(WorkerState.DRAINING, in_flight=5), drain=DrainRequest(age=1))
     assert names(victims([busy("a", 0), leased], 1)) == ["b"]
 
 
@@ -45,13 +45,13 @@ def test_among_equals_the_youngest_goes() -> None:
 
 
 def test_nothing_is_removed_while_it_drains() -> None:
-    draining = pod("a", report=report(WorkerState.DRAINING, in_flight=1), lease=Lease(age=59))
+    draining = pod("a", report=report(WorkerState.DRAINING, in_flight=1), drain=DrainRequest(age=59))
     change = shrink(revision(draining, busy("b", 3)), 1)
     assert (change.replicas, change.mark, names(change.drain)) == (None, (), ["a"])
 
 
 def test_a_drain_that_takes_too_long_is_not_waited_for() -> None:
-    late = pod("a", report=report(WorkerState.DRAINING, in_flight=1), lease=Lease(age=60))
+    late = pod("a", report=report(WorkerState.DRAINING, in_flight=1), drain=DrainRequest(age=60))
     assert names(shrink(revision(late, busy("b", 3)), 1).mark) == ["a"]
 
 
@@ -62,7 +62,7 @@ def test_a_drain_that_has_lapsed_proves_nothing() -> None:
 
 
 def test_the_dead_are_not_waited_for() -> None:
-    dead = pod("a", ready=False, report=report(WorkerState.LOST, in_flight=4), lease=Lease(age=1))
+    dead = pod("a", ready=False, report=report(WorkerState.LOST, in_flight=4), drain=DrainRequest(age=1))
     assert names(shrink(revision(dead, busy("b", 3)), 1).mark) == ["a"]
 
 
@@ -88,7 +88,7 @@ def test_replicas_are_not_lowered_while_a_pod_bears_a_mark_that_it_should_not_ha
 
 
 def test_replicas_are_not_lowered_while_a_victim_that_is_not_ready_still_works() -> None:
-    works = pod("b", ready=False, report=report(WorkerState.DRAINING, in_flight=2), lease=Lease(age=5))
+    works = pod("b", ready=False, report=report(WorkerState.DRAINING, in_flight=2), drain=DrainRequest(age=5))
     assert shrink(revision(drained("a", marked=True), works, pod("c")), 1).replicas is None
 
 
@@ -100,7 +100,7 @@ def test_pods_that_do_not_exist_need_no_drain() -> None:
 def test_drains_are_renewed_until_the_pods_are_gone() -> None:
     leaving = drained("a", marked=True)
     change = shrink(revision(leaving, busy("b", 2), replicas=1), 1)
-    assert (names(change.drain), change.unmark, change.release) == (["a"], (), ())
+    assert (names(change.drain), change.unmark, change.resume) == (["a"], (), ())
 
 
 def test_pods_that_are_leaving_do_not_count_as_capacity_to_choose_from() -> None:

@@ -6,14 +6,14 @@ from typing import Any, cast
 
 from tests.unit.operator.samples import NOW
 
-from flowworker_operator.bounded import Allowance
+from flowworker_operator.bounded import RateLimit
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.events import Bounds, EventRecorder
 from flowworker_operator.cluster.resources import Object, Resource
 from flowworker_operator.domain.plan import Event
 from flowworker_operator.domain.snapshot import Claim
 
-BOUNDS = Bounds(allowance=Allowance(burst=1000, per_second=0), waiting=20, known=40)
+BOUNDS = Bounds(allowance=RateLimit(burst=1000, per_second=0), waiting=20, known=40)
 
 
 @dataclass
@@ -57,7 +57,7 @@ async def test_events_of_many_in_one_namespace_displace_none_of_another_and_do_n
 async def test_many_in_one_namespace_give_no_other_a_new_allowance() -> None:
     api = Api()
     api.open.set()
-    bounds = Bounds(allowance=Allowance(burst=2, per_second=0), waiting=20, known=40)
+    bounds = Bounds(allowance=RateLimit(burst=2, per_second=0), waiting=20, known=40)
     async with EventRecorder(cast("Cluster", api), instance="operator-0", bounds=bounds) as events:
         mine = claim("quiet", "report")
         assert [events.record(mine, event("a")) for _ in range(3)] == [True, True, False]

@@ -21,8 +21,8 @@ from flowworker_operator.api.status import FlowWorkerStatus
 from flowworker_operator.domain.snapshot import (
     BudgetState,
     DatabaseState,
+    DrainRequest,
     Fault,
-    Lease,
     Report,
     RevisionState,
     WorkerState,
@@ -41,13 +41,19 @@ def the_revision(**changes: Any) -> RevisionState:
 
 def test_a_healthy_moment() -> None:
     report = Report(state=WorkerState.RUNNING, kind="flow", slug="report", in_flight=4)
-    snapshot = gather(observed(reading=reading(reports={"pod-a": report}, leases={"pod-a": Lease(age=3)})))
+    snapshot = gather(observed(reading=reading(reports={"pod-a": report}, drains={"pod-a": DrainRequest(age=3)})))
     assert (snapshot.claim.uid, snapshot.generation, snapshot.deleting) == ("1", 1, False)
     assert snapshot.current is not None
     assert (snapshot.current.revision, snapshot.current.replicas, snapshot.current.grace) == (REVISION, 2, 75)
     assert (snapshot.current.proven, snapshot.current.drifted, snapshot.current.refusal) == (False, False, None)
     (pod,) = snapshot.current.pods
-    assert (pod.ready, pod.ending, pod.marked, pod.report, pod.lease) == (True, False, False, report, Lease(age=3))
+    assert (pod.ready, pod.ending, pod.marked, pod.report, pod.drain) == (
+        True,
+        False,
+        False,
+        report,
+        DrainRequest(age=3),
+    )
     assert snapshot.budget == BudgetState(exists=True)
     assert (snapshot.database.age, snapshot.database.longest_timeout) == (10.0, 60)
 

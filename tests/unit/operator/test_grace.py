@@ -105,7 +105,7 @@ def test_an_older_revision_is_left_alone() -> None:
 
 def test_a_repair_at_zero_gives_the_time_too() -> None:
     (repair,) = planned(revision(grace=75, drifted=True), database=LONG).repair
-    assert (repair.grace, repair.reason) == (7215, "it was changed by somebody else")
+    assert (repair.grace, repair.reason) == (7215, "it was changed by another client")
 
 
 def test_a_repair_with_workers_keeps_the_time_they_have() -> None:

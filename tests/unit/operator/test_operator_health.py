@@ -17,7 +17,7 @@ def test_all_is_well() -> None:
     ("pulse", "words"),
     [
         (replace(WELL, stuck_for=STUCK_AFTER + 1), "a round has not ended"),
-        (replace(WELL, blind_for=BLIND_AFTER + 1), "the watches have told nothing"),
+        (replace(WELL, blind_for=BLIND_AFTER + 1), "the watches have delivered nothing"),
         (replace(WELL, unwatched_for=BLIND_AFTER + 1), "a watch has not begun"),
     ],
 )

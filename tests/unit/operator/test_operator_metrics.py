@@ -8,10 +8,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.unit.operator.samples import NOW, pod, revision, snapshot
 
+from flowworker_operator.database import Key
 from flowworker_operator.domain.snapshot import Demand
 from flowworker_operator.metric_list import METRICS
 from flowworker_operator.metrics import Decided, Metrics
-from flowworker_operator.probe import Key
 
 KEY = Key(namespace="shop", name="report")
 

@@ -4,13 +4,13 @@ from typing import Any, cast
 
 from tests.unit.operator.objects import asked, flowworker, live_pod
 
-from flowworker_operator.apply import MARKS, Executor, Outcome, Target
-from flowworker_operator.bounded import spent
+from flowworker_operator.apply import MARKS, PlanApplier, PlanResult, Target
+from flowworker_operator.bounded import take_token
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.errors import Refused
+from flowworker_operator.database import Databases
 from flowworker_operator.database_writes import DatabaseWrites
 from flowworker_operator.domain.plan import Mark, Plan, Scale
-from flowworker_operator.probe import Probes
 from flowworker_operator.store import Store
 
 
@@ -32,20 +32,20 @@ class World:
     def __init__(self) -> None:
         self.now = 1000.0
         self.api = Api()
-        probes = Probes(clock=lambda: self.now, on_reading=lambda _: None)
-        self.executor = Executor(
+        databases = Databases(clock=lambda: self.now, on_reading=lambda _: None)
+        self.applier = PlanApplier(
             cluster=cast("Cluster", self.api),
             store=Store(),
-            database_writes=DatabaseWrites(probes=probes, may_write=lambda: True, on_news=lambda _: None),
+            database_writes=DatabaseWrites(databases=databases, may_write=lambda: True, on_news=lambda _: None),
             may_write=lambda: True,
             clock=lambda: self.now,
         )
 
-    async def carry_out(self, plan: Plan, name: str = "report", namespace: str = "shop") -> Outcome:
+    async def carry_out(self, plan: Plan, name: str = "report", namespace: str = "shop") -> PlanResult:
         """For a FlowWorker of this name."""
         metadata = {"namespace": namespace, "name": name}
         target = Target(flowworker=flowworker(uid=f"{namespace}/{name}", metadata=metadata), design=asked())
-        return await self.executor.carry_out(target, plan)
+        return await self.applier.carry_out(target, plan)
 
 
 SCALE = Plan(scale=(Scale(name="report-1", resource_version="1", replicas=3, reason="so"),))
@@ -68,7 +68,7 @@ async def test_a_flowworker_that_is_made_anew_begins_without_what_was_refused() 
     world.api.refuses = True
     await world.carry_out(SCALE)
     target = Target(flowworker=flowworker(uid="another"), design=asked())
-    await world.executor.carry_out(target, SCALE)
+    await world.applier.carry_out(target, SCALE)
     assert world.api.writes == 2
 
 
@@ -82,6 +82,6 @@ async def test_a_pod_whose_worker_says_now_this_and_now_that_is_marked_once_a_mi
         if outcome.done:
             again = Plan(mark=(Mark(pod="a", uid="pod-a", cost=None, reason="it stays"),))
             assert (await world.carry_out(again)).done, "a mark is taken off at once"
-    assert spent(None, MARKS, 0) is not None
+    assert take_token(None, MARKS, 0) is not None
     assert MARKS.burst <= marked <= MARKS.burst + 10
     assert held_back == 600 - marked

@@ -25,8 +25,8 @@ from tests.unit.operator.samples import (
 )
 
 from flowworker_operator.api.conditions import Reason
-from flowworker_operator.bounded import spent
-from flowworker_operator.domain.announcements import draining
+from flowworker_operator.bounded import take_token
+from flowworker_operator.domain.events import draining
 from flowworker_operator.domain.plan import Plan
 from flowworker_operator.domain.planner import make_plan
 from flowworker_operator.domain.reporting import WRITES
@@ -154,7 +154,7 @@ def test_a_proof_pod_with_nothing_to_do_is_drained_before_it_goes() -> None:
 
 def test_load_that_returns_takes_the_drain_and_the_cost_back() -> None:
     plan = planned(revision(drained("a", marked=True), pod("b")), demand=Demand(startable=40))
-    assert [release.pod for release in plan.release] == ["a"]
+    assert [release.pod for release in plan.end_drain] == ["a"]
     assert [(mark.pod, mark.cost) for mark in plan.mark] == [("a", None)]
     assert (plan.drain, plan.scale) == ((), ())
 
@@ -455,7 +455,7 @@ def test_a_condition_that_changes_all_the_time_is_written_and_announced_only_so_
         held_back += "status" in plan.held_back
         if plan.status is not None:
             writes += 1
-            left = spent(now.status_writes, WRITES, now.at.tick)
+            left = take_token(now.status_writes, WRITES, now.at.tick)
             now = replace(now, status_writes=left or now.status_writes)
         now = later(now, plan, seconds=1)
     assert WRITES.burst <= writes <= WRITES.burst + 600 * WRITES.per_second + 1

@@ -7,9 +7,9 @@ from tests.unit.operator.objects import KEY, live_pod
 
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.errors import Refused
+from flowworker_operator.database import Key
 from flowworker_operator.domain.snapshot import Obstacle
 from flowworker_operator.pod_events import LONGEST_KEPT, MOST_READ, PodEvents, newest_obstacle
-from flowworker_operator.probe import Key
 
 
 def event(second: int, message: str, reason: str = "FailedMount", **fields: Any) -> dict[str, Any]:

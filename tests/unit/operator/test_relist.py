@@ -8,9 +8,9 @@ from tests.unit.operator.objects import live_pod
 
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.resources import PODS
+from flowworker_operator.database import Key
 from flowworker_operator.health import BLIND_AFTER
 from flowworker_operator.metrics import Metrics
-from flowworker_operator.probe import Key
 from flowworker_operator.readable_scopes import ReadableScopes
 from flowworker_operator.relist import Relister
 from flowworker_operator.store import Store
@@ -67,5 +67,5 @@ async def test_a_watch_is_blind_when_every_relist_finds_what_it_did_not_tell() -
         await pods.relist()
         pods.change()
     assert pods.relister.blind_for > BLIND_AFTER
-    pods.relister.told(PODS)
+    pods.relister.delivered(PODS)
     assert pods.relister.blind_for == 0

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-from flowworker_operator.probe.prober import Prober
-from flowworker_operator.probe.same_database import AGAIN_AFTER, LONGEST_PAUSE, SameDatabase, SameDatabaseProofs
+from flowworker_operator.database.same_database import AGAIN_AFTER, LONGEST_PAUSE, SameDatabase, SameDatabaseProofs
+from flowworker_operator.database.watcher import DatabaseWatcher
 
 
 class Connection:
@@ -31,7 +31,7 @@ class Proofs:
 
     async def ask(self, database: str) -> SameDatabase:
         """What is known once what was begun has ended."""
-        claimant, other = cast("Prober", CLAIMANT), cast("Prober", OTHER)
+        claimant, other = cast("DatabaseWatcher", CLAIMANT), cast("DatabaseWatcher", OTHER)
         found = self.all.ask(claimant, other, database, lambda: None)
         await asyncio.sleep(0)
         for task in [one for one in asyncio.all_tasks() if one.get_name() == "proof of a database"]:
@@ -60,8 +60,8 @@ async def test_nothing_is_left_of_a_connection_that_is_given_up() -> None:
     proofs, before = Proofs(), OTHER.orders
     await proofs.ask("app")
     assert OTHER.orders == before + 1
-    proofs.all.forget(cast("Prober", CLAIMANT))
-    proofs.all.forget(cast("Prober", OTHER))
+    proofs.all.forget(cast("DatabaseWatcher", CLAIMANT))
+    proofs.all.forget(cast("DatabaseWatcher", OTHER))
     assert await proofs.ask("app") is SameDatabase.UNKNOWN
     assert OTHER.orders == before + 2
     await proofs.all.close()

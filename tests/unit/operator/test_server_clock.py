@@ -26,7 +26,7 @@ def test_before_the_first_answer_it_is_our_own_time() -> None:
 
 def test_after_an_answer_the_time_goes_on_by_a_clock_that_does_not_jump() -> None:
     machine = Machine()
-    machine.clock.told(NOON_SAID)
+    machine.clock.observe(NOON_SAID)
     machine.tick += 90
     machine.wall -= timedelta(days=1)
     assert machine.clock.now() == NOON + timedelta(seconds=90)
@@ -34,21 +34,21 @@ def test_after_an_answer_the_time_goes_on_by_a_clock_that_does_not_jump() -> Non
 
 def test_answers_that_are_late_by_a_second_move_nothing() -> None:
     machine = Machine()
-    machine.clock.told(NOON_SAID)
+    machine.clock.observe(NOON_SAID)
     machine.tick += 1.5
-    machine.clock.told(NOON_SAID)
+    machine.clock.observe(NOON_SAID)
     assert machine.clock.now() == NOON + timedelta(seconds=1.5)
 
 
 def test_a_server_whose_clock_was_put_right_is_followed() -> None:
     machine = Machine()
-    machine.clock.told(NOON_SAID)
-    machine.clock.told("Thu, 01 Jan 2026 13:00:00 GMT")
+    machine.clock.observe(NOON_SAID)
+    machine.clock.observe("Thu, 01 Jan 2026 13:00:00 GMT")
     assert machine.clock.now() == NOON + timedelta(hours=1)
 
 
 @pytest.mark.parametrize("header", [None, "", "yesterday", "Thu, 99 Jan 2026 12:00:00 GMT"])
 def test_a_header_without_a_time_changes_nothing(header: str | None) -> None:
     machine = Machine()
-    machine.clock.told(header)
+    machine.clock.observe(header)
     assert machine.clock.now() == machine.wall

@@ -8,9 +8,9 @@ from tests.unit.operator.objects import KEY, flowworker, live_deployment, live_p
 
 from flowworker_operator.api.template import LARGEST_TEMPLATE
 from flowworker_operator.cluster.resources import DEPLOYMENTS, FLOWWORKERS, PODS
+from flowworker_operator.database import Key
 from flowworker_operator.domain.snapshot import Fault
 from flowworker_operator.gather import design
-from flowworker_operator.probe import Key
 from flowworker_operator.store import REMEMBERED, Store
 
 

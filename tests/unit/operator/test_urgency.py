@@ -4,15 +4,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from flowworker_operator.domain.snapshot import Lease, PodState, Report, WorkerState
-from flowworker_operator.domain.urgency import urgent
+from flowworker_operator.domain.scaling import urgent
+from flowworker_operator.domain.snapshot import DrainRequest, PodState, Report, WorkerState
 
 
 def pod(state: WorkerState | None, *, ready: bool = True, drains: bool = False) -> PodState:
     report = None if state is None else Report(state=state, kind="flow", slug="mail", in_flight=0)
-    lease = Lease(age=1.0) if drains else None
+    drain = DrainRequest(age=1.0) if drains else None
     return PodState(
-        name="p", uid="u", created_at=datetime(2026, 1, 1, tzinfo=UTC), ready=ready, report=report, lease=lease
+        name="p", uid="u", created_at=datetime(2026, 1, 1, tzinfo=UTC), ready=ready, report=report, drain=drain
     )
 
 
