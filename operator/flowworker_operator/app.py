@@ -28,6 +28,7 @@ from flowworker_operator.cluster.resources import FLOWWORKERS, PODS, Object, Res
 from flowworker_operator.database import Databases, Key
 from flowworker_operator.database.hosts import known_hosts
 from flowworker_operator.database_writes import DatabaseWrites
+from flowworker_operator.departures import Departures
 from flowworker_operator.handlers import WATCHED, Watches
 from flowworker_operator.health import HealthServer, Pulse
 from flowworker_operator.leader_gate import LeaderGate
@@ -51,6 +52,7 @@ logger = structlog.stdlib.get_logger(__name__)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Parts:
     store: Store
+    departures: Departures
     queue: WorkQueue[Key]
     database_writes: DatabaseWrites
     reconciler: Reconciler
@@ -151,10 +153,12 @@ def _assemble(
         for key in store.keys(FLOWWORKERS):
             queue.add(key)
 
+    departures = Departures(clock)
     leader_gate = LeaderGate(leadership, refresh, lambda: readable.able)
     database_writes = DatabaseWrites(databases=databases, may_write=lambda: leader_gate.acting, on_news=queue.add)
     parts = _Parts(
         store=store,
+        departures=departures,
         queue=queue,
         database_writes=database_writes,
         reconciler=Reconciler(
@@ -162,6 +166,7 @@ def _assemble(
             secrets=secrets,
             databases=databases,
             pod_events=PodEvents(cluster, clock),
+            departures=departures,
             database_writes=database_writes,
             applier=PlanApplier(
                 cluster=cluster,
@@ -209,7 +214,7 @@ def _deliver(parts: _Parts, resource: Resource, kind: str | None, item: Object) 
     key = owner_or_self(resource, item)
     if kind == "DELETED":
         if parts.store.remove(resource, item) and resource == PODS:
-            parts.reconciler.pod_gone(key, item)
+            parts.departures.deleted(key, item)
     elif not parts.store.put(resource, item):
         return
     parts.queue.add(key)

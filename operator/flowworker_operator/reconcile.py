@@ -5,7 +5,6 @@ number of operators. Its first rounds as the leader start without memory, which 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -13,12 +12,13 @@ import structlog
 
 from flowworker.database.identifiers import folded
 from flowworker_operator.apply import PlanApplier, PlanResult, Target
-from flowworker_operator.bounded import Recent, take_token
+from flowworker_operator.bounded import take_token
 from flowworker_operator.cluster.events import EventRecorder
 from flowworker_operator.cluster.resources import BUDGETS, DEPLOYMENTS, FLOWWORKERS, PODS, Object
 from flowworker_operator.database import Databases, Key, SameDatabase, Subject
 from flowworker_operator.database_writes import DatabaseWrites
-from flowworker_operator.domain.events import draining, event_of, lost, restarted, shared
+from flowworker_operator.departures import Departures, lost_workers
+from flowworker_operator.domain.events import draining, event_of, shared
 from flowworker_operator.domain.health import explained
 from flowworker_operator.domain.ownership import Contenders, Place, age
 from flowworker_operator.domain.plan import Event, Plan
@@ -26,16 +26,12 @@ from flowworker_operator.domain.planner import make_plan
 from flowworker_operator.domain.reporting import WRITES, rejected
 from flowworker_operator.domain.rivalry import Stance
 from flowworker_operator.domain.scaling import urgent
-from flowworker_operator.domain.snapshot import Claim, DrainRequest, Fault, Loss, Moment, Obstacle, Report, Snapshot
+from flowworker_operator.domain.snapshot import Claim, DrainRequest, Fault, Moment, Obstacle, Report, Snapshot
 from flowworker_operator.gather import Design, History, Observed, claim_of, design, gather, revision_of_pod, status_of
 from flowworker_operator.gather_pods import (
     compiled_revision,
     hangs,
-    has_ended,
-    is_silent,
-    last_end,
     pod_state,
-    restarts,
     timestamp,
 )
 from flowworker_operator.metrics import Decided, Metrics
@@ -49,12 +45,8 @@ TICK = 5.0
 """Seconds between two rounds of a FlowWorker for which nothing happens."""
 SOON = 0.2
 """Seconds to the next round when this one was left half done."""
-MARKING = 12.0
-"""Seconds for which the workers of a silent pod are marked lost, again and again: two rounds at least."""
 DOUBT = 1.0
 """Seconds to the next round while it is in doubt whether the worker of a deleted pod lives."""
-DEPARTED = 1000
-"""Deleted pods of a FlowWorker whose workers have yet to be marked lost; the silence of others is noticed later."""
 HANGING = 3.0
 """Seconds after which a pod without containers hangs: most mounts take less."""
 PATIENCE = 5.0
@@ -73,12 +65,8 @@ class _Record:
     generation: int
     design: Design | Fault
     history: History = field(default_factory=History)
-    silent: dict[tuple[str, int], float] = field(default_factory=dict[tuple[str, int], float])
-    """Since when no worker runs in a pod, by its uid and how often its container was started again."""
     shared: bool = False
     """A FlowWorker of another namespace seems to run the same, of which there was an event."""
-    restarts: dict[str, int] = field(default_factory=dict[str, int])
-    """How often the worker of each pod was started again, by the pod's uid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +88,7 @@ class Reconciler:
         secrets: Secrets,
         databases: Databases,
         pod_events: PodEvents,
+        departures: Departures,
         database_writes: DatabaseWrites,
         applier: PlanApplier,
         recorder: EventRecorder,
@@ -114,6 +103,7 @@ class Reconciler:
         self._secrets = secrets
         self._databases = databases
         self._pod_events = pod_events
+        self._departures = departures
         self._database_writes = database_writes
         self._applier = applier
         self._recorder = recorder
@@ -125,21 +115,6 @@ class Reconciler:
         self._wall = wall
         self._records: dict[Key, _Record] = {}
         self._contenders = Contenders()
-        self._gone: dict[Key, Recent[str, None]] = {}
-        """Uids of pods that are gone, whose workers have to be marked lost."""
-        self._doubted: dict[Key, Recent[str, float]] = {}
-        """Since when pods are deleted whose worker may live on, by uid."""
-
-    def pod_gone(self, key: Key, pod: Object) -> None:
-        """Remember that a pod was seen deleted; the next round marks its worker lost in the database.
-
-        At once where the pod's last state proves that the worker has ended, otherwise once it misses a heartbeat.
-        """
-        uid = pod["metadata"]["uid"]
-        if has_ended(pod):
-            self._gone.setdefault(key, Recent(DEPARTED)).set(uid, None)
-        else:
-            self._doubted.setdefault(key, Recent(DEPARTED)).set(uid, self._clock())
 
     async def round(self, key: Key) -> float | None:
         """Do what one FlowWorker needs now; answers in how many seconds to look again, None when it is gone.
@@ -181,11 +156,14 @@ class Reconciler:
         fault = await self._connect(key, record, record.design)
         self._contenders.put(record.claim, self._place(key, record.design))
         news = self._database_writes.news(key)
-        self._mark_lost(key, record, news.marked)
+        workers = self._workers(key)
+        gone, doubtful = self._departures.to_mark(key, workers, news.marked)
+        if self._databases.fault(key) is None:
+            self._database_writes.mark_gone(key, gone, doubtful)
         events = (
             *draining(news.draining),
-            *self._lost(key, news.losses),
-            *self._restarted(key, record),
+            *lost_workers(news.losses, workers),
+            *self._departures.restarted(key, workers),
             *self._shared(record, record.design),
         )
         self._announce(record.claim, events)
@@ -217,7 +195,7 @@ class Reconciler:
             return "conflict", SOON
         # What we write is in the store already, so that no watch will bring it as news.
         news = outcome.done or (outcome.refusal, outcome.contest) != (snapshot.refusal, snapshot.contest)
-        return "done", SOON if news else DOUBT if target.key in self._doubted else TICK
+        return "done", SOON if news else DOUBT if self._departures.in_doubt(target.key) else TICK
 
     def _announce(self, claim: Claim, events: Iterable[Event]) -> None:
         for event in events:
@@ -292,59 +270,9 @@ class Reconciler:
             eager=urgent(pods),
         )
 
-    def _mark_lost(self, key: Key, record: _Record, marked: AbstractSet[str]) -> None:
-        """Have workers marked lost in the database that are no more, so that their tasks need not wait to be missed.
-
-        Args:
-            key: of the FlowWorker.
-            record: what is remembered of it.
-            marked: pods for which that is done.
-        """
-        gone = self._gone.get(key)
-        if gone is not None:
-            for uid in marked:
-                gone.drop(uid)
-            if not len(gone):
-                del self._gone[key]
-        now, before = self._clock(), record.silent
-        silent = {(pod["metadata"]["uid"], restarts(pod)) for pod in self._workers(key) if is_silent(pod)}
-        record.silent = {one: before.get(one, now) for one in silent}
-        # Again and again for a while: the database spares a worker that has reported just now.
-        doubtful = {uid for (uid, _), since in record.silent.items() if now - since < MARKING} | self._doubtful(
-            key, now
-        )
-        if self._databases.fault(key) is None:
-            self._database_writes.mark_gone(
-                key, {uid for uid, _ in gone.items()} if gone is not None else set(), doubtful
-            )
-
-    def _doubtful(self, key: Key, now: float) -> set[str]:
-        """Deleted pods whose worker may live on, each for a while: after that its silence is noticed like any other."""
-        doubted = self._doubted.get(key)
-        if doubted is None:
-            return set()
-        for uid, since in doubted.items():
-            if now - since >= MARKING:
-                doubted.drop(uid)
-        if not len(doubted):
-            del self._doubted[key]
-        return {uid for uid, _ in doubted.items()}
-
-    def _lost(self, key: Key, losses: Sequence[Loss]) -> Iterable[Event]:
-        dead = {loss.pod for loss in losses}
-        pods = (pod_state(pod, {}, {}) for pod in self._workers(key) if losses)
-        return lost(losses, others=any(pod.ready and pod.name not in dead for pod in pods))
-
     def _workers(self, key: Key) -> Sequence[Object]:
         """Pods with workers in them."""
         return [pod for pod in self._store.belonging(PODS, key) if compiled_revision(pod) is None]
-
-    def _restarted(self, key: Key, record: _Record) -> Sequence[Event]:
-        """The events about workers that have ended and were started again since the last round."""
-        pods = self._workers(key)
-        before, record.restarts = record.restarts, {pod["metadata"]["uid"]: restarts(pod) for pod in pods}
-        again = (pod for pod in pods if restarts(pod) > before.get(pod["metadata"]["uid"], restarts(pod)))
-        return [restarted(pod["metadata"]["name"], last_end(pod)) for pod in again]
 
     def _must_wait(self, key: Key, record: _Record, fault: Fault | None) -> bool:
         known = fault or self._databases.fault(key) or self._databases.reading(key)
@@ -433,8 +361,7 @@ class Reconciler:
 
     def _stand_by(self, key: Key) -> None:
         """It is gone, or another operator acts: keep no connection, and nothing that would be old at our turn."""
-        self._gone.pop(key, None)
-        self._doubted.pop(key, None)
+        self._departures.forget(key)
         record = self._records.pop(key, None)
         if record is not None:
             self._forget(key, record)
