@@ -22,7 +22,7 @@ from flowworker_operator.domain.naming import selector
 from flowworker_operator.domain.snapshot import Demand, Fault, PodState, Snapshot, WorkerState
 from flowworker_operator.domain.words import printable
 
-WRITES = RateLimit(burst=20, per_second=1 / 10)
+WRITES = RateLimit(burst=200, per_second=1 / 5)
 """Of a status, on top of those after WRITE_EVERY: what comes from pods and databases may change all the time."""
 
 WRITE_EVERY = 10.0

@@ -16,7 +16,7 @@ from flowworker_operator.domain.snapshot import DatabaseState, Demand, PodState,
 STALE_AFTER = 15.0
 """Seconds after which a reading is too old to decide on."""
 
-TURNS = RateLimit(burst=6, per_second=1 / 60)
+TURNS = RateLimit(burst=60, per_second=1 / 10)
 """How often the number of workers may fall after it has risen, whatever the windows: a demand that goes up and down all
 the time would make workers come and go without end."""
 
@@ -227,7 +227,9 @@ def _numbers(spec: FlowWorkerSpec, demand: Demand, desired: int, answer: int, *,
     text = f"{demand.startable} startable + {demand.in_flight} in flight at {spec.tasks_per_replica} per replica"
     window = spec.scaling.scale_down_window_seconds
     if unsteady and desired > answer:
-        return f"{text} need {answer}; {desired} are kept for a minute, because the need goes up and down all the time"
+        return (
+            f"{text} need {answer}; {desired} are kept for some seconds, because the need goes up and down all the time"
+        )
     return text if desired <= answer else f"{text} need {answer}; {desired} were needed in the last {window} s"
 
 
