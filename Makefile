@@ -6,7 +6,7 @@ PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-image setup-services setup-cluster demo demo-down demo-local cluster-up cluster-down cluster-status \
-	test test-unit test-chaos matrix test-control-plane test-postgresql test-image e2e bench bench-operator fmt lint types verify scan audit dist sbom licences generate \
+	test test-unit test-chaos matrix test-control-plane test-postgresql test-image e2e e2e-kind bench bench-operator fmt lint types verify scan audit dist sbom licences generate \
 	image lock clean
 
 help:  ## Show this list
@@ -35,8 +35,8 @@ demo-down: setup  ## Remove the demo's cluster and all that is in it; what was b
 demo-local: setup  ## Without a cluster: 100 runs and a job queue through one worker on an embedded PostgreSQL
 	$(BIN)/python -m examples.demo
 
-cluster-up: setup setup-cluster  ## Start a real one-node Kubernetes: kind where a container engine works, else our own build
-	$(BIN)/python -m testkit.cluster up
+cluster-up: setup setup-cluster  ## Start a real Kubernetes: kind where a container engine works (NODES=2), else our own build
+	$(BIN)/python -m testkit.cluster up --nodes $(or $(NODES),1)
 
 cluster-down: setup  ## Stop it; nothing is left behind
 	$(BIN)/python -m testkit.cluster down
@@ -54,8 +54,16 @@ test-control-plane: setup  ## Tests of the operator against a real API server (n
 	$(BIN)/python -m testkit.cluster.binaries control-plane kstatus
 	$(PYTEST) -m control_plane tests
 
-e2e: setup setup-image setup-cluster  ## Tests on a real node, with real pods
+e2e: setup setup-image  ## Tests on a real node, with real pods
+	$(BIN)/python -m testkit.cluster setup --tests
 	$(BIN)/pytest -m e2e e2e $(E2E)
+
+e2e-kind: export FLOWWORKER_CLUSTER := kind
+e2e-kind: setup setup-image  ## The same clusters by kind, and the demo on one; in a docker of its own where none runs (root on Debian)
+	$(BIN)/python -m testkit.cluster setup --tests
+	$(BIN)/pytest -m e2e e2e/test_kind_life.py e2e/test_cluster.py $(E2E)
+	$(BIN)/python -m examples.demo_cluster
+	$(BIN)/python -m examples.demo_cluster down
 
 test-chaos: setup  ## Tests that kill, freeze, block and cut real processes
 	$(PYTEST) -m 'chaos and not control_plane' tests
@@ -126,7 +134,7 @@ image: setup  ## Build the images of worker and operator (docker, podman, or bui
 setup-image: setup  ## Install what `make image` needs from the system's packages (root on Debian)
 	$(BIN)/python -m tools.build_image --setup
 
-setup-cluster: setup  ## Install what a node of our own needs from the system's packages (root on Debian)
+setup-cluster: setup  ## Install what a cluster needs from the system's packages, where there is no container engine (root on Debian)
 	$(BIN)/python -m testkit.cluster setup
 
 setup-services:  ## Install PgBouncer and Debian's PostgreSQL, which a few tests use where they are found (root on Debian)

@@ -21,7 +21,7 @@ LOGS_VARIABLE = "FLOWWORKER_E2E_LOGS"
 
 RESTRICTED = [f"pod-security.kubernetes.io/{mode}=restricted" for mode in ("enforce", "warn", "audit")]
 
-LIFE = "test_cluster_life.py"
+LIFE = ("test_cluster_life.py", "test_kind_life.py")
 
 _numbers = count(1)
 
@@ -34,7 +34,7 @@ def pytest_configure() -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of a cluster's own life come first: they need that none is up and none is in use."""
-    items.sort(key=lambda item: item.path.name != LIFE)
+    items.sort(key=lambda item: item.path.name not in LIFE)
 
 
 @pytest.fixture(scope="session")

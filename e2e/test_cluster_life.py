@@ -8,17 +8,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from e2e.conftest import create_namespace
+from e2e.support.machine import Machine, use, user
 from testkit.cluster import binaries, proc
 from testkit.cluster.backend import Backend, BackendName, Component, Wishes
 from testkit.cluster.choice import create_backend
 from testkit.cluster.daemons import FAKE_NODE_ANNOTATION
 from testkit.cluster.errors import ClusterError, StartError
+from testkit.cluster.files import cache_folder
 from testkit.cluster.images import TOOLS_IMAGE, tools_archive
 from testkit.cluster.local.cluster import LocalCluster
 from testkit.cluster.local.launch import find_node
@@ -33,59 +34,6 @@ Object = dict[str, Any]
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = [sys.executable, "-m", "testkit.cluster"]
-
-
-SETTINGS = (
-    "fs/inotify/max_user_instances",
-    "fs/inotify/max_user_watches",
-    "kernel/keys/root_maxkeys",
-    "kernel/panic",
-    "kernel/panic_on_oops",
-    "net/ipv4/ip_forward",
-    "vm/overcommit_memory",
-    "vm/panic_on_oom",
-)
-FOLDERS = (
-    "/etc/cni",
-    "/opt/cni",
-    "/run/containerd",
-    "/run/netns",
-    "/var/lib/cni",
-    "/var/lib/containerd",
-    "/var/lib/flowworker",
-    "/var/lib/kubelet",
-    "/var/log/containers",
-    "/var/log/pods",
-    "/var/run/cni",
-)
-MOUNTS = ("nsfs", "containerd", "kubelet", "flowworker")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """What a cluster could change on a machine, as far as others do not change it all the time."""
-
-    folders: list[str]
-    mounts: list[str]
-    groups: list[Path]
-    links: list[str]
-    rules: list[str]
-    settings: list[str]
-    processes: list[str]
-
-    @classmethod
-    def look(cls, state: Path) -> "Machine":
-        """How it is now."""
-        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-        return cls(
-            folders=[name for name in FOLDERS if Path(name).exists()],
-            mounts=[line for line in mounts if any(word in line for word in MOUNTS)],
-            groups=[*Path("/sys/fs/cgroup").glob("*/flowworker-*"), *Path("/sys/fs/cgroup").glob("flowworker-*")],
-            links=_said("ip", "-brief", "link"),
-            rules=[line for line in _said("iptables-save") if line.startswith("-")],
-            settings=[Path("/proc/sys", name).read_text() for name in SETTINGS],
-            processes=[line for line in _said("ps", "-eo", "args") if str(state) in line],
-        )
 
 
 @pytest.fixture
@@ -106,7 +54,7 @@ def nothing(request: pytest.FixtureRequest) -> Iterator[Backend]:
 def test_down_leaves_nothing_behind_of_a_cluster_that_was_used(nothing: Backend) -> None:
     state = nothing.kubeconfig.parent
     nothing.up(Wishes(images=(tools_archive(cache_folder() / "images"),), kwok=True))
-    _use(nothing)
+    use(nothing)
     with proc.held_namespaces(find_node(state)) as namespaces:
         assert proc.members(namespaces)
         nothing.down()
@@ -124,7 +72,7 @@ def test_simulated_nodes_stand_beside_the_real_one_and_run_simulated_pods(nothin
         "metadata": {"name": "fake-0", "annotations": {annotation: value}},
         "status": {"allocatable": {"cpu": "8", "memory": "8Gi", "pods": "100"}},
     }
-    pod = _pod()
+    pod = user()
     pod["spec"]["nodeName"] = "fake-0"
     for manifest in (node, pod):
         kubectl_says(nothing.kubeconfig, "apply", "--namespace=simulated", "--filename=-", stdin=manifest)
@@ -162,7 +110,7 @@ def test_two_clusters_with_folders_of_their_own_do_not_disturb_each_other(nothin
     try:
         other.up(Wishes(images=(tools_archive(cache_folder() / "images"),)))
         nothing.down()
-        _use(other)
+        use(other)
     finally:
         other.down()
 
@@ -206,35 +154,6 @@ def test_a_daemon_of_the_cluster_can_be_kept_from_running(nothing: Backend) -> N
     assert nothing.status().components[Component.SCHEDULER] == "running"
 
 
-def _use(cluster: Backend) -> None:
-    """A pod with a volume and a port of the node: mounts, links and rules that could be left behind."""
-    create_namespace(cluster, "used")
-    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
-    manifests: list[Object] = [
-        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"}, "spec": claim},
-        _pod(),
-    ]
-    for manifest in manifests:
-        kubectl_says(cluster.kubeconfig, "apply", "--namespace=used", "--filename=-", stdin=manifest)
-    kubectl_says(cluster.kubeconfig, "wait", "--namespace=used", "pod/user", "--for=condition=Ready", "--timeout=60s")
-
-
-def _pod() -> Object:
-    container: Object = {
-        "name": "main",
-        "image": TOOLS_IMAGE,
-        "command": ["sleep", "1000"],
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
-    }
-    spec: Object = {
-        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [container],
-        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
-    }
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "user"}, "spec": spec}
-
-
 def _foreground() -> subprocess.Popen[str]:
     """A cluster that runs in the foreground, as in a terminal, once it is up."""
     process = subprocess.Popen([*COMMAND, "up", "--foreground"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -243,7 +162,3 @@ def _foreground() -> subprocess.Popen[str]:
         if "takes the cluster down" in line:
             return process
     raise AssertionError("the cluster did not come up")
-
-
-def _said(*command: str) -> list[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.splitlines()

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from testkit.cluster.backend import Backend, BackendName, Component, Status, Wishes
-from testkit.cluster.choice import choose, create_backend, state_folder
+from testkit.cluster.backend import Backend, Component, Status, Wishes
+from testkit.cluster.choice import create_backend, needed
 from testkit.cluster.errors import ClusterError
-from testkit.cluster.packages import NODE, TOOLS, install
+from testkit.cluster.packages import install
 
 
 def main() -> None:
@@ -34,6 +34,7 @@ def parse() -> argparse.Namespace:
 
     start = add("up", up, "Bring the cluster up and wait until pods can run.")
     start.add_argument("--image", action="append", default=[], type=archive, metavar="ARCHIVE", help="docker-archive")
+    start.add_argument("--nodes", type=int, default=1, help="more than one on kind only")
     start.add_argument("--kwok", action="store_true", help="simulated nodes beside the real one")
     start.add_argument("--foreground", action="store_true", help="stay, and take the cluster down at the end")
     add("down", down, "Remove the cluster and everything it has made.")
@@ -45,7 +46,8 @@ def parse() -> argparse.Namespace:
     change.add_argument("action", choices=["kill", "stop", "start", "restart"])
     change.add_argument("name", type=Component, choices=[*Component])
     add("logs", logs, "Print the log of a daemon.").add_argument("name", type=Component, choices=[*Component])
-    add("setup", setup, "Install what a cluster needs from the distribution's packages (as root).")
+    prepare = add("setup", setup, "Install what a cluster needs from the distribution's packages (as root).")
+    prepare.add_argument("--tests", action="store_true", help="and what the pods of tests need")
     return parser.parse_args()
 
 
@@ -60,7 +62,7 @@ def up(options: argparse.Namespace) -> int:
     """Bring up, and with --foreground wait and take down."""
     cluster = create_backend(os.environ)
     owner = os.getpid() if options.foreground else None
-    cluster.up(Wishes(images=tuple(options.image), kwok=options.kwok, owner=owner))
+    cluster.up(Wishes(images=tuple(options.image), kwok=options.kwok, nodes=options.nodes, owner=owner))
     show(cluster.status())
     if options.foreground:
         stay(cluster)
@@ -137,10 +139,9 @@ def logs(options: argparse.Namespace) -> int:
     return 0
 
 
-def setup(_: argparse.Namespace) -> int:
+def setup(options: argparse.Namespace) -> int:
     """Install what is missing for the backend that would be used."""
-    local = choose(os.environ, state_folder(os.environ)) is BackendName.LOCAL
-    install({**TOOLS, **(NODE if local else {})})
+    install(needed(os.environ, tests=options.tests))
     return 0
 
 

@@ -43,6 +43,8 @@ class Wishes:
     """Archives in docker-archive format."""
     kwok: bool = False
     """Simulated nodes and pods."""
+    nodes: int = 1
+    """More than one there are on `kind` only."""
     owner: int | None = None
     """Process whose end takes the cluster down, however it ends; None: the cluster stays until `down`."""
 
@@ -51,13 +53,8 @@ class Wishes:
 class Capabilities:
     """What tests may expect; a test that needs more says so and is skipped with that reason."""
 
-    enforces_network_policy: bool
     gives_volumes_to_group: bool
     """Whether a pod's fsGroup owns its volumes; otherwise any user may write to them."""
-    stoppable: frozenset[Component]
-    """Components that can be kept from running."""
-    restartable: frozenset[Component]
-    simulates_nodes: bool
     nodes: int
 
 
@@ -129,15 +126,15 @@ class Backend(Protocol):
         ...
 
     def stop(self, component: Component) -> None:
-        """End a component and keep it from running."""
+        """End a component and keep it from running; on `kind` there are some that Kubernetes starts again."""
         ...
 
     def start(self, component: Component) -> None:
-        """Start a component that was killed or stopped."""
+        """See to it that a component runs that was killed or stopped, and wait until it works."""
         ...
 
     def restart(self, component: Component) -> None:
-        """End a component orderly and see to it that it runs again."""
+        """End a component orderly, start it again, and wait until it works."""
         ...
 
     def logs(self, component: Component) -> str:

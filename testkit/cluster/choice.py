@@ -2,19 +2,23 @@
 
 import os
 import shutil
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import assert_never
 
 from testkit.cluster import binaries
 from testkit.cluster.backend import CHOICE_VARIABLE, STATE_VARIABLE, Backend, BackendName
+from testkit.cluster.engine.client import first_answering
 from testkit.cluster.errors import ClusterError
-from testkit.cluster.kind import NODE_IMAGES, VERSION_VARIABLE, KindCluster, configuration_file
+from testkit.cluster.kind.cluster import KindCluster
+from testkit.cluster.kind.configuration import NODE_IMAGES
+from testkit.cluster.kind.record import OWN, Record, record_file
 from testkit.cluster.local.cluster import LocalCluster
 from testkit.cluster.local.launch import undo_file
+from testkit.cluster.packages import ENGINE, NODE, TOOLS
 
-ENGINES = ("docker", "podman")
+VERSION_VARIABLE = "FLOWWORKER_KUBERNETES"
+"""Minor version of Kubernetes, one of those in NODE_IMAGES; unset: the first. Without a registry there is one only."""
 
 
 def create_backend(environment: Mapping[str, str]) -> Backend:
@@ -41,7 +45,7 @@ def choose(environment: Mapping[str, str], state: Path) -> BackendName:
     """
     wanted = environment.get(CHOICE_VARIABLE)
     if not wanted:
-        return _of_cluster(state) or (BackendName.KIND if engine() else BackendName.LOCAL)
+        return _of_cluster(state) or (BackendName.KIND if first_answering() else BackendName.LOCAL)
     if wanted not in [*BackendName]:
         raise ClusterError(f"{CHOICE_VARIABLE} is {wanted!r}; it can be {' or '.join(BackendName)}, or unset")
     return BackendName(wanted)
@@ -56,33 +60,44 @@ def state_folder(environment: Mapping[str, str]) -> Path:
     return Path("/var/lib/flowworker/cluster") if os.geteuid() == 0 else Path.home() / ".local/state/flowworker/cluster"
 
 
-def engine() -> str | None:
-    """The first container engine that answers."""
-    return next((name for name in ENGINES if _answers(name)), None)
+def needed(environment: Mapping[str, str], *, tests: bool) -> Mapping[str, str]:
+    """What is needed of the distribution; for people, nothing where a container engine of the machine is used.
+
+    Args:
+        environment: Says which backend is used.
+        tests: For tests, whose pods run programs of this machine.
+    """
+    match choose(environment, state_folder(environment)):
+        case BackendName.LOCAL:
+            return {**TOOLS, **NODE}
+        case BackendName.KIND if first_answering() is None:
+            return {**TOOLS, **ENGINE}
+        case BackendName.KIND:
+            return TOOLS if tests else {}
+        case _ as unknown:
+            assert_never(unknown)
 
 
 def _of_cluster(state: Path) -> BackendName | None:
     """The backend of the cluster whose state lies here."""
-    marks = {BackendName.LOCAL: undo_file(state), BackendName.KIND: configuration_file(state)}
+    marks = {BackendName.LOCAL: undo_file(state), BackendName.KIND: record_file(state)}
     return next((name for name, mark in marks.items() if mark.exists()), None)
 
 
 def _create_kind(state: Path, environment: Mapping[str, str]) -> KindCluster:
-    found = engine()
-    if found is None:
-        raise ClusterError(f"kind needs docker or podman, and neither answers: unset {CHOICE_VARIABLE}")
+    record = Record.read(state)
     version = environment.get(VERSION_VARIABLE) or next(iter(NODE_IMAGES))
     if version not in NODE_IMAGES:
         raise ClusterError(f"{VERSION_VARIABLE} is {version!r}; it can be {', '.join(NODE_IMAGES)}, or unset")
+    used = record.engine if record else _choose_engine()
     program = binaries.build(["kind"])["kind"]
-    return KindCluster(state=state, program=str(program), engine=found, version=version)
+    return KindCluster(state=state, program=str(program), engine=used, version=version)
 
 
-def _answers(program: str) -> bool:
-    if shutil.which(program) is None:
-        return False
-    try:
-        done = subprocess.run([program, "info"], capture_output=True, timeout=30, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0
+def _choose_engine() -> str:
+    """The machine's own engine, else one of ours."""
+    if found := first_answering():
+        return found
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        return OWN
+    raise ClusterError("kind needs docker or podman, and neither answers; as root on Debian it starts a docker itself")

@@ -23,6 +23,20 @@ NODE: Mapping[str, str] = {
 }
 """For a local node."""
 
+ENGINE: Mapping[str, str] = {
+    "/usr/bin/containerd": "containerd",
+    "/usr/sbin/runc": "runc",
+    "/usr/sbin/iptables": "iptables",
+    "/usr/sbin/ip": "iproute2",
+    "/usr/bin/unshare": "util-linux",
+    # Brings the one library of docker's that a small Debian lacks.
+    "/usr/sbin/dmsetup": "dmsetup",
+    "/usr/bin/mmdebstrap": "mmdebstrap",
+    "/usr/bin/gcc": "gcc",
+    "/usr/include/stdlib.h": "libc6-dev",
+}
+"""For an engine of our own, and for the image of its nodes."""
+
 INSTALL = ("apt-get", "install", "--yes", "--no-install-recommends")
 
 

@@ -10,12 +10,15 @@ MODULES = Path(__file__).parent / "modules"
 
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager")
 NODE = (*CONTROL_PLANE, "kube-scheduler", "kubelet", "kube-proxy", "coredns", "kwok")
+KIND_NODE = (*CONTROL_PLANE, "kube-scheduler", "kubelet", "kubeadm", "kube-proxy", "coredns", "crictl")
+"""In the image of kind's nodes, where no registry has one."""
 SETS: Mapping[str, tuple[str, ...]] = {
     "control-plane": CONTROL_PLANE,
     "node": NODE,
     "kind": ("kind",),
+    "kind-node": ("kind", *KIND_NODE),
     "kstatus": ("kstatus",),
-    "all": (*NODE, "kind", "kstatus"),
+    "all": tuple(dict.fromkeys((*NODE, *KIND_NODE, "kind", "kstatus"))),
 }
 
 BUILD_DATE = "1970-01-01T00:00:00Z"
@@ -93,7 +96,10 @@ FAMILIES = (
         module="k8s.io/kubernetes",
         packages={
             program: _kubernetes(program)
-            for program in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
+            for program in (
+                *("kube-apiserver", "kube-controller-manager", "kube-scheduler"),
+                *("kubelet", "kubeadm", "kube-proxy"),
+            )
         },
         tags="selinux,notest,grpcnotrace",
         version_packages=("k8s.io/component-base/version", "k8s.io/client-go/pkg/version"),
@@ -101,6 +107,11 @@ FAMILIES = (
     Family(name="kwok", module="sigs.k8s.io/kwok", packages={"kwok": "sigs.k8s.io/kwok/cmd/kwok"}),
     Family(name="coredns", module="github.com/coredns/coredns", packages={"coredns": "."}),
     Family(name="kind", module="sigs.k8s.io/kind", packages={"kind": "sigs.k8s.io/kind"}),
+    Family(
+        name="crictl",
+        module="sigs.k8s.io/cri-tools",
+        packages={"crictl": "sigs.k8s.io/cri-tools/cmd/crictl"},
+    ),
     Family(name="kstatus", module="sigs.k8s.io/cli-utils", packages={"kstatus": "."}),
 )
 

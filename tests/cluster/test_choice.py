@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
-from testkit.cluster import choice
 from testkit.cluster.backend import CHOICE_VARIABLE, STATE_VARIABLE, BackendName
-from testkit.cluster.choice import choose, create_backend, state_folder
+from testkit.cluster.choice import VERSION_VARIABLE, choose, create_backend, needed, state_folder
+from testkit.cluster.engine.client import first_answering
 from testkit.cluster.errors import ClusterError
-from testkit.cluster.kind import VERSION_VARIABLE
+from testkit.cluster.packages import ENGINE, NODE, TOOLS
 from tests.cluster.stand_in import StandIn
 
 
@@ -24,7 +24,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
 def test_kind_is_used_where_a_container_engine_answers(programs: StandIn, tmp_path: Path) -> None:
     programs.program("podman")
     assert choose({}, tmp_path) is BackendName.KIND
-    assert choice.engine() == "podman"
+    assert first_answering() == "podman"
 
 
 def test_a_client_without_its_daemon_is_no_container_engine(programs: StandIn, tmp_path: Path) -> None:
@@ -45,13 +45,22 @@ def test_the_choice_can_be_made_by_hand(programs: StandIn, tmp_path: Path) -> No
         choose({CHOICE_VARIABLE: "minikube"}, tmp_path)
 
 
-@pytest.mark.parametrize(("mark", "name"), [("undo.json", BackendName.LOCAL), ("kind.json", BackendName.KIND)])
+@pytest.mark.parametrize(("mark", "name"), [("undo.json", BackendName.LOCAL), ("record.json", BackendName.KIND)])
 def test_a_cluster_that_is_there_is_taken_for_what_it_is(
     programs: StandIn, tmp_path: Path, mark: str, name: BackendName
 ) -> None:
     programs.program("docker")
     (tmp_path / mark).touch()
     assert choose({}, tmp_path) is name
+
+
+def test_a_container_engine_needs_nothing_of_the_distribution(programs: StandIn, tmp_path: Path) -> None:
+    environment = {STATE_VARIABLE: str(tmp_path)}
+    assert needed(environment, tests=False) == {**TOOLS, **NODE}
+    assert needed({**environment, CHOICE_VARIABLE: "kind"}, tests=False) == {**TOOLS, **ENGINE}
+    programs.program("docker")
+    assert needed(environment, tests=False) == {}
+    assert needed(environment, tests=True) == TOOLS
 
 
 def test_kind_without_an_engine_says_what_is_missing(programs: StandIn, tmp_path: Path) -> None:

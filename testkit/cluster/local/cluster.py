@@ -34,16 +34,8 @@ class LocalCluster:
 
     @property
     def capabilities(self) -> Capabilities:
-        """Its bridge knows no NetworkPolicy."""
-        everything = frozenset(Component)
-        return Capabilities(
-            enforces_network_policy=False,
-            gives_volumes_to_group=True,
-            stoppable=everything,
-            restartable=everything,
-            simulates_nodes=True,
-            nodes=1,
-        )
+        """Its volumes are folders of this machine, which kubelet gives to the group of a pod."""
+        return Capabilities(gives_volumes_to_group=True, nodes=1)
 
     @property
     def kubeconfig(self) -> Path:
@@ -56,6 +48,8 @@ class LocalCluster:
         Raises:
             ClusterError: one is up, something is missing, or a step failed.
         """
+        if wishes.nodes > 1:
+            raise ClusterError("more than one node there is on kind only: FLOWWORKER_CLUSTER=kind")
         check_root()
         check(NODE)
         programs = binaries.build(SETS["node"])

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -19,6 +19,7 @@ from testkit.cluster import janitor, proc
 from testkit.cluster.backend import STATE_VARIABLE, Wishes
 from testkit.cluster.certificates import ADMIN, node_identities, write_identities, write_private
 from testkit.cluster.configuration import control_plane_files, node_files, write_files
+from testkit.cluster.engine import place
 from testkit.cluster.errors import ClusterError, StartError
 from testkit.cluster.layout import LOOPBACK, Layout, control_group
 from testkit.cluster.local.cgroups import create_groups, remove_groups
@@ -26,6 +27,8 @@ from testkit.cluster.local.leftovers import find_leftovers
 from testkit.cluster.local.undo import PRIVATE_FOLDERS, Undo
 
 SUPERVISOR = "testkit.cluster.local.supervisor"
+SUPERVISORS = (SUPERVISOR, place.SUPERVISOR)
+"""Of all that change the machine and write it down."""
 ROOT = Path(__file__).resolve().parents[3]
 UNSHARE = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 KWOK = "--kwok"
@@ -59,18 +62,23 @@ def only_one(state: Path, *, patience: float) -> Generator[None]:
         yield
 
 
-def begin(state: Path) -> None:
-    """Make the state folder and change the machine, which was written down before."""
-    undo = Undo.plan(folders=[*PRIVATE_FOLDERS, str(state.parent)])
+def begin(state: Path, folders: Sequence[str] = PRIVATE_FOLDERS) -> None:
+    """Make the state folder and change the machine, which was written down before.
+
+    Args:
+        state: State folder of what begins.
+        folders: Folders of the machine that are needed, whatever is in them.
+    """
+    undo = Undo.plan(folders=[*folders, str(state.parent)])
     state.mkdir(mode=0o755, parents=True, exist_ok=True)
     undo.write(undo_file(state))
     undo.change()
     create_groups(control_group(state))
 
 
-def find_node(state: Path) -> int | None:
+def find_node(state: Path, supervisor: str = SUPERVISOR) -> int | None:
     """Pid, as the machine sees it, of the node's PID 1; found without any file that could be out of date."""
-    return next((pid for pid in proc.find(SUPERVISOR, state) if proc.is_first(pid)), None)
+    return next((pid for pid in proc.find(supervisor, state) if proc.is_first(pid)), None)
 
 
 def undo_file(state: Path) -> Path:
@@ -125,8 +133,11 @@ def launch(layout: Layout, wishes: Wishes, pause: Path, listening: socket.socket
     process.returncode = 0
 
 
-def remove(state: Path) -> list[str]:
-    """End the node, whatever state it is in, and give the machine back; what is left behind after that.
+def remove(state: Path, supervisor: str = SUPERVISOR) -> list[str]:
+    """End all that ends with a supervisor, whatever state it is in, and give the machine back.
+
+    Returns:
+        What is left behind after that.
 
     Raises:
         ClusterError: the folder is not a cluster's.
@@ -138,9 +149,9 @@ def remove(state: Path) -> list[str]:
             f"{STATE_VARIABLE}"
         )
     janitor.dismiss(state)
-    with proc.held_namespaces(find_node(state)) as namespaces:
+    with proc.held_namespaces(find_node(state, supervisor)) as namespaces:
         # With PID 1 ends every process of the namespaces, and after it the one that waits for it outside.
-        proc.end(proc.find(SUPERVISOR, state), signal.SIGKILL, END_PATIENCE)
+        proc.end(proc.find(supervisor, state), signal.SIGKILL, END_PATIENCE)
         remove_groups(control_group(state))
         if state.exists():
             shutil.rmtree(state)
@@ -153,7 +164,7 @@ def remove(state: Path) -> list[str]:
 
 def _hand_on(undo: Undo) -> bool:
     """Whether another cluster is up, which still needs what this one has changed and will revert it."""
-    for state in proc.find_states(SUPERVISOR):
+    for state in (state for supervisor in SUPERVISORS for state in proc.find_states(supervisor)):
         if heir := Undo.read(undo_file(state)):
             heir.inherit(undo).write(undo_file(state))
             return True

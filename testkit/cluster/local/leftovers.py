@@ -26,7 +26,7 @@ def find_leftovers(state: Path, namespaces: set[str], undo: Undo | None) -> list
         *(f"mount {mount}" for mount in _mounts() if mount.is_relative_to(state)),
         *(f"control group {path}" for path in existing_groups(control_group(state))),
         *(f"network link {name}" for name in _links() if name in (BRIDGE, NODE_LINK)),
-        *_unreverted(undo),
+        *unreverted(undo),
         *([f"folder {state}"] if state.exists() else []),
     ]
 
@@ -40,7 +40,8 @@ def _links() -> list[str]:
     return [line.split(":")[1].strip().partition("@")[0] for line in listing.stdout.splitlines()]
 
 
-def _unreverted(undo: Undo | None) -> Iterator[str]:
+def unreverted(undo: Undo | None) -> Iterator[str]:
+    """What is still changed on the machine."""
     if undo is None:
         return
     for name, value in undo.settings.items():

@@ -45,9 +45,9 @@ def first_objects(layout: Layout) -> Iterator[tuple[str, Object]]:
     yield bindings, _binding("e2e:kwok", "e2e:kwok", "e2e-kwok")
     yield "api/v1/namespaces/kube-system/services", _dns_service(layout)
     yield "apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices", _dns_endpoints(layout)
-    yield "apis/storage.k8s.io/v1/storageclasses", _storage_class()
+    yield "apis/storage.k8s.io/v1/storageclasses", storage_class()
     for path in volume_folders(layout):
-        yield "api/v1/persistentvolumes", _volume(path, layout.node)
+        yield "api/v1/persistentvolumes", volume(path, layout.node)
 
 
 def volume_folders(layout: Layout) -> list[Path]:
@@ -91,7 +91,7 @@ def _dns_endpoints(layout: Layout) -> Object:
     }
 
 
-def _storage_class() -> Object:
+def storage_class() -> Object:
     """Volumes that are there already: kubelet gives those to a pod's fsGroup, which it refuses for host paths."""
     return {
         "apiVersion": "storage.k8s.io/v1",
@@ -105,7 +105,8 @@ def _storage_class() -> Object:
     }
 
 
-def _volume(path: Path, node: str) -> Object:
+def volume(path: Path, node: str) -> Object:
+    """A folder of a node, to be claimed once."""
     here = {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}
     return {
         "apiVersion": "v1",

@@ -18,22 +18,37 @@ RAISED = {"fs/inotify/max_user_instances": 8192, "fs/inotify/max_user_watches": 
 PRIVATE_FOLDERS = ("/var/lib/kubelet", "/var/lib/cni", "/var/log")
 """What daemons write to whatever their options say; inside, folders of the cluster lie over these."""
 
+CHANGED = (
+    "kernel/keys/root_maxbytes",
+    "kernel/keys/root_maxkeys",
+    "kernel/panic",
+    "kernel/panic_on_oops",
+    "kernel/pid_max",
+    "vm/overcommit_memory",
+    "vm/panic_on_oom",
+)
+"""What kubelet, and the systemd of a node in a container, set for the whole machine."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undo:
     """How the machine was."""
 
     settings: Mapping[str, str]
-    """Settings that are to be changed, with their values so far."""
+    """Settings that are to be changed, by us or by what we start, with their values so far."""
     folders: tuple[str, ...]
     """Folders that are to be made, upper ones first."""
 
     @classmethod
     def plan(cls, settings: Path = SETTINGS, folders: Iterable[str] = PRIVATE_FOLDERS) -> Self:
         """What has to change on this machine."""
-        values = {name: (settings / name).read_text().strip() for name in RAISED}
-        lacking = {name: value for name, value in values.items() if int(value) < RAISED[name]}
+        lacking = {name: value for name, value in _read(settings, RAISED).items() if int(value) < RAISED[name]}
         return cls(settings=lacking, folders=tuple(_missing(folders)))
+
+    @classmethod
+    def watch(cls, settings: Path = SETTINGS, folders: Iterable[str] = ()) -> Self:
+        """What nodes in containers will change on this machine, by themselves."""
+        return cls(settings=_read(settings, CHANGED), folders=tuple(_missing(folders)))
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
@@ -60,7 +75,7 @@ class Undo:
 
     def change(self, settings: Path = SETTINGS) -> None:
         """Change the machine."""
-        for name in self.settings:
+        for name in self.settings.keys() & RAISED.keys():
             (settings / name).write_text(str(RAISED[name]))
         for folder in self.folders:
             Path(folder).mkdir(exist_ok=True)
@@ -74,6 +89,10 @@ class Undo:
                 Path(folder).rmdir()
             except OSError:
                 continue
+
+
+def _read(settings: Path, names: Iterable[str]) -> dict[str, str]:
+    return {name: (settings / name).read_text().strip() for name in names if (settings / name).exists()}
 
 
 def _missing(folders: Iterable[str]) -> Iterable[str]:
