@@ -19,8 +19,7 @@ from testkit.cluster.backend import Backend, BackendName, Component, Wishes
 from testkit.cluster.choice import create_backend
 from testkit.cluster.daemons import FAKE_NODE_ANNOTATION
 from testkit.cluster.errors import ClusterError, StartError
-from testkit.cluster.files import cache_folder
-from testkit.cluster.images import TOOLS_IMAGE, tools_archive
+from testkit.cluster.images import tools_archive
 from testkit.cluster.local.cluster import LocalCluster
 from testkit.cluster.local.launch import find_node
 from testkit.cluster.programs import SETS

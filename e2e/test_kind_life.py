@@ -23,7 +23,6 @@ from testkit.cluster.choice import create_backend
 from testkit.cluster.engine import launch
 from testkit.cluster.engine.place import SUPERVISOR
 from testkit.cluster.errors import ClusterError, StartError
-from testkit.cluster.files import cache_folder
 from testkit.cluster.images import TOOLS_IMAGE, tools_archive
 from testkit.cluster.kind.cluster import PODS, SERVICES, STATIC, KindCluster
 from testkit.cluster.kind.record import OWN
@@ -31,6 +30,7 @@ from testkit.cluster.local.launch import find_node
 from testkit.support.kubectl import kubectl_says
 from testkit.support.waiting import until
 from tools.build_image.engines import Engine, Recipe, build, builds
+from tools.cache import cache_folder
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 

@@ -14,10 +14,10 @@ from testkit.cluster.engine.client import Engine
 from testkit.cluster.engine.place import SUPERVISOR, Place
 from testkit.cluster.engine.supervisor import COVERED
 from testkit.cluster.errors import ClusterError, StartError
-from testkit.cluster.files import cache_folder, locked
 from testkit.cluster.layout import LOOPBACK
 from testkit.cluster.local import launch
 from testkit.cluster.packages import ENGINE, check, check_root
+from tools.cache import cache_folder, locked
 
 MODULES = "/lib/modules"
 """A folder that kind gives to its nodes; docker makes it where it is missing."""

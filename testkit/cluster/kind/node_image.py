@@ -20,13 +20,13 @@ from pathlib import Path
 from testkit.cluster import binaries
 from testkit.cluster.configuration import PAUSE_IMAGE
 from testkit.cluster.errors import BuildError
-from testkit.cluster.files import cache_folder, locked
 from testkit.cluster.images import MACHINES, Contents, pause_archive, write_archive
 from testkit.cluster.kind import manifests
 from testkit.cluster.programs import KIND_NODE, family_of
 from tools.build_image.base import EPOCH, OPTIONS
 from tools.build_image.commands import run
 from tools.build_image.machine import System, system
+from tools.cache import cache_folder, locked
 from tools.fetch_kubectl import kubectl
 
 PACKAGES = (
