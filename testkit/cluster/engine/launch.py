@@ -23,7 +23,7 @@ MODULES = "/lib/modules"
 """A folder that kind gives to its nodes; docker makes it where it is missing."""
 
 PACKAGE = ".".join(("docker", "io"))
-"""Of the distribution; a registry has the same name, and no file of ours names one."""
+"""Debian's package of docker; in parts, because whole it is the name of a registry, which no file may contain."""
 PROGRAMS = ("docker", "dockerd", "docker-proxy")
 
 START_PATIENCE = 90.0
