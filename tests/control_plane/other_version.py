@@ -4,22 +4,22 @@ import sys
 from typing import Any
 
 from flowworker_operator.__main__ import main
-from flowworker_operator.render import pod
+from flowworker_operator.render import rendering
 
 MARK = "flowworker.dev/made-by-another-version"
 
 
 def mark_templates() -> None:
     """Let every template differ from that of the present version."""
-    module: Any = pod
-    present = module._template
+    module: Any = rendering
+    present = module.pod_template
 
     def other(name: str, spec: Any) -> dict[str, Any]:
         template: dict[str, Any] = present(name, spec)
         template["metadata"]["annotations"][MARK] = "yes"
         return template
 
-    module._template = other
+    module.pod_template = other
 
 
 if __name__ == "__main__":

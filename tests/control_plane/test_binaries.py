@@ -102,7 +102,9 @@ def test_two_processes_build_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 def test_the_command_line_shows_the_sets() -> None:
-    with pytest.raises(SystemExit, match="unknown set 'everything'; there are control-plane, node, kind, kstatus, all"):
+    with pytest.raises(
+        SystemExit, match="unknown set 'everything'; there are control-plane, node, kind, kind-node, kstatus, all"
+    ):
         main(["everything"])
 
 

@@ -118,8 +118,9 @@ async def with_another_writing(world: World, proxy: ApiProxy) -> None:
 
     overtaken = proxy.intercept(of_report, too_late, times=1)
     await world.patch(FLOWWORKERS, "report", {"spec": {"scaling": {"minReplicas": 1}}})
-    await until(lambda: ("flowworker.dev", "flowworkers", "get") in used(world), "it is read again")
+    await until(lambda: [call for call in overtaken.calls if call.answer], "the write of the status is answered")
     assert [call.answer.status for call in overtaken.calls if call.answer] == [409]
+    await until(lambda: ("flowworker.dev", "flowworkers", "get") in used(world), "it is read again")
 
 
 async def with_the_same_again(world: World) -> None:
