@@ -27,6 +27,8 @@ LONGEST_TEXT = 4096
 
 ABOUT_VALUES = ("22",)
 """Classes of SQLSTATE whose message quotes the value that is wrong, and nothing else (data exceptions)."""
+ABOUT_ENCODINGS = ("22021", "22P05")
+"""Of these, those whose message quotes names of encodings, and the value as the bytes of one character."""
 DETAIL_HOLDS_NO_ROW = ("08", "28", "3D", "40", "42501", "53", "54", "55", "57", "58", "F0")
 """SQLSTATE, or their beginning, whose DETAIL is about connections, roles, locks, resources and files."""
 _MARK = r"[\"\u00ab\u00bb\u2018-\u201f\u2039\u203a\u300c-\u300f]"
@@ -151,7 +153,8 @@ def _parts(error: asyncpg.PostgresError) -> Iterator[str]:
     """What a server says: the message, DETAIL unless it may be a row, and HINT."""
     sqlstate, shown = str(error.sqlstate or ""), payloads_are_shown()
     message = str(error.args[0] if error.args else "")
-    yield message if shown or not sqlstate.startswith(ABOUT_VALUES) else _QUOTED.sub(HIDDEN, message)
+    quotes_values = sqlstate.startswith(ABOUT_VALUES) and sqlstate not in ABOUT_ENCODINGS
+    yield _QUOTED.sub(HIDDEN, message) if quotes_values and not shown else message
     if error.detail and (shown or sqlstate.startswith(DETAIL_HOLDS_NO_ROW)):
         yield f"DETAIL:  {error.detail}"
     if error.hint:
