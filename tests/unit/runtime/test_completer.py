@@ -278,6 +278,30 @@ async def test_beside_a_write_that_takes_long_others_are_written_that_do_not_nee
     await lanes.completer.stop()
 
 
+@pytest.mark.timeout(20)
+async def test_lanes_whose_results_all_wait_for_each_other_s_locks_sleep_while_others_are_in_trouble() -> None:
+    lanes = Lanes(lambda result, _, __: Trouble.LOCKED if run_of(result) == 9 and now() < 100 else None)
+    lanes.submit(9, run=9)
+    await asyncio.sleep(1)
+    slow = {1: 10.0, 2: 20.0}
+
+    async def take_long() -> None:
+        await asyncio.sleep(max((slow.pop(task, 0.0) for task in [*slow] if task in lanes.last_batch), default=0.0))
+
+    lanes.source.before_finish = take_long
+    lanes.submit(1, run=1)
+    await asyncio.sleep(0.1)
+    lanes.submit(2, run=2)
+    await asyncio.sleep(1)
+    lanes.submit(3, run=1)
+    lanes.submit(4, run=2)
+    await asyncio.sleep(15)
+    assert lanes.written == [1, 3]
+    await asyncio.sleep(10)
+    assert sorted(lanes.written) == [1, 2, 3, 4]
+    await lanes.completer.stop()
+
+
 async def test_what_is_forgotten_leaves_both_lanes() -> None:
     lanes = Lanes(lambda result, _, __: Trouble.LOCKED if run_of(result) == 1 else None)
     lanes.submit(1, run=1)

@@ -221,7 +221,7 @@ class Completer(Service):
         if self._quarantine:
             waiting, self._waiting = self._waiting, deque()
             for item in waiting:
-                self._route(item)
+                self._place(item)
         held_up: list[Item] = []
         if besides:
             held_up = [item for item in self._waiting if item.group in besides]
@@ -231,17 +231,23 @@ class Completer(Service):
         return batch
 
     def _route(self, item: Item) -> None:
+        """Give a result its place, and wake the lane that writes there."""
+        if self._place(item):
+            self._arrived.set()
+            if self._long:
+                self._go_beside.set()
+
+    def _place(self, item: Item) -> bool:
+        """Let a result wait among the many, or in quarantine; whether it is among the many."""
         if self._quarantine and self._quarantine.holds(item.group):
             self._quarantine.join(item)
         elif weight(item.result) > self._sizes.most_bytes:
             self._quarantine.isolate(item, due=self._clock())
         else:
             self._waiting.append(item)
-            self._arrived.set()
-            if self._long:
-                self._go_beside.set()
-            return
+            return True
         self._leave(item)
+        return False
 
     async def _write(self, batch: Sequence[Item]) -> None:
         finish = await self._finish(batch, None)
