@@ -108,7 +108,11 @@ async def _survives(arena: Arena, weather: Weather, seconds: float, *workloads: 
         ground.proxy.weather = Weather.CLEAR
         await goes_on(ground, healed, within=PROGRESS_WITHIN)
         await ground.conclude(patience=60)
-        assert [report["state"] for report in await ground.reports()] == ["running"] * workers
+
+        async def all_run() -> bool:
+            return [report["state"] for report in await ground.reports()] == ["running"] * workers
+
+        await until(all_run, "every worker reports that it runs")  # at its next heartbeat
 
 
 async def _reset_at(ground: Ground, statement: str, moment: Moment) -> None:
