@@ -216,7 +216,7 @@ def _corefile(layout: Layout) -> str:
         ttl 5
     }}
     cache 5
-    # Names of nobody do not exist; without this they would be failures, which clients ask again and again.
+    # Names without an owner do not exist; without this they would be failures, which clients ask again and again.
     template ANY ANY . {{
         rcode NXDOMAIN
     }}

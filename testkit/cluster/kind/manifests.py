@@ -19,7 +19,7 @@ COREFILE = f""".:53 {{
         ttl 5
     }}
     cache 5
-    # Names of nobody do not exist; without this they would be failures, which clients ask again and again.
+    # Names without an owner do not exist; without this they would be failures, which clients ask again and again.
     template ANY ANY . {{
         rcode NXDOMAIN
     }}

@@ -121,7 +121,7 @@ async def test_an_older_resource_of_another_namespace_stops_nobody(world: World,
     await world.until_idle("younger")
     await world.ground.start_run(single, Plan())
     await world.ground.conclude()
-    await until(lambda: has_event(world, "SharedDatabase"), "it is told")
+    await until(lambda: has_event(world, "SharedDatabase"), "there is an event of it")
     events = [one["message"] for one in await world.list(EVENTS) if one["reason"] == "SharedDatabase"]
     assert not any("older" in message or elsewhere in message for message in events), "nobody is named"
 
@@ -157,7 +157,7 @@ async def test_a_disruption_budget_of_somebody_else_is_told_and_left_alone(world
     await world.request("POST", BUDGETS, {"metadata": {"name": "report"}, "spec": spec})
     await world.apply("report")
     await world.until_condition("report", "Ready", "True")
-    await until(lambda: has_event(world, "BudgetInTheWay"), "the budget in the way is told")
+    await until(lambda: has_event(world, "BudgetInTheWay"), "there is an event of the budget in the way")
     found = await world.find(BUDGETS, "report")
     assert found is not None
     assert (found["spec"], found["metadata"].get("ownerReferences")) == (spec, None)

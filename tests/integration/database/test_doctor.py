@@ -122,6 +122,13 @@ async def test_every_problem_is_found_by_its_check_with_advice(healthy: Examinat
             assert all(finding.advice for finding in found_by_check)
 
 
+async def test_a_schema_without_our_functions_for_maps_is_named(healthy: Examination) -> None:
+    older = replace(healthy, capabilities=replace(healthy.capabilities, own_map_tasks=False))
+    (found,) = [finding for finding in diagnose(older) if finding.level is not Level.OK]
+    assert "it lacks functions for maps" in found.found
+    assert "flowworker db install" in (found.advice or "")
+
+
 async def test_a_machine_whose_clock_is_off_by_a_day_is_told(worker: Connection, second: Connection) -> None:
     examination = await examine(worker, second, now=lambda: now() + timedelta(days=1))
     assert examination.clock_skew == pytest.approx(86400, abs=60)

@@ -36,10 +36,16 @@ STATES = (
     "SELECT * FROM pgflow.step_states ORDER BY run_id, step_slug",
 )
 ARCHIVE = "SELECT msg_id, read_ct, message, headers FROM pgmq.a_{slug} ORDER BY msg_id"
-OTHER_BODY = """
-    DO $$ BEGIN
-        EXECUTE replace(pg_get_functiondef('pgflow.start_tasks(text, bigint[], uuid)'::regprocedure),
-                        'with tasks as', 'with  tasks as');
+OTHER_BODIES = """
+    DO $$
+    DECLARE
+        name regprocedure;
+    BEGIN
+        FOREACH name IN ARRAY ARRAY[
+            'pgflow.start_tasks(text, bigint[], uuid)', 'pgflow.complete_task(uuid, text, integer, jsonb)'
+        ]::regprocedure[] LOOP
+            EXECUTE regexp_replace(pg_get_functiondef(name), 'AS (\\$\\w*\\$)', E'AS \\\\1\\n');
+        END LOOP;
     END $$
 """
 CALLS = "SELECT coalesce(sum(calls), 0) FROM pg_stat_user_functions WHERE schemaname = $1 AND funcname = $2"
@@ -194,21 +200,25 @@ async def counted_calls(world: World) -> AsyncGenerator[Connection]:
         await superuser.close()
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["known body", "other body"])
-async def test_our_function_starts_tasks_of_maps_only_where_the_core_s_body_is_known(world: World, known: bool) -> None:
+@pytest.mark.parametrize("known", [True, False], ids=["known bodies", "other bodies"])
+async def test_our_functions_are_used_for_tasks_of_maps_only_where_the_bodies_of_the_core_s_are_known(
+    world: World, known: bool
+) -> None:
     await world.create(root_map)
     if not known:
-        await world.owner.execute(OTHER_BODY)
+        await world.owner.execute(OTHER_BODIES)
     await world.start("root_map", [1, 2, 3])
     async with counted_calls(world) as superuser:
         source = await world.source(root_map)
-        assert [orjson.loads(task.input) for task in await claim_all(source)] == [1, 2, 3]
-        used, other = ("flowworker", "start_map_tasks"), ("pgflow", "start_tasks")
-        if not known:
-            used, other = other, used
+        tasks = await claim_all(source)
+        assert [orjson.loads(task.input) for task in tasks] == [1, 2, 3]
+        await source.finish([TaskResult(task=task, outcome=completed(1)) for task in tasks])
         await world.close()
-        await until(lambda: superuser.fetchval(CALLS, *used), "the statistics of the function")
-        assert await superuser.fetchval(CALLS, *other) == 0
+        await until(lambda: superuser.fetchval(CALLS, "pgflow", "complete_task"), "the statistics of the functions")
+        assert await superuser.fetchval(CALLS, "pgflow", "complete_task") == (1 if known else 3)
+        assert await superuser.fetchval(CALLS, "flowworker", "complete_map_tasks") == known
+        assert await superuser.fetchval(CALLS, "flowworker", "start_map_tasks") == known
+        assert await superuser.fetchval(CALLS, "pgflow", "start_tasks") == (not known)
 
 
 async def test_a_worker_without_our_function_starts_tasks_of_maps_with_the_core_s(world: World) -> None:

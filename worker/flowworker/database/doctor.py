@@ -146,7 +146,7 @@ def check_schema(examination: Examination) -> Iterable[Finding]:
         yield _error("schema", "realtime.send is missing: every change of a run fails", install)
     if not found.own_schema:
         yield _error("schema", "schema flowworker is missing", f"{install}, or only ours with --only flowworker")
-    elif lacking := sorted(HEALTH_COLUMNS - found.own_columns) + ["start_map_tasks()"] * (not found.own_map_tasks):
+    elif lacking := sorted(HEALTH_COLUMNS - found.own_columns) + ["functions for maps"] * (not found.own_map_tasks):
         yield _warning("schema", f"schema flowworker is older than this worker, it lacks {', '.join(lacking)}", install)
 
 
