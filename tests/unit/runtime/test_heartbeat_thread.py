@@ -4,7 +4,9 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +18,7 @@ from flowworker.database.heartbeat import SAMPLE, Beat, Crew, Holder, Look, OwnR
 from flowworker.database.queue_jobs import JobFence
 from flowworker.database.records import Peer, SourceKind
 from flowworker.errors import DatabaseUnavailableError, UsageError
+from flowworker.runtime.heartbeat import liveness
 from flowworker.runtime.heartbeat import thread as heartbeat_module
 from flowworker.runtime.heartbeat.loop_watch import Blockage
 from flowworker.runtime.heartbeat.thread import HeartbeatThread, News
@@ -27,6 +30,7 @@ class FakePort:
 
     def __init__(self) -> None:
         self.threads: set[str] = set()
+        self.asked: list[float] = []
         self.beats: list[float] = []
         self.stopped: list[UUID] = []
         self.down = False
@@ -45,6 +49,7 @@ class FakePort:
         return self._answer(reports)
 
     async def beat(self, reports: Sequence[Report], look: Look) -> Beat:
+        self.asked.append(time.monotonic())
         self.looks.append(look)
         if self.beat_raises is not None:
             error, self.beat_raises = self.beat_raises, None
@@ -262,7 +267,11 @@ async def test_an_end_of_a_peer_is_news_once(port: FakePort) -> None:
     await heartbeat.stop()
 
 
-async def test_after_a_look_at_mostly_silent_peers_the_next_one_is_wide(port: FakePort) -> None:
+async def test_after_a_look_at_mostly_dead_peers_the_next_one_is_wide(
+    port: FakePort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(liveness, "DEATH_AFTER", 0.3)
+    monkeypatch.setattr(liveness, "QUIET_AFTER", 0.2)
     heartbeat, member = make_heartbeat(port), FakeMember()
     await heartbeat.start()
     await heartbeat.attach(member)
@@ -273,6 +282,24 @@ async def test_after_a_look_at_mostly_silent_peers_the_next_one_is_wide(port: Fa
     port.crew = Crew()
     await until(lambda: port.looks[-1].sample == SAMPLE)
     assert any(news.dead == silent for news in member.news)
+    await heartbeat.stop()
+
+
+async def test_the_next_heartbeat_comes_as_soon_as_a_silent_peer_can_be_dead(
+    port: FakePort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interval, death = 0.5, 1.6
+    monkeypatch.setattr(heartbeat_module, "BEAT_INTERVAL", interval)
+    monkeypatch.setattr(liveness, "DEATH_AFTER", death)
+    monkeypatch.setattr(liveness, "QUIET_AFTER", 0.6)
+    heartbeat, member = make_heartbeat(port), FakeMember()
+    await heartbeat.start()
+    await heartbeat.attach(member)
+    async with asyncio.timeout(60):
+        while not any(later - earlier < 0.7 * interval for earlier, later in pairwise(port.asked)):
+            peer = replace(make_peer(100, 0), beat=datetime.now(UTC))
+            port.crew = Crew(silent=[peer], looked_at=1)
+            await until(lambda peer=peer: any(news.dead == [peer] for news in member.news))
     await heartbeat.stop()
 
 

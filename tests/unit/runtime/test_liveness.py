@@ -14,7 +14,9 @@ from flowworker.runtime.heartbeat.liveness import (
     Success,
     Watch,
     alive_since,
+    dead_at,
     failed,
+    quiet_since,
     succeeded,
     watched_for,
 )
@@ -62,6 +64,33 @@ def test_who_has_not_reported_since_a_beat_of_ours_ten_seconds_ago_is_dead() -> 
     watch = regular(Watch(), 100.0, 4)
     assert alive_since(watch, 100.0 + 3 * BEAT_INTERVAL) is None
     assert alive_since(watch, 100.0 + 4 * BEAT_INTERVAL) == watch.successes[0].at
+
+
+@given(
+    gap=st.floats(min_value=0.5, max_value=BEAT_INTERVAL),
+    took=st.floats(min_value=0, max_value=1),
+    last=st.floats(min_value=0, max_value=2 * BEAT_INTERVAL),
+)
+def test_a_silent_peer_is_dead_as_soon_as_it_can_be(gap: float, took: float, last: float) -> None:
+    heard, watch = at(last), Watch()
+    sent = 0.0
+    while (due := dead_at(watch, heard)) > sent:
+        watch = beat(watch, sent, took=took)
+        sent += max(gap, took)
+    assert due <= last + took + max(gap, took) + DEATH_AFTER
+    before, then = alive_since(watch, due - 0.001), alive_since(watch, due + 0.001)
+    assert before is None or before <= heard
+    assert then is not None
+    assert then > heard
+
+
+def test_a_peer_in_rhythm_is_not_quiet_and_a_dead_one_is() -> None:
+    watch = regular(Watch(), 100.0, 8)
+    quiet, dead = quiet_since(watch, 124.0), alive_since(watch, 124.0)
+    assert quiet == watch.successes[5].at
+    assert dead is not None
+    assert dead <= quiet
+    assert quiet_since(Watch(), 124.0) is None
 
 
 @pytest.mark.parametrize("round_trip", [0.001, 0.4, 2.0])

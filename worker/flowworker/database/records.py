@@ -159,4 +159,4 @@ class Peer:
     pod_uid: str | None
     state: str
     beat: datetime
-    """Changes with every heartbeat. Compare for equality only: it is the database's time, not the observer's."""
+    """Changes with every heartbeat. Compare it only with other times of the database: it is not the observer's."""

@@ -7,12 +7,18 @@ start the count anew. Irregular heartbeats make it longer, and latency does not 
 dead.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 
 DEATH_AFTER = 10.0
 """Seconds without a heartbeat after which a peer is dead."""
+
+QUIET_AFTER = 6.0
+"""Seconds without a heartbeat after which a peer in rhythm has missed one. Our next heartbeat then comes as soon as the
+peer can be dead, not with our own rhythm, which would find it up to a whole interval later."""
 
 LEAST_BEATS = 3
 """Heartbeats of our own that must have succeeded meanwhile."""
@@ -84,6 +90,32 @@ def alive_since(watch: Watch, now: float) -> datetime | None:
         if number >= LEAST_BEATS and now - success.received >= max(DEATH_AFTER, GAPS * longest_gap):
             return success.at
     return None
+
+
+def quiet_since(watch: Watch, now: float) -> datetime | None:
+    """The database's time since which every peer in rhythm has reported; None while that is not known.
+
+    It is never before what `alive_since` says: who is dead is quiet, too.
+
+    Args:
+        watch: what we remember.
+        now: monotonic seconds at which the heartbeat that asks is sent.
+    """
+    return next((success.at for success in reversed(watch.successes) if now - success.received >= QUIET_AFTER), None)
+
+
+def dead_at(watch: Watch, heard: datetime) -> float:
+    """Monotonic seconds from which a peer is dead whose last heartbeat we know, if it stays silent and we do not.
+
+    Args:
+        watch: what we remember.
+        heard: the database's time of the peer's last heartbeat.
+    """
+    later = [success for success in watch.successes if success.at > heard]
+    if not later:
+        return math.inf
+    longest_gap = max((after.sent - before.sent for before, after in pairwise(later)), default=0.0)
+    return later[0].received + max(DEATH_AFTER, GAPS * longest_gap)
 
 
 def _in_order(before: Success, after: Success) -> bool:

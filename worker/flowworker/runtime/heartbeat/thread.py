@@ -1,14 +1,16 @@
 """The heartbeat: a thread with its own event loop and two connections, one per process.
 
 It beats every 3 s for all workers of the process in one statement: heartbeat and report, drain requests, and a look at
-some of the peers. It extends leases, listens for inserts and watches the main loop. Each of these has a rhythm of its
-own, and the heartbeat has a connection of its own, so none delays another. Nothing a handler does, short of holding the
-interpreter lock, can delay them; whatever they learn goes to the main loop by `call_soon_threadsafe`.
+some of the peers. Where one of these is silent, it also beats as soon as that one can be dead. It extends leases,
+listens for inserts and watches the main loop. Each of these has a rhythm of its own, and the heartbeat has a connection
+of its own, so none delays another. Nothing a handler does, short of holding the interpreter lock, can delay them;
+whatever they learn goes to the main loop by `call_soon_threadsafe`.
 """
 
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import threading
 import time
@@ -33,7 +35,9 @@ from flowworker.runtime.heartbeat.liveness import (
     Success,
     Watch,
     alive_since,
+    dead_at,
     failed,
+    quiet_since,
     succeeded,
     watched_for,
 )
@@ -142,6 +146,8 @@ class HeartbeatThread:
         self._members: dict[UUID, Member] = {}
         self._liveness_socket = LivenessSocket(boot_id)
         self._watch = Watch()
+        self._death_due = math.inf
+        self._look_after = UUID(int=0)
         self._most_silent = False
         self._kept_out = False
         self._last_ends: Mapping[Served, datetime | None] = {}
@@ -285,19 +291,23 @@ class HeartbeatThread:
         try:
             await self._beat(members)
         except BaseException as error:
-            self._watch = failed(self._watch)
+            self._watch, self._death_due = failed(self._watch), math.inf
             if not isinstance(error, Exception):
                 raise
             return began + self._failed(error)
         if self._kept_out:
             return began + LOCKED_INTERVAL
-        return began if self._most_silent and not wide else began + BEAT_INTERVAL
+        if self._most_silent and not wide:
+            return began
+        return min(began + BEAT_INTERVAL, self._death_due)
 
     async def _beat(self, members: Sequence[Member]) -> None:
         sent = self._clock()
-        since = alive_since(self._watch, sent)
+        dead_since = alive_since(self._watch, sent)
         sample = WIDE_SAMPLE if self._most_silent else SAMPLE
-        look = Look(since=since, after=UUID(int=random.getrandbits(128)), sample=sample)
+        if sent < self._death_due:  # otherwise we look at the same ones again
+            self._look_after = UUID(int=random.getrandbits(128))
+        look = Look(since=quiet_since(self._watch, sent), after=self._look_after, sample=sample)
         beat = await self._port.beat([member.report() for member in members], look)
         now = self._clock()
         self._watch = succeeded(self._watch, Success(sent=sent, received=now, at=beat.at, server=beat.server))
@@ -308,20 +318,27 @@ class HeartbeatThread:
         self._last_beat = now
         self._failures = 0
         self._kept_out = any(not own.written and not own.lost for own in beat.own.values())
-        self._most_silent = in_order and any(
-            crew.looked_at >= sample and 2 * len(crew.silent) > crew.looked_at for crew in beat.crews.values()
+        dead = _dead(beat, dead_since if in_order else None)
+        self._most_silent = any(
+            crew.looked_at >= sample and 2 * len(dead[key]) > crew.looked_at for key, crew in beat.crews.items()
         )
+        self._death_due = self._next_death(beat, now)
         for member in members:
             if member.worker_id in self._members:
-                member.on_beat(self._news(member, beat, judged=in_order))
+                member.on_beat(self._news(member, beat, dead.get((member.source.kind, member.source.slug), ())))
         self._last_ends = {**self._last_ends, **{key: crew.last_end for key, crew in beat.crews.items()}}
 
-    def _news(self, member: Member, beat: Beat, *, judged: bool) -> News:
+    def _next_death(self, beat: Beat, now: float) -> float:
+        """Monotonic seconds at which the next of the silent peers can be dead; infinite where none can."""
+        silent = (peer for crew in beat.crews.values() for peer in crew.silent)
+        return min((due for peer in silent if (due := dead_at(self._watch, peer.beat)) > now), default=math.inf)
+
+    def _news(self, member: Member, beat: Beat, dead: Sequence[Peer] = ()) -> News:
         key = (member.source.kind, member.source.slug)
         crew = beat.crews.get(key, Crew())
-        silent = [peer for peer in crew.silent if peer.worker_id not in self._members]
+        others = [peer for peer in dead if peer.worker_id not in self._members]
         departed = crew.saw_end and key in self._last_ends and crew.last_end != self._last_ends[key]
-        return News(own=beat.own.get(member.worker_id), dead=silent if judged else (), departed=departed)
+        return News(own=beat.own.get(member.worker_id), dead=others, departed=departed)
 
     async def _listen_once(self) -> float:
         began = self._clock()
@@ -374,7 +391,7 @@ class HeartbeatThread:
         self._last_beat = self._clock()
         await self._listen()
         member.on_listening()
-        return self._news(member, beat, judged=False)
+        return self._news(member, beat)
 
     async def _register(self, member: Member) -> Beat:
         """Register; where the id belongs to another process, wait until that is proven to be dead or alive."""
@@ -410,6 +427,14 @@ class HeartbeatThread:
     def _blocked(self, blockage: Blockage) -> None:
         for member in tuple(self._members.values()):
             member.on_blocked(blockage)
+
+
+def _dead(beat: Beat, since: datetime | None) -> Mapping[Served, Sequence[Peer]]:
+    """Who of each flow or queue has not reported since a time since which every living worker has; None knows none."""
+    return {
+        key: [peer for peer in crew.silent if since is not None and peer.beat < since]
+        for key, crew in beat.crews.items()
+    }
 
 
 def _as_peer(member: Member, holder: Holder) -> Peer:
