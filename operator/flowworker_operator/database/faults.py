@@ -95,6 +95,14 @@ def unreadable_queue(what: str) -> Fault:
     return fault(Reason.DATABASE_REFUSED, f"{what}: the database role may not read its queue; {GRANT}")
 
 
+def queue_per_step(what: str) -> Fault:
+    """The flow has a queue for each of its steps."""
+    advice = "compile it under a new slug with one queue for all steps, as `flowworker flows compile` does"
+    return fault(
+        Reason.SCHEMA_UNSUPPORTED, f"{what} has a queue for each step, which FlowWorker does not serve: {advice}"
+    )
+
+
 def fault(reason: Reason, message: str) -> Fault:
     """A fault whose message holds no secret and is no longer than a status may show."""
     return Fault(reason=reason, message=shown(message, limit=LONGEST))

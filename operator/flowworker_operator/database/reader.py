@@ -18,7 +18,7 @@ from flowworker.database.connection import Connection
 from flowworker.database.faults import is_unavailable
 from flowworker.database.probe import Question, Sample, Samples
 from flowworker.errors import UsageError
-from flowworker_operator.database.faults import statement_fault, unreadable_queue
+from flowworker_operator.database.faults import queue_per_step, statement_fault, unreadable_queue
 from flowworker_operator.database.interpret import target_of
 from flowworker_operator.database.model import Key, Subject
 from flowworker_operator.database.schema import schema_fault
@@ -156,9 +156,7 @@ class Reader:
             answer = await self._ask(group)
             await self._learn(group, answer.samples)
         return {
-            subject.key: unreadable_queue(_name(subject))
-            if sample.queue_readable is False
-            else Success(sample=sample, sent=answer.sent, answered=answer.answered)
+            subject.key: _result(subject, sample, answer)
             for subject, sample in zip(group, answer.samples.samples, strict=True)
         }
 
@@ -208,6 +206,14 @@ class TimedSamples:
     samples: Samples
     sent: float
     answered: float
+
+
+def _result(subject: Subject, sample: Sample, answer: TimedSamples) -> ReadResult:
+    if sample.queue_per_step:
+        return Unusable(fault=queue_per_step(_name(subject)), sent=answer.sent)
+    if sample.queue_readable is False:
+        return unreadable_queue(_name(subject))
+    return Success(sample=sample, sent=answer.sent, answered=answer.answered)
 
 
 def _is_general(error: Exception) -> bool:

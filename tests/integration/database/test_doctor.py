@@ -1,6 +1,7 @@
 """Each check finds what it is for, and a healthy database is found healthy."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -11,7 +12,16 @@ from tests.conftest import Database
 from flowworker.database.capabilities import detect
 from flowworker.database.compile import ensure_compiled
 from flowworker.database.connection import Connection, connect
-from flowworker.database.doctor import CHECKS, Examination, Finding, Level, QueueTable, StaleWorker, diagnose
+from flowworker.database.doctor import (
+    CHECKS,
+    Examination,
+    Finding,
+    Level,
+    OutlastingStep,
+    QueueTable,
+    StaleWorker,
+    diagnose,
+)
 from flowworker.database.examination import examine
 from flowworker.database.notify_setup import NotifyState, NotifyStatus, ensure_notify
 from flowworker.database.owner_rights import Definer, OpenSchema
@@ -106,6 +116,14 @@ async def test_every_problem_is_found_by_its_check_with_advice(healthy: Examinat
         "flows": [
             replace(healthy, flow_problems={"sample": ["it is not in the database"]}),
             replace(healthy, flow_options={"sample": [OptionChange(step=None, option="timeout", code=1, database=2)]}),
+            replace(healthy, split_flows=["sample"]),
+        ],
+        "requeue": [
+            replace(
+                healthy,
+                outlasting_steps=[OutlastingStep(flow_slug="f", step_slug="s", timeout=600, flow_timeout=60)],
+                capabilities=replace(found, cron=True, requeue_stalled_tasks=True, cancelled_tasks=False),
+            )
         ],
         "slugs": [replace(healthy, slugs=slugs) for slugs in AWKWARD],
         "workers": [
@@ -127,6 +145,53 @@ async def test_a_schema_without_our_functions_for_maps_is_named(healthy: Examina
     (found,) = [finding for finding in diagnose(older) if finding.level is not Level.OK]
     assert "it lacks functions for maps" in found.found
     assert "flowworker db install" in (found.advice or "")
+
+
+@pytest.mark.parametrize("catalogue", ["0.17"], indirect=True)
+async def test_a_flow_with_a_queue_for_each_step_is_found(catalogue: Database) -> None:
+    async with examined(catalogue) as (owner, look):
+        assert "flows" not in problems(await look())
+        await owner.execute("UPDATE pgflow.flows SET queue_mode = 'step'")
+        (found,) = [finding for finding in await look() if finding.check == "flows"]
+        assert "'sample' has a queue for each step" in found.found
+
+
+@pytest.mark.parametrize("catalogue", ["0.13", "0.14", "0.15"], indirect=True)
+async def test_a_step_that_outlasts_its_flow_is_named_where_pgflow_would_requeue_its_running_tasks(
+    catalogue: Database,
+) -> None:
+    async with examined(catalogue) as (owner, look):
+        await owner.execute("UPDATE pgflow.steps SET opt_timeout = 600")
+        assert "requeue" not in problems(await look())  # no pg_cron runs it
+        found = [finding for finding in await look(cron=True) if finding.check == "requeue"]
+        if catalogue.core == "0.15":  # our catalogue is 0.15.1, which asks the step
+            assert [finding.level for finding in found] == [Level.OK]
+        else:
+            assert "step 'only' of flow 'sample' may run for 600 s" in found[0].found
+            assert "give the flow a timeout of 600 s" in (found[0].advice or "")
+        await owner.execute("UPDATE pgflow.steps SET opt_timeout = NULL")
+        assert "requeue" not in problems(await look(cron=True))
+
+
+Looking = Callable[..., Awaitable[list[Finding]]]
+
+
+@asynccontextmanager
+async def examined(catalogue: Database) -> AsyncGenerator[tuple[Connection, Looking]]:
+    """The sample flow in a catalogue, and a function that examines it; `cron` says that a pg_cron was there."""
+    owner = await catalogue.connect()
+    workers = [await catalogue.connect_as_worker() for _ in range(2)]
+
+    async def look(*, cron: bool = False) -> list[Finding]:
+        examination = await examine(*workers, now=now)
+        return diagnose(replace(examination, capabilities=replace(examination.capabilities, cron=cron)))
+
+    try:
+        await ensure_compiled(owner, SAMPLE, await detect(owner))
+        yield owner, look
+    finally:
+        for connection in (owner, *workers):
+            await connection.close()
 
 
 async def test_a_machine_whose_clock_is_off_by_a_day_is_told(worker: Connection, second: Connection) -> None:

@@ -20,6 +20,7 @@ from flowworker.database.connection import Connection, connect
 from flowworker.database.install import install
 from flowworker.database.local_server import LocalServer, free_port
 from flowworker_operator.api.conditions import Reason
+from flowworker_operator.domain.snapshot import Fault
 
 FLOW, MAIL = subject("one_step"), subject("mail", "queue")
 SOON = 15.0
@@ -246,6 +247,26 @@ async def test_an_unsupported_schema_is_told_with_what_was_found(
     assert reading.schema_fault is not None
     assert reading.schema_fault.reason is Reason.SCHEMA_UNSUPPORTED
     assert found in reading.schema_fault.message
+
+
+@pytest.mark.parametrize("catalogue", ["0.17"], indirect=True)
+async def test_a_flow_with_a_queue_for_each_step_is_named_and_counts_for_nothing(
+    observer: Observer, catalogue: Database
+) -> None:
+    owner = await catalogue.connect()
+    await owner.execute("SELECT pgflow.create_flow('one_step'); SELECT pgflow.add_step('one_step', 'only')")
+    observer.watch(catalogue.worker_dsn, FLOW)
+    assert (await observer.reads(FLOW)).schema_fault is None
+    await owner.execute("UPDATE pgflow.flows SET queue_mode = 'step'")
+    await owner.close()
+
+    def fault() -> Fault | None:
+        reading = observer.databases.reading(FLOW.key)
+        return None if reading is None or reading.demand is not None else reading.schema_fault
+
+    found = await until(fault, "the queues are noticed")
+    assert found.reason is Reason.SCHEMA_UNSUPPORTED
+    assert "flow 'one_step' has a queue for each step" in found.message
 
 
 async def test_queues_do_not_care_for_pgflow(observer: Observer, database: Database, owner: Connection) -> None:

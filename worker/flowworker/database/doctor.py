@@ -71,6 +71,16 @@ class StaleWorker:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutlastingStep:
+    """A step that may take longer than its flow's timeout says; seconds."""
+
+    flow_slug: str
+    step_slug: str
+    timeout: int
+    flow_timeout: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Examination:
     """One look at a database."""
 
@@ -99,6 +109,9 @@ class Examination:
     """Per flow given: options that differ."""
     slugs: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
     """Per flow in the database: its steps."""
+    split_flows: Sequence[str] = ()
+    """Flows with a queue for each step."""
+    outlasting_steps: Sequence[OutlastingStep] = ()
     definers: Sequence[Definer] = ()
     """Functions that run with their owner's rights on their caller's path."""
     open_schemas: Sequence[OpenSchema] = ()
@@ -251,6 +264,23 @@ def check_flows(examination: Examination) -> Iterable[Finding]:
     for slug, changes in examination.flow_options.items():
         for change in changes:
             yield _warning("flows", f"flow {slug!r}: {change}", f"the database's is in force; {REMEDY}")
+    for slug in examination.split_flows:
+        yield _error("flows", f"flow {slug!r} has a queue for each step, which no worker of FlowWorker serves",
+                     "serve it with pgflow's own workers, or compile it under a new slug with one queue for all "
+                     "steps, as `flowworker flows compile` does")  # fmt: skip
+
+
+def check_requeue(examination: Examination) -> Iterable[Finding]:
+    """Whether pgflow's own pg_cron job gives away tasks that run: up to core 0.15.0 it asks only the flow."""
+    found = examination.capabilities
+    if not (found.cron and found.requeue_stalled_tasks and not found.cancelled_tasks):
+        return
+    for step in examination.outlasting_steps:
+        yield _warning("requeue", f"step {step.step_slug!r} of flow {step.flow_slug!r} may run for {step.timeout} s, "
+                       f"but pgflow's job requeue_stalled_tasks starts its tasks again {step.flow_timeout} s and half "
+                       "a minute after their start, while they run, and stalls them for good the fourth time",
+                       f"give the flow a timeout of {step.timeout} s, or unschedule the job, which FlowWorker does not "
+                       "need, or use a core from 0.15.1 on")  # fmt: skip
 
 
 def check_slugs(examination: Examination) -> Iterable[Finding]:
@@ -302,6 +332,7 @@ CHECKS: Mapping[str, Check] = {
     "bloat": check_bloat,
     "notify": check_notify,
     "flows": check_flows,
+    "requeue": check_requeue,
     "slugs": check_slugs,
     "workers": check_workers,
     "leftovers": check_leftovers,

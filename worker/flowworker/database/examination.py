@@ -11,7 +11,7 @@ import asyncpg
 from flowworker.database.capabilities import Capabilities, detect
 from flowworker.database.compile import database_shape
 from flowworker.database.connection import Connection
-from flowworker.database.doctor import STALE_AFTER, Examination, QueueTable, StaleWorker
+from flowworker.database.doctor import STALE_AFTER, Examination, OutlastingStep, QueueTable, StaleWorker
 from flowworker.database.flow_tasks import by_queue
 from flowworker.database.identifiers import queue_table
 from flowworker.database.notify_setup import NotifyState, notify_state
@@ -70,6 +70,8 @@ async def examine(
         flow_problems={slug: problems for slug, (problems, _) in compared.items()},
         flow_options={slug: changes for slug, (_, changes) in compared.items()},
         slugs=await _visible(_slugs(connection), {}) if capabilities.pgflow else {},
+        split_flows=await _visible(_split_flows(connection), []) if capabilities.pgflow else [],
+        outlasting_steps=await _visible(_outlasting_steps(connection), []) if capabilities.pgflow else [],
         definers=await read_definers(connection),
         open_schemas=await read_open_schemas(connection),
         stale_workers=await _visible(_stale_workers(connection), []) if capabilities.own_schema else [],
@@ -129,6 +131,14 @@ async def _compared(
 
 async def _slugs(connection: Connection) -> Mapping[str, Sequence[str]]:
     return {row["flow_slug"]: row["steps"] for row in await connection.fetch(load("doctor/slugs"))}
+
+
+async def _split_flows(connection: Connection) -> Sequence[str]:
+    return [row["flow_slug"] for row in await connection.fetch(load("doctor/split_flows"))]
+
+
+async def _outlasting_steps(connection: Connection) -> Sequence[OutlastingStep]:
+    return [OutlastingStep(**row) for row in await connection.fetch(load("doctor/outlasting_steps"))]
 
 
 async def _stale_workers(connection: Connection) -> Sequence[StaleWorker]:

@@ -153,6 +153,8 @@ class Sample:
     """Seconds; None for a queue, and for a flow that does not exist."""
     queue_readable: bool | None
     """Whether the role may read the queue's table; None while there is none."""
+    queue_per_step: bool = False
+    """The flow has a queue for each step, which no worker of ours serves: the counts say nothing."""
     workers: Sequence[WorkerRow] = ()
     """All that are alive, however they were started, and those of this FlowWorker that ended last."""
     option_changes: Mapping[str, Sequence[OptionChange]] = field(default_factory=dict[str, Sequence[OptionChange]])
@@ -350,6 +352,7 @@ def _sample(target: Target, row: asyncpg.Record) -> Sample:
         stalled=min(row["stalled"], target.cap),
         longest_timeout=row["longest_timeout"],
         queue_readable=row["queue_readable"],
+        queue_per_step=row["queue_per_step"],
         workers=[_worker(worker) for worker in _parsed(row["workers"] or b"[]")],
         option_changes={
             revision: [change for change in map(_option_change, changes) if change is not None]

@@ -68,7 +68,11 @@ endangered AS MATERIALIZED (
     WHERE t.on_last_attempt AND t.last_worker_id IS NOT NULL
 ),
 timeout AS MATERIALIZED (
-    SELECT f.flow_slug, max(coalesce(s.opt_timeout, f.opt_timeout)) AS longest
+    SELECT
+        f.flow_slug,
+        max(coalesce(s.opt_timeout, f.opt_timeout)) AS longest,
+        -- From core 0.17 on a flow may have a queue for each step, hence the detour through the row as JSON.
+        bool_or(to_jsonb(f) ->> 'queue_mode' <> 'flow') AS queue_per_step
     FROM pgflow.flows AS f
     LEFT JOIN pgflow.steps AS s ON s.flow_slug = f.flow_slug
     WHERE f.flow_slug = ANY($2::text[])

@@ -27,6 +27,7 @@ SELECT
     coalesce(work.stalled, 0) AS stalled,
     (SELECT count(*) FROM started) >= $9::bigint AS in_flight_cut,
     coalesce(timeout.longest, crew.longest_timeout, latest.longest_timeout) AS longest_timeout,
+    timeout.queue_per_step IS TRUE AS queue_per_step,
     found.options,
     crew.workers,
     (
