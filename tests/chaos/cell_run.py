@@ -111,7 +111,10 @@ async def run_cell(arena: Arena, cell: Cell, *, seconds: float, seed: int) -> Re
             resumed=resumed,
             violations=(),
         )
-        return judged(result, [*undrained, *await _wrongs(ground)])
+        verdict = judged(result, [*undrained, *await _wrongs(ground)])
+        if verdict.violations:
+            ground.keep()
+        return verdict
 
 
 def judged(result: Result, wrongs: Sequence[str]) -> Result:

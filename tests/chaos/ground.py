@@ -74,7 +74,7 @@ class Ground:
                 await ground._create()
                 yield ground
             except BaseException:
-                _keep(folder, database.name)
+                ground.keep()
                 raise
 
     async def _create(self) -> None:
@@ -255,12 +255,11 @@ class Ground:
         if problems:
             raise AssertionError("\n".join(problems))
 
+    def keep(self) -> None:
+        """Keep the logs and the journal of a failed scenario, where a folder is named for it."""
+        if chosen := os.environ.get(ARTEFACTS_VARIABLE):
+            shutil.copytree(self.folder, Path(chosen) / self.database.name, dirs_exist_ok=True)
+
     @property
     def _evidence(self) -> Evidence:
         return Evidence(self.owner, self.folder, self.workloads, self.roles)
-
-
-def _keep(folder: Path, name: str) -> None:
-    """Keep what a failed scenario left, where a folder is named for it."""
-    if chosen := os.environ.get(ARTEFACTS_VARIABLE):
-        shutil.copytree(folder, Path(chosen) / name, dirs_exist_ok=True)
