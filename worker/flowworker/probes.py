@@ -216,9 +216,12 @@ class _DualStackServer(_Server6):
 class _Handler(BaseHTTPRequestHandler):
     routes: dict[str, Route]
     private: frozenset[str]
-    timeout = REQUEST_TIMEOUT
     server_version = "flowworker"
     sys_version = ""
+
+    def setup(self) -> None:
+        self.timeout = REQUEST_TIMEOUT
+        super().setup()
 
     def do_GET(self) -> None:
         self._reply(with_body=True)
