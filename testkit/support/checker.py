@@ -195,7 +195,7 @@ def work_first(case: Case) -> Iterator[Violation]:
 def duplicates_explained(case: Case) -> Iterator[Violation]:
     """A handler runs again for the same attempt only where a fault hit the execution before."""
     for key, executions in case.executions.items():
-        for before, again in pairwise(executions):
+        for before, again in pairwise(_as_claimed(case, executions)):
             if again.attempt > before.attempt and (before.ended is None or before.ended <= again.began + SLACK):
                 continue
             if not any(_explains(case, fault, before, again) for fault in case.history.faults):
@@ -203,6 +203,12 @@ def duplicates_explained(case: Case) -> Iterator[Violation]:
                     f"attempt {again.attempt} ran on {before.worker} and again on {again.worker}, and no fault hit it"
                 )
                 yield Violation(rule=Rule.UNEXPLAINED_DUPLICATE, subject=str(key), explanation=text)
+
+
+def _as_claimed(case: Case, executions: Sequence[Execution]) -> Sequence[Execution]:
+    """In the order of their claims: what the first worker claimed may begin when another one has begun it already."""
+    claims = {execution.id: case.claim(execution) for execution in executions}
+    return sorted(executions, key=lambda one: -1 if (claim := claims[one.id]) is None else claim)
 
 
 def _explains(case: Case, fault: Fault, before: Execution, again: Execution) -> bool:

@@ -88,17 +88,17 @@ class Cell:
     def excuse(self, worker: str, began: Nanoseconds, ended: Nanoseconds) -> Fault | None:
         """What this cell may do to the history of its disturbed worker; None: nothing at all.
 
-        Beats that cannot arrive get their worker declared lost, and only by that may its work run twice. A lease that
-        cannot be extended lapses.
+        Beats that cannot arrive get their worker declared lost, and only by that may its work run twice; not where only
+        its row is locked, which peers see. A lease that cannot be extended lapses.
         """
         seconds = (ended - began) / 1e9
-        kept_away = self.disturbance in SEVERED | {Disturbance.LOCK}
-        if self.lane is Lane.BEAT and kept_away:
+        severed = self.disturbance in SEVERED
+        if self.lane is Lane.BEAT and severed:
             return Fault(
                 name=str(self), began=began, ended=ended, workers=frozenset({worker}), silences=True, only_by_death=True
             )
-        lease_lapses = self.lane is Lane.LISTEN or self.disturbance is Disturbance.LOCK
-        if self.kind is Kind.QUEUE and kept_away and lease_lapses and seconds > LEASES_LAST:
+        lease_lapses = self._is_lock_of_the_workload or (self.lane is Lane.LISTEN and severed)
+        if self.kind is Kind.QUEUE and lease_lapses and seconds > LEASES_LAST:
             workers = None if self.disturbance is Disturbance.LOCK else frozenset({worker})
             return Fault(name=str(self), began=began, ended=ended, workers=workers, silences=False)
         return None

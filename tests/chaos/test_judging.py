@@ -64,6 +64,11 @@ def test_a_cut_heartbeat_excuses_repeats_by_death_alone() -> None:
     assert (fault.silences, fault.only_by_death, fault.workers) == (True, True, frozenset({"disturbed"}))
 
 
+def test_a_lock_of_its_row_excuses_no_death() -> None:
+    locked = replace(CELL, lane=Lane.BEAT, disturbance=Disturbance.LOCK)
+    assert {replace(locked, kind=kind).excuse("disturbed", 0, 60 * SECOND) for kind in Kind} == {None}
+
+
 def test_a_stall_that_is_made_up_for_later_is_noticed() -> None:
     offered = [Offered(owner=f"mail:{number}", at=number * SECOND) for number in range(60)]
     steady = [served(number, ended=number + 0.5) for number in range(60)]

@@ -14,9 +14,9 @@ import asyncpg
 from flowworker.database import probe
 from flowworker.database.connection import CONNECT_TIMEOUT, Connection, describe
 from flowworker.database.link import RETRY_PAUSE, Link
+from flowworker.database.lost_peers import LostPeers
 from flowworker.database.probe import WorkerRow
 from flowworker.database.records import Peer
-from flowworker.database.stranded import mark_lost
 from flowworker_operator.bounded import RateLimit, TokenBucket, take_token
 from flowworker_operator.database.dialing import Dialer, Resolve
 from flowworker_operator.database.endpoint import Endpoint
@@ -101,11 +101,13 @@ class DatabaseWatcher:
     _listener: Listener = field(init=False)
     _link: Link = field(init=False)
     _dialer: Dialer = field(init=False)
+    _lost_peers: LostPeers = field(init=False)
     _patience: float = field(init=False)
     """Seconds that the longest attempt to connect takes."""
 
     def __post_init__(self) -> None:
         self._dialer = Dialer(self.resolve)
+        self._lost_peers = LostPeers(clock=self.clock)
         self._patience = self.endpoint.arguments().timeout or CONNECT_TIMEOUT
         self._listener = Listener(self.look_soon)
         self._link = Link(
@@ -288,7 +290,7 @@ class DatabaseWatcher:
         for slug, peers in sorted(by_slug.items()):
             try:
                 async with asyncio.timeout(COMMAND_TIMEOUT):
-                    marked = await mark_lost(connection, slug, peers)
+                    marked = await self._lost_peers.mark(connection, slug, peers)
             except (asyncpg.InsufficientPrivilegeError, asyncpg.LockNotAvailableError) as error:
                 what = f"workers of {shown(slug, limit=LONGEST_SLUG)} are silent and could not be marked lost"
                 self._say(logging.WARNING, f"{self.place}: {what}: {describe(error)}")

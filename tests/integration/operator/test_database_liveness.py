@@ -18,6 +18,7 @@ from tests.integration.sources.world import report as reported
 
 from flowworker.database.connection import Connection, connect
 from flowworker.database.heartbeat import Report, beat, register
+from flowworker.database.lost_peers import GRACE_AFTER_LOCK
 from flowworker.database.records import SourceKind
 from flowworker.errors import FlowWorkerError
 from flowworker_operator.bounded import RateLimit
@@ -111,6 +112,24 @@ async def test_a_silent_worker_is_lost_within_20_s_and_a_jump_of_the_clock_kills
         assert reading is not None
         assert reading.demand is not None
         assert reading.demand.in_flight == 0
+
+
+async def test_a_worker_is_not_lost_in_the_moment_after_the_lock_of_its_row(
+    observer: Observer, database: Database, owner: Connection
+) -> None:
+    observer.watch(database.worker_dsn, MAIL)
+    for pod in ("locked", "silent"):
+        await report(owner, kind="queue", slug="mail", flowworker="mail", pod_uid=pod)
+    await all_run(observer, "locked", "silent")
+    other = await database.connect()
+    async with other.transaction():
+        await other.execute("SELECT FROM flowworker.workers WHERE pod_uid = 'locked' FOR NO KEY UPDATE")
+        await until(lambda: states(observer).get("silent") is WorkerState.LOST, "the silent worker is lost")
+        assert await marked(owner) == {"silent"}
+        freed = time.monotonic()
+    await until(lambda: states(observer).get("locked") is WorkerState.LOST, "the other one is lost, too")
+    assert time.monotonic() - freed >= GRACE_AFTER_LOCK
+    await other.close()
 
 
 @pytest.mark.parametrize("weather", [Weather.HELD, Weather.REFUSED])

@@ -127,6 +127,20 @@ FREED = replace(
 )
 """Its worker may beat again and begins it, but is declared lost for its silence before the first beat."""
 
+CROSSED = replace(
+    FREED,
+    executions=(execution("e1", FIRST, 22.2, None), execution("e2", FIRST, 22, 23, worker="b")),
+    lives=(replace(SILENCED.lives[0], lost=at(21.5)), SILENCED.lives[1]),
+    transitions=(
+        queued(FIRST, 0),
+        replace(claimed(FIRST, 21.4), incarnation="a1"),
+        queued(FIRST, 21.6),
+        replace(claimed(FIRST, 21.8, worker="b"), incarnation="b1"),
+        ended(FIRST, 24, "e2", worker="b"),
+    ),
+)
+"""The same, and the answer to its claim arrives when the other worker has begun the task already."""
+
 JOBS = History(
     started={"mail:7"},
     ends={"mail:7": COMPLETED},
@@ -143,8 +157,8 @@ JOBS = History(
 
 @pytest.mark.parametrize(
     "history",
-    [GOOD, KILLED, SILENCED, FREED, RETRIED, JOBS],
-    ids=["plain", "killed", "silenced", "freed", "retried", "jobs"],
+    [GOOD, KILLED, SILENCED, FREED, CROSSED, RETRIED, JOBS],
+    ids=["plain", "killed", "silenced", "freed", "crossed", "retried", "jobs"],
 )
 def test_good_histories_pass(history: History) -> None:
     assert check(history) == []

@@ -6,6 +6,7 @@ that keeps killing workers ends at the crash budget.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TypeAlias
 from uuid import UUID
@@ -106,12 +107,34 @@ def crash_message(losses: int, budget: int = CRASH_BUDGET) -> str:
     )
 
 
-async def mark_lost(connection: Connection, slug: str, dead: Collection[Peer]) -> list[UUID]:
-    """Mark peers lost whose beat is still the one given; returns those that were."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marked:
+    """Of the peers that are still silent; all empty where another observer is acting."""
+
+    lost: Sequence[UUID]
+    """They are now."""
+    free: AbstractSet[UUID]
+    """They were to be spared, and their rows could have been written."""
+    locked: AbstractSet[UUID]
+    """Their rows are locked, so they may be alive and kept from a heartbeat."""
+
+
+async def mark_lost(
+    connection: Connection, slug: str, dead: Collection[Peer], *, spared: Collection[UUID] = ()
+) -> Marked:
+    """Mark peers lost whose beat is still the one given, but for those that are spared."""
     rows = await connection.fetch(
-        load("recovery/mark_lost"), [peer.worker_id for peer in dead], [peer.beat for peer in dead], slug
+        load("recovery/mark_lost"),
+        [peer.worker_id for peer in dead],
+        [peer.beat for peer in dead],
+        slug,
+        [peer.worker_id in spared for peer in dead],
     )
-    return [row["worker_id"] for row in rows]
+    return Marked(
+        lost=[row["worker_id"] for row in rows if row["is_lost"]],
+        free=frozenset(row["worker_id"] for row in rows if row["is_free"] and not row["is_lost"]),
+        locked=frozenset(row["worker_id"] for row in rows if not row["is_free"]),
+    )
 
 
 async def find_stranded(

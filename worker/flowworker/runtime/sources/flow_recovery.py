@@ -8,6 +8,7 @@ from flowworker.database import flow_results, flow_tasks, stranded
 from flowworker.database.capabilities import Capabilities
 from flowworker.database.connection import Connection
 from flowworker.database.flow_results import Failure
+from flowworker.database.lost_peers import LostPeers
 from flowworker.database.records import Peer
 from flowworker.database.stranded import BATCH, GiveBack, GiveUp, Stranded, fate_of
 from flowworker.runtime.source import Recovery
@@ -28,6 +29,7 @@ class FlowRecovery:
     features: Capabilities
     flow_slug: str
     own_id: UUID
+    lost_peers: LostPeers
     _released: int = field(init=False, default=0)
     _failed: int = field(init=False, default=0)
     _locked: set[UUID] = field(init=False, default_factory=set[UUID])
@@ -35,7 +37,7 @@ class FlowRecovery:
 
     async def give_back(self, dead: Collection[Peer]) -> Recovery:
         """Mark peers lost whose beats are still the ones given, and give back what the dead have left."""
-        lost = await stranded.mark_lost(self.connection, self.flow_slug, dead) if dead else []
+        lost = await self.lost_peers.mark(self.connection, self.flow_slug, dead)
         pending = await self._give_back_all()
         return Recovery(
             released=self._released,

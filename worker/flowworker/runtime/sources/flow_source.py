@@ -18,6 +18,7 @@ from flowworker.database.flow_results import Fence
 from flowworker.database.flow_tasks import FlowClaim, OwnedTask, ReadMessage, ServedStep
 from flowworker.database.leftovers import treat
 from flowworker.database.link import Limits, Links
+from flowworker.database.lost_peers import LostPeers
 from flowworker.database.records import ClaimedTask, Peer, SourceKind, TaskResult, Verdict
 from flowworker.database.server_clock import ServerClock
 from flowworker.definition.flow import Flow
@@ -63,6 +64,7 @@ class FlowSource:
         self._links = links
         self._lane = ClaimLane(links)
         self._clock = ServerClock()
+        self._lost_peers = LostPeers()
         self._timeouts: dict[str, int] = {}
         # What was handed out and not yet finished; until when (in the database's time) a claim that was not answered
         # may still take effect. Only then is it worth asking the database what it believes this worker holds.
@@ -334,7 +336,10 @@ class FlowSource:
         return await self._recovery(connection, await self._links.known.of_late(connection)).tidy(held())
 
     def _recovery(self, connection: Connection, features: Capabilities) -> FlowRecovery:
-        return FlowRecovery(connection=connection, features=features, flow_slug=self.slug, own_id=self._worker_id)
+        return FlowRecovery(
+            connection=connection, features=features, flow_slug=self.slug, own_id=self._worker_id,
+            lost_peers=self._lost_peers,
+        )  # fmt: skip
 
     async def _return_unheld(self, held: Callable[[], Collection[int]]) -> int:
         """No claim may be under way meanwhile: what it brings is ours before it is held here."""

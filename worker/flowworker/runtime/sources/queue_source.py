@@ -13,11 +13,12 @@ from flowworker.database.connection import Connection
 from flowworker.database.faults import REFUSED_VALUES, translated
 from flowworker.database.leases import PARKED_FOR, JobFence
 from flowworker.database.link import Limits, Links
+from flowworker.database.lost_peers import LostPeers
 from flowworker.database.queue_jobs import PutBack, ReadJob
 from flowworker.database.records import ClaimedTask, Failed, FailureKind, Peer, SourceKind, TaskResult
 from flowworker.database.server_clock import ServerClock
 from flowworker.database.statements import load
-from flowworker.database.stranded import CRASH_BUDGET, crash_message, mark_lost, waits
+from flowworker.database.stranded import CRASH_BUDGET, crash_message, waits
 from flowworker.definition.queue import Queue
 from flowworker.errors import UnknownQueueError, UnknownRunError
 from flowworker.runtime.source import Claim, Finish, Recovery
@@ -49,6 +50,7 @@ class QueueSource:
         self._has_watched = has_watched
         self._clock = ServerClock()
         self._lane = ClaimLane(links)
+        self._lost_peers = LostPeers()
         self._refusing: dict[int, float] = {}
         self._busy = False
         self._thorough_at = -math.inf
@@ -225,7 +227,7 @@ class QueueSource:
         """Mark dead peers lost; their jobs come back by themselves when the leases run out."""
         if not dead:
             return Recovery()
-        lost = await beside_claims(self._links, lambda connection: mark_lost(connection, self.slug, dead))
+        lost = await beside_claims(self._links, lambda connection: self._lost_peers.mark(connection, self.slug, dead))
         return Recovery(lost=lost, notes=[f"worker {worker_id} is lost: its heartbeat stopped" for worker_id in lost])
 
     async def forgive(self, tasks: Sequence[ClaimedTask]) -> None:
