@@ -15,7 +15,7 @@ from flowworker_operator.apply import PlanApplier, PlanResult, Target
 from flowworker_operator.bounded import take_token
 from flowworker_operator.cluster.events import EventRecorder
 from flowworker_operator.cluster.resources import BUDGETS, DEPLOYMENTS, FLOWWORKERS, PODS, Object
-from flowworker_operator.database import Databases, Key, SameDatabase, Subject
+from flowworker_operator.database import ClientCertificate, Databases, Key, SameDatabase, Subject
 from flowworker_operator.database_writes import DatabaseWrites
 from flowworker_operator.departures import Departures, lost_workers
 from flowworker_operator.domain.events import draining, event_of, shared
@@ -249,12 +249,18 @@ class Reconciler:
         authority: str | Fault | None = None
         if database.ca_ref is not None:
             authority = await self._secrets.certificates(key, database.ca_ref, doubted=failed is not None)
-        for one in (found, authority):
+        client: ClientCertificate | Fault | None = None
+        if database.client_certificate_ref is not None:
+            client = await self._secrets.client_certificate(
+                key, database.client_certificate_ref, doubted=failed is not None
+            )
+        for one in (found, authority, client):
             if isinstance(one, Fault):
                 return one
         assert isinstance(found, str)
         assert not isinstance(authority, Fault)
-        self._databases.watch(self._subject(key, asked), found, authority)
+        assert not isinstance(client, Fault)
+        self._databases.watch(self._subject(key, asked), found, authority, client)
         return None
 
     def _subject(self, key: Key, asked: Design) -> Subject:

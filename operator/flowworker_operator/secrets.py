@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from flowworker_operator.api.conditions import Reason
-from flowworker_operator.api.spec import CertificatesRef, SecretRef
+from flowworker_operator.api.spec import CERTIFICATE, PRIVATE_KEY, CertificatesRef, ClientCertificateRef, SecretRef
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.errors import ClusterError, Refused
 from flowworker_operator.cluster.resources import SECRETS
-from flowworker_operator.database import Key
+from flowworker_operator.database import ClientCertificate, Key
 from flowworker_operator.domain.snapshot import Fault
 
 logger = logging.getLogger(__name__)
@@ -95,11 +95,25 @@ class Secrets:
         Raises:
             Unavailable: the API server does not answer.
         """
-        return await self._text(key, reference, "a PostgreSQL URI", doubted=doubted)
+        return await self._text(key, reference.name, reference.key, "a PostgreSQL URI", doubted=doubted)
 
     async def certificates(self, key: Key, reference: CertificatesRef, *, doubted: bool) -> str | Fault:
         """Certificates in PEM; the same as `dsn` otherwise."""
-        return await self._text(key, reference, "certificates in PEM", doubted=doubted)
+        return await self._text(key, reference.name, reference.key, "certificates in PEM", doubted=doubted)
+
+    async def client_certificate(
+        self, key: Key, reference: ClientCertificateRef, *, doubted: bool
+    ) -> ClientCertificate | Fault:
+        """A certificate and its key, of one state of the Secret; the same as `dsn` otherwise."""
+        self._want((key.namespace, reference.name), PRIVATE_KEY)
+        chain = await self._text(key, reference.name, CERTIFICATE, "a certificate in PEM", doubted=doubted)
+        private = await self._text(key, reference.name, PRIVATE_KEY, "a private key in PEM", doubted=doubted)
+        for one in (chain, private):
+            if isinstance(one, Fault):
+                return one
+        assert isinstance(chain, str)
+        assert isinstance(private, str)
+        return ClientCertificate(chain=chain, key=private)
 
     async def close(self) -> None:
         """Read no more, and keep nothing."""
@@ -110,15 +124,16 @@ class Secrets:
             self._purging.cancel()
         self._reads.clear()
 
-    async def _text(
-        self, key: Key, reference: SecretRef | CertificatesRef, content: str, *, doubted: bool
-    ) -> str | Fault:
-        place = key.namespace, reference.name
+    def _want(self, place: Place, entry: str) -> None:
+        self._wanted.setdefault(place, {})[entry] = self._clock()
+
+    async def _text(self, key: Key, name: str, entry: str, content: str, *, doubted: bool) -> str | Fault:
+        place = key.namespace, name
         read = self._reads.get(place)
-        self._wanted.setdefault(place, {})[reference.key] = self._clock()
-        if read is None or self._is_old(read.at) or _is_news(reference.key, read.found):
-            read = await self._first(place, reference.key)
-        text = _value(place, reference, content, read.found)
+        self._want(place, entry)
+        if read is None or self._is_old(read.at) or _is_news(entry, read.found):
+            read = await self._first(place, entry)
+        text = _value(place, entry, content, read.found)
         doubted = doubted or isinstance(text, Fault)
         if not doubted:
             read.doubts = 0
@@ -192,20 +207,20 @@ def _content(found: Found) -> object:
     return str(found) if isinstance(found, Refused) else found
 
 
-def _value(place: Place, reference: SecretRef | CertificatesRef, content: str, found: Found) -> str | Fault:
+def _value(place: Place, entry: str, content: str, found: Found) -> str | Fault:
     where = "secret " + "/".join(place)
     if isinstance(found, Refused):
         return _fault(f"{where} cannot be read: {found.message}")
     if found is None:
-        return _fault(f"{where} does not exist; it must hold {content} under the key {reference.key}")
-    value = found.values[reference.key]
+        return _fault(f"{where} does not exist; it must hold {content} under the key {entry}")
+    value = found.values[entry]
     if value is None:
-        return _fault(f"{where} has no key {reference.key}; it must hold {content}")
+        return _fault(f"{where} has no key {entry}; it must hold {content}")
     try:
         text = base64.b64decode(value).decode().strip()
     except (binascii.Error, UnicodeDecodeError):
-        return _fault(f"key {reference.key} of {where} is no text; it must be {content}")
-    return text or _fault(f"key {reference.key} of {where} is empty; it must be {content}")
+        return _fault(f"key {entry} of {where} is no text; it must be {content}")
+    return text or _fault(f"key {entry} of {where} is empty; it must be {content}")
 
 
 def _fault(message: str) -> Fault:

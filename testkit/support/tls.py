@@ -19,12 +19,12 @@ ELLIPTIC = ("ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
 RSA = ("rsa:2048",)
 
 
-def self_signed(folder: Path, key_kind: Sequence[str] = ELLIPTIC) -> tuple[Path, Path]:
-    """A certificate for `localhost`, and its key."""
-    certificate, key = folder / "server.crt", folder / "server.key"
+def self_signed(folder: Path, key_kind: Sequence[str] = ELLIPTIC, *, name: str = "localhost") -> tuple[Path, Path]:
+    """A certificate for a host or a user of this name, and its key."""
+    certificate, key = folder / f"{name}.crt", folder / f"{name}.key"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", *key_kind, "-nodes", "-days", "1",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate],
+         "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}", "-keyout", key, "-out", certificate],
         check=True, capture_output=True,
     )  # fmt: skip
     key.chmod(0o600)

@@ -23,6 +23,9 @@ HANDLER = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0
 OBJECT_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 DATA_KEY = r"^[-._a-zA-Z0-9]+$"
 
+CERTIFICATE, PRIVATE_KEY = "tls.crt", "tls.key"
+"""Keys of a Secret of the type kubernetes.io/tls."""
+
 
 class SignalStrategy(StrEnum):
     """How a worker learns that there is work."""
@@ -74,6 +77,21 @@ class CertificatesRef(Model):
     ] = "ca.crt"
 
 
+class ClientCertificateRef(Model):
+    """A Secret of the type kubernetes.io/tls in the namespace of the FlowWorker."""
+
+    name: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=253,
+            pattern=OBJECT_NAME,
+            description="Its name. It holds a certificate with its chain under tls.crt and the private key under "
+            "tls.key, both in PEM, as cert-manager and CloudNativePG write them.",
+        ),
+    ]
+
+
 class Database(Model):
     """Where the flow or queue lives."""
 
@@ -107,6 +125,15 @@ class Database(Model):
             "sslmode require, verify-ca or verify-full. The operator opens no file that a connection string names; "
             "workers find the certificates in a file that PGSSLROOTCERT names. Unset: only sslrootcert=system can be "
             "verified."
+        ),
+    ] = None
+    client_certificate_ref: Annotated[
+        ClientCertificateRef | None,
+        Field(
+            description="Secret with a client's certificate and its key, for a server that asks for one; needs "
+            "sslmode require, verify-ca or verify-full. Workers find them in files that PGSSLCERT and PGSSLKEY name; "
+            "the operator shows the same certificate. The key is RSA up to 4096 bits, Ed25519, or of the curves P-256, "
+            "P-384 and P-521, and has no passphrase."
         ),
     ] = None
 

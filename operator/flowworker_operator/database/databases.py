@@ -5,7 +5,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from flowworker.database import probe
 from flowworker.database.connection import Connection
@@ -14,6 +14,7 @@ from flowworker.database.probe import DrainOrder
 from flowworker.errors import DatabaseUnavailableError, UsageError
 from flowworker_operator.api.conditions import Reason
 from flowworker_operator.database import faults
+from flowworker_operator.database.client_certificate import ClientCertificate
 from flowworker_operator.database.endpoint import Endpoint, parse_endpoint
 from flowworker_operator.database.hosts import INWARD, InwardError, KnownHosts
 from flowworker_operator.database.interpret import says_the_same
@@ -25,6 +26,8 @@ from flowworker_operator.domain.words import shown
 from flowworker_operator.resolver import Lookup, Resolver, is_address, system_lookup
 
 T = TypeVar("T")
+Source: TypeAlias = tuple[str, str | None, ClientCertificate | None]
+"""Connection string, certificates of authorities, the client's own."""
 
 NO_HOSTS = KnownHosts()
 
@@ -36,8 +39,8 @@ LONGEST_NAME = 253
 class _Entry:
     """One FlowWorker's place in the books."""
 
-    source: tuple[str, str | None]
-    """Connection string and certificates, as they were given."""
+    source: Source
+    """As it was given."""
     watcher: DatabaseWatcher | None
     """None while its connection string cannot be used."""
     endpoint: Endpoint | None
@@ -83,15 +86,18 @@ class Databases:
         self._proofs = SameDatabaseProofs(clock)
         self._known = known
 
-    def watch(self, subject: Subject, dsn: str, authority: str | None = None) -> None:
+    def watch(
+        self, subject: Subject, dsn: str, authority: str | None = None, client: ClientCertificate | None = None
+    ) -> None:
         """Read a subject from now on; calling it again changes what is read, or where.
 
         Args:
             subject: what is read.
             dsn: connection string of its database.
             authority: certificates in PEM that vouch for the server.
+            client: what is shown to a server that asks for a certificate.
         """
-        entry, source = self._entries.get(subject.key), (dsn, authority)
+        entry, source = self._entries.get(subject.key), (dsn, authority, client)
         if entry is None or entry.source != source:
             entry = self._move(subject.key, entry, source)
         if entry.watcher is not None:
@@ -217,7 +223,7 @@ class Databases:
             raise DatabaseUnavailableError(f"the database of {key} is not known")
         return entry.watcher
 
-    def _move(self, key: Key, entry: _Entry | None, source: tuple[str, str | None]) -> _Entry:
+    def _move(self, key: Key, entry: _Entry | None, source: Source) -> _Entry:
         """Put a FlowWorker where its connection string leads; what is known of it stays until something is read."""
         entry = entry or _Entry(source=source, watcher=None, endpoint=None)
         self._entries[key] = entry

@@ -14,15 +14,18 @@ from asyncpg.protocol.protocol import Protocol
 
 from flowworker.database.connection import Connection, open_connection
 from flowworker.database.dsn import ConnectArguments
+from flowworker.errors import AuthenticationError
+from flowworker_operator.database.endpoint import GROUPS, restrict
+from flowworker_operator.database.faults import has_no_common_ground
 from flowworker_operator.database.gate import Gate, GatedProtocol, GatedTransport
-
-SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:!SHA1:!AESCCM"
-"""Of TLS 1.2. With DHE a server chooses a group of any size, whose arithmetic keeps the event loop for a third of a
-second at each attempt to connect."""
 
 Resolve = Callable[[str], Awaitable[Sequence[str]]]
 """Gives the addresses of a host, at least one; raises OSError."""
 ProtocolFactory = Callable[[], asyncio.Protocol]
+
+
+class _OtherGroupError(Exception):
+    """A server takes no key of the group that it was offered; the driver would go on without encryption."""
 
 
 @dataclass(slots=True, eq=False)
@@ -30,26 +33,47 @@ class Dialer:
     """Opens connections for one watcher."""
 
     resolve: Resolve
+    groups: tuple[str, ...] = field(default=GROUPS, init=False)
+    """For the exchange of keys, that of the last connection first; the first is the one in use."""
     refused: str | None = field(default=None, init=False)
     """Why the gate has ended a connection since the last one was opened."""
 
     async def open(
         self,
-        arguments: ConnectArguments,
+        arguments: Callable[[str], ConnectArguments],
         *,
         application_name: str,
         statement_cache: bool = True,
         settings: Mapping[str, str] | None = None,
     ) -> Connection:
-        """Open a connection, as `flowworker.database.connection.connect` does."""
+        """Open a connection, as `flowworker.database.connection.connect` does, with whatever group a server takes.
+
+        Args:
+            arguments: what the driver is given for a connection with keys of a group.
+            application_name: as there.
+            statement_cache: as there.
+            settings: as there.
+        """
         self.refused = None
-        connection = await open_connection(
-            arguments,
-            application_name=application_name,
-            statement_cache=statement_cache,
-            settings=settings,
-            loop=cast("asyncio.AbstractEventLoop", _Loop(asyncio.get_running_loop(), self)),
-        )
+        untried = len(GROUPS) - 1
+        while True:
+            given = arguments(self.groups[0])
+            encrypts = isinstance(given.options["ssl"], ssl.SSLContext)
+            loop = _Loop(asyncio.get_running_loop(), self, insists=untried > 0 and not encrypts)
+            try:
+                connection = await open_connection(
+                    given,
+                    application_name=application_name,
+                    statement_cache=statement_cache,
+                    settings=settings,
+                    loop=cast("asyncio.AbstractEventLoop", loop),
+                )
+                break
+            except (_OtherGroupError, AuthenticationError) as error:
+                if not untried or not (isinstance(error, _OtherGroupError) or has_no_common_ground(error.__cause__)):
+                    raise
+                untried -= 1
+                self.groups = (*self.groups[1:], self.groups[0])
         transport: GatedTransport = connection._transport  # pyright: ignore
         transport.gate.begin()
         return connection
@@ -62,9 +86,17 @@ class Dialer:
 class _Loop:
     """The running loop, as the driver sees it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, dialer: Dialer) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, dialer: Dialer, *, insists: bool) -> None:
+        """Let the driver do what it does, but for these calls.
+
+        Args:
+            loop: the running one.
+            dialer: knows what is dialled, and with keys of which group.
+            insists: where a server takes no such key the attempt ends, before the driver goes on without encryption.
+        """
         self._loop = loop
         self._dialer = dialer
+        self._insists = insists
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loop, name)
@@ -76,7 +108,7 @@ class _Loop:
         failure: OSError | None = None
         name = host if ssl is not None else None
         if ssl is not None:
-            ssl.set_ciphers(SUITES)
+            restrict(ssl, self._dialer.groups[0])
         for address in await self._dialer.resolve(host):
             gate = Gate(self._dialer.refuse)
             try:
@@ -93,8 +125,13 @@ class _Loop:
         self, transport: GatedTransport, protocol: asyncio.Protocol, context: ssl.SSLContext, *, server_hostname: str
     ) -> GatedTransport | None:
         """Begin TLS; the gate then stands behind it."""
-        context.set_ciphers(SUITES)
-        secure = await self._loop.start_tls(transport.transport, protocol, context, server_hostname=server_hostname)
+        restrict(context, self._dialer.groups[0])
+        try:
+            secure = await self._loop.start_tls(transport.transport, protocol, context, server_hostname=server_hostname)
+        except ssl.SSLError as error:
+            if self._insists and has_no_common_ground(error):
+                raise _OtherGroupError from error
+            raise
         return None if secure is None else GatedTransport(secure, transport.gate)
 
 

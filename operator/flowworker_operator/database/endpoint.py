@@ -28,6 +28,7 @@ from flowworker.database.dsn import (
 )
 from flowworker.database.uri import Uri, parse
 from flowworker.errors import UsageError
+from flowworker_operator.database.client_certificate import ClientCertificate
 
 ALLOWED = (
     frozenset({*CHOICES, *HARMLESS, *NUMBERS, *IGNORED, "sslrootcert", "application_name", "options"}) - {"gsslib"}
@@ -49,6 +50,14 @@ LONGEST_AUTHORITY = 65_536
 LONGEST_CONNECT = 30.0
 """Seconds for one attempt to connect, whatever the connection string asks for."""
 
+SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES:!SHA1:!AESCCM"
+"""Of TLS 1.2. With DHE a server chooses a group of any size, whose arithmetic keeps the event loop for a third of a
+second at each attempt to connect."""
+GROUPS = ("prime256v1", "X25519", "secp384r1", "secp521r1")
+"""For the exchange of keys: P-256, which PostgreSQL takes unless it is configured otherwise, and what it may be
+configured for. Python allows one at a time, or all that OpenSSL has; among these are those of TLS 1.3 with finite
+fields, of which the largest keeps the event loop for a tenth of a second at each attempt to connect."""
+
 DEFAULT_MODE = "prefer"
 VERIFYING = frozenset({"verify-ca", "verify-full"})
 ENCRYPTING = VERIFYING | {"require"}
@@ -67,6 +76,7 @@ class Endpoint:
     parameters: tuple[tuple[str, str], ...]
     authority: str | None
     """Certificates in PEM that vouch for the server; None: none are given."""
+    client: ClientCertificate | None
     dsn: str = field(compare=False)
 
     @property
@@ -83,8 +93,11 @@ class Endpoint:
     def __repr__(self) -> str:
         return f"Endpoint({self.user}@{self.place})"
 
-    def arguments(self) -> ConnectArguments:
+    def arguments(self, group: str = GROUPS[0]) -> ConnectArguments:
         """What the driver is given: nothing of it comes from our environment or home.
+
+        Args:
+            group: for the exchange of keys, where TLS is sure; contexts are shared, so it may not be changed in one.
 
         With `sslmode` prefer or allow the driver still looks for a client's certificate in the home of this process,
         which has none.
@@ -99,7 +112,7 @@ class Endpoint:
             "database": self.database,
             "target_session_attrs": parameters.get("target_session_attrs", "any"),
             "direct_tls": parameters.get("sslnegotiation") == "direct",
-            "ssl": _tls(parameters, self.authority),
+            "ssl": _tls(parameters, self.authority, self.client, group),
         }
         return ConnectArguments(
             options=options,
@@ -109,12 +122,13 @@ class Endpoint:
         )
 
 
-def parse_endpoint(dsn: str, authority: str | None = None) -> Endpoint:
+def parse_endpoint(dsn: str, authority: str | None = None, client: ClientCertificate | None = None) -> Endpoint:
     """Read a tenant's connection string. No file is looked at.
 
     Args:
         dsn: a PostgreSQL URI.
         authority: certificates in PEM that vouch for the server.
+        client: what is shown to a server that asks for a certificate.
 
     Raises:
         UsageError: it is malformed, or asks for what a tenant may not. The message names the parameter and quotes
@@ -138,9 +152,10 @@ def parse_endpoint(dsn: str, authority: str | None = None) -> Endpoint:
         database=uri.database or uri.user,
         parameters=tuple(sorted(parameters.items())),
         authority=authority,
+        client=client,
         dsn=dsn,
     )
-    _tls(parameters, authority)
+    _tls(parameters, authority, client)
     return endpoint
 
 
@@ -151,6 +166,8 @@ def _check_parameters(uri: Uri) -> None:
         advice = "leave it out"
         if name == "sslrootcert":
             advice = "it may only be system; give certificates by spec.database.caRef"
+        elif name in {"sslcert", "sslkey", "sslpassword"}:
+            advice = "leave it out, and give certificate and key by spec.database.clientCertificateRef"
         elif name not in KNOWN:
             advice = "write settings of the session as options=-c%20NAME%3DVALUE"
         shown = name if name in KNOWN or (name.isidentifier() and not uri.secret_in_query) else "a parameter"
@@ -173,33 +190,48 @@ def _ports(uri: Uri) -> list[int]:
     return [port or DEFAULT_PORT for port in ports]
 
 
-def _tls(parameters: Mapping[str, str], authority: str | None) -> ssl.SSLContext | str | bool:
+def _tls(
+    parameters: Mapping[str, str],
+    authority: str | None,
+    client: ClientCertificate | None,
+    group: str = GROUPS[0],
+) -> ssl.SSLContext | str | bool:
     """What the driver takes for TLS. A context of ours, because it would look for files to make its own."""
     mode = parameters["sslmode"]
     if parameters.get("sslrootcert") == SYSTEM_CERTIFICATES:
-        return _system_context()
+        return _system_context(group) if client is None else client.shown_by(_system_context.__wrapped__(group))
     if mode in VERIFYING and authority is None:
         raise UsageError(
             f"the connection string asks for sslmode={mode}: that needs certificates, from spec.database.caRef, or "
             "sslrootcert=system"
         )
     if mode not in ENCRYPTING:
+        if client is not None:
+            raise UsageError(
+                f"spec.database.clientCertificateRef needs sslmode=require, verify-ca or verify-full in the connection "
+                f"string; it is {mode}"
+            )
         return False if mode == "disable" else mode
-    return _context(
+    make = _context if client is None else _context.__wrapped__  # no key is kept longer than its connection string
+    context = make(
         authority,
         check_hostname=mode == "verify-full",
         oldest=parameters.get("ssl_min_protocol_version", "TLSv1.2"),
         newest=parameters.get("ssl_max_protocol_version"),
+        group=group,
     )
+    return context if client is None else client.shown_by(context)
 
 
-@lru_cache(maxsize=1)
-def _system_context() -> ssl.SSLContext:
-    return _negotiating(ssl.create_default_context())
+@lru_cache(maxsize=len(GROUPS))
+def _system_context(group: str) -> ssl.SSLContext:
+    return _negotiating(ssl.create_default_context(), group)
 
 
 @lru_cache(maxsize=32)
-def _context(authority: str | None, *, check_hostname: bool, oldest: str, newest: str | None) -> ssl.SSLContext:
+def _context(
+    authority: str | None, *, check_hostname: bool, oldest: str, newest: str | None, group: str
+) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = check_hostname
     context.verify_mode = ssl.CERT_NONE if authority is None else ssl.CERT_REQUIRED
@@ -211,7 +243,7 @@ def _context(authority: str | None, *, check_hostname: bool, oldest: str, newest
         raise UsageError("the versions of TLS that the connection string asks for are not supported") from None
     if authority is not None:
         _trust(context, authority)
-    return _negotiating(context)
+    return _negotiating(context, group)
 
 
 def _trust(context: ssl.SSLContext, authority: str) -> None:
@@ -223,9 +255,16 @@ def _trust(context: ssl.SSLContext, authority: str) -> None:
         raise UsageError("spec.database.caRef: it holds no certificates in PEM that can be used") from None
 
 
-def _negotiating(context: ssl.SSLContext) -> ssl.SSLContext:
+def _negotiating(context: ssl.SSLContext, group: str) -> ssl.SSLContext:
     context.set_alpn_protocols(["postgresql"])
+    restrict(context, group)
     return context
+
+
+def restrict(context: ssl.SSLContext, group: str) -> None:
+    """Leave a server no choice of what a handshake costs us."""
+    context.set_ciphers(SUITES)
+    context.set_ecdh_curve(group)
 
 
 def _version(name: str) -> ssl.TLSVersion:

@@ -18,7 +18,8 @@ LONGEST = 512
 VAGUE = "check host and port in the Secret, DNS, firewalls, and that PostgreSQL runs there and is not overloaded"
 STANDBY = "this server takes no writes: it is a standby, or read-only; a failover may be going on"
 NO_COMMON_GROUND = frozenset({"SSLV3_ALERT_HANDSHAKE_FAILURE", "TLSV1_ALERT_PROTOCOL_VERSION"})
-"""What OpenSSL calls it when a server ends a handshake for want of a version or cipher in common."""
+"""What OpenSSL calls it when a server ends a handshake for want of a version, a cipher or a group in common."""
+CERTIFY = "give one for this user by spec.database.clientCertificateRef"
 GRANT = "grant it what a worker needs with `flowworker db install --role ROLE`"
 
 
@@ -38,8 +39,9 @@ def connection_fault(error: BaseException, place: str) -> Fault:
         case AccessError() if isinstance(cause, ssl.SSLError):
             return fault(Reason.DATABASE_REFUSED, f"no trusted TLS connection to {place}: {_certificate(cause)}")
         case AccessError():
-            advice = "check user and password in the Secret"
-            return fault(Reason.DATABASE_REFUSED, f"{place} refuses the connection: {_words(cause)}; {advice}")
+            words = _words(cause)
+            advice = CERTIFY if "certificate" in words else "check user and password in the Secret"
+            return fault(Reason.DATABASE_REFUSED, f"{place} refuses the connection: {words}; {advice}")
         case _:
             return unreachable(cause, place)
 
@@ -132,11 +134,18 @@ def _why(cause: BaseException) -> str:
             return _words(cause)
 
 
+def has_no_common_ground(error: BaseException | None) -> bool:
+    """Whether a server takes nothing that was offered for the handshake."""
+    return isinstance(error, ssl.SSLError) and getattr(error, "reason", "") in NO_COMMON_GROUND
+
+
 def _certificate(error: ssl.SSLError) -> str:
-    reason = getattr(error, "reason", "")
-    if reason in NO_COMMON_GROUND:
-        return "it takes no cipher of the operator, which are those of TLS 1.3, and of TLS 1.2 those with ECDHE"
-    return str(getattr(error, "verify_message", "") or reason or error)
+    if has_no_common_ground(error):
+        return (
+            "it takes no cipher of the operator, which are those of TLS 1.3, and of TLS 1.2 those with ECDHE, each "
+            "with the groups P-256, X25519, P-384 and P-521"
+        )
+    return str(getattr(error, "verify_message", "") or getattr(error, "reason", "") or error)
 
 
 def _words(error: BaseException) -> str:

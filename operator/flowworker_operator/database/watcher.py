@@ -127,7 +127,7 @@ class DatabaseWatcher:
         self, dsn: str, *, application_name: str, statement_cache: bool, settings: Mapping[str, str] | None
     ) -> Connection:
         return await self._dialer.open(
-            self.endpoint.arguments(),
+            self.endpoint.arguments,
             application_name=application_name,
             statement_cache=statement_cache,
             settings=settings,

@@ -5,7 +5,7 @@ from typing import Any
 
 from flowworker_operator.api.spec import FlowWorkerSpec, SignalStrategy
 from flowworker_operator.render.environment import PROBE_PORT, certificates_variables, environment, merged
-from flowworker_operator.render.secrets import AUTHORITY, DATABASE, DIRECT, OWNER
+from flowworker_operator.render.secrets import AUTHORITY, CLIENT, DATABASE, DIRECT, OWNER
 
 WORKER = "worker"
 COMPILER = "flowworker-compile"
@@ -75,7 +75,8 @@ def _mounts(spec: FlowWorkerSpec, given: Iterable[Mapping[str, Any]] | None) -> 
 
 
 def _certificates(spec: FlowWorkerSpec) -> list[dict[str, Any]]:
-    return [] if spec.database.ca_ref is None else [AUTHORITY.mount()]
+    given = ((AUTHORITY, spec.database.ca_ref), (CLIENT, spec.database.client_certificate_ref))
+    return [mount.mount() for mount, reference in given if reference is not None]
 
 
 def _by_name(

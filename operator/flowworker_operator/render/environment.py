@@ -4,13 +4,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flowworker.settings import variable
-from flowworker_operator.api.spec import FlowWorkerSpec
+from flowworker_operator.api.spec import PRIVATE_KEY, FlowWorkerSpec
 from flowworker_operator.domain.naming import NAME_LABEL
-from flowworker_operator.render.secrets import AUTHORITY, DATABASE, DIRECT
+from flowworker_operator.render.secrets import AUTHORITY, CLIENT, DATABASE, DIRECT
 
 PROBE_PORT = 8080
 
-CERTIFICATES_VARIABLE = "PGSSLROOTCERT"
+AUTHORITY_VARIABLE, CLIENT_VARIABLE, KEY_VARIABLE = "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"
 """PostgreSQL's own: whatever opens a connection in the pod finds the certificates."""
 
 _MILLISECONDS = 1000
@@ -30,8 +30,13 @@ def environment(spec: FlowWorkerSpec) -> list[dict[str, Any]]:
 
 
 def certificates_variables(spec: FlowWorkerSpec) -> list[dict[str, Any]]:
-    """The variable that names the certificates of the database's authorities, where some are given."""
-    return [] if spec.database.ca_ref is None else [{"name": CERTIFICATES_VARIABLE, "value": AUTHORITY.path}]
+    """Variables that name the certificates of the database's authorities, and the client's, where given."""
+    files: dict[str, str] = {}
+    if spec.database.ca_ref is not None:
+        files[AUTHORITY_VARIABLE] = AUTHORITY.path
+    if spec.database.client_certificate_ref is not None:
+        files |= {CLIENT_VARIABLE: CLIENT.path, KEY_VARIABLE: CLIENT.path_of(PRIVATE_KEY)}
+    return [{"name": name, "value": path} for name, path in files.items()]
 
 
 def revision_variable(revision: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from flowworker_operator.domain.naming import (
 )
 from flowworker_operator.render.container import SCRATCH, WORKER, compile_container, worker_container
 from flowworker_operator.render.environment import revision_variable
-from flowworker_operator.render.secrets import AUTHORITY, DATABASE, DIRECT, OWNER
+from flowworker_operator.render.secrets import AUTHORITY, CLIENT, DATABASE, DIRECT, OWNER, keys_of
 
 _BESIDE_A_WORKER = frozenset({"initContainers", "readinessGates", "topologySpreadConstraints"})
 
@@ -71,9 +71,10 @@ def volume_origins(spec: FlowWorkerSpec) -> dict[str, str]:
         DIRECT.name: ("spec.database.directSecretRef", spec.database.direct_secret_ref),
         OWNER.name: ("spec.database.ownerSecretRef", spec.database.owner_secret_ref),
         AUTHORITY.name: ("spec.database.caRef", spec.database.ca_ref),
+        CLIENT.name: ("spec.database.clientCertificateRef", spec.database.client_certificate_ref),
     }
     ours = {
-        name: f"{field}: key {reference.key} of secret {reference.name}"
+        name: f"{field}: key {' and '.join(keys_of(reference))} of secret {reference.name}"
         for name, (field, reference) in fields.items()
         if reference is not None
     }
@@ -123,8 +124,10 @@ def _volumes(
         (DIRECT, spec.database.direct_secret_ref),
         (OWNER, spec.database.owner_secret_ref if with_owner else None),
         (AUTHORITY, spec.database.ca_ref),
+        (CLIENT, spec.database.client_certificate_ref),
     )
-    ours = [mount.volume(reference) for mount, reference in secrets if reference is not None]
+    grouped = "fsGroup" in (spec.template.pod_spec().get("securityContext") or {})
+    ours = [mount.volume(reference, private_to_group=grouped) for mount, reference in secrets if reference is not None]
     ours.append({"name": SCRATCH["name"], "emptyDir": {}})
     taken = {volume["name"] for volume in ours}
     return [*ours, *(dict(volume) for volume in given or () if volume.get("name") not in taken)]

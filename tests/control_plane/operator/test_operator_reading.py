@@ -14,10 +14,10 @@ from testkit.cluster.control_plane import ControlPlane
 from testkit.support.waiting import until
 
 from flowworker_operator import secrets as operator_secrets
-from flowworker_operator.api.spec import CertificatesRef, SecretRef
+from flowworker_operator.api.spec import CertificatesRef, ClientCertificateRef, SecretRef
 from flowworker_operator.cluster.client import Cluster
 from flowworker_operator.cluster.resources import FLOWWORKERS, SECRETS, Object, Resource
-from flowworker_operator.database import Key
+from flowworker_operator.database import ClientCertificate, Key
 from flowworker_operator.domain.snapshot import Fault
 from flowworker_operator.handlers import WATCHED
 from flowworker_operator.metrics import Metrics
@@ -204,6 +204,30 @@ async def test_of_a_secret_only_what_is_named_is_kept_and_not_for_long(
     assert await read(secrets, namespace) == "postgresql://one"
     await secrets.close()
     assert "postgresql://one" not in kept(secrets)
+
+
+async def test_a_certificate_and_its_key_are_of_one_state_of_their_secret(
+    cluster: Cluster, secrets: Secrets, api: Api, clock: Clock, namespace: str
+) -> None:
+    async def read() -> ClientCertificate | Fault:
+        key, reference = Key(namespace=namespace, name="one"), ClientCertificateRef(name="app")
+        return await secrets.client_certificate(key, reference, doubted=False)
+
+    async def renewed() -> bool:
+        return await read() == ClientCertificate(chain="second", key="second key")
+
+    await cluster.create(SECRETS, secret(namespace, **{"tls.crt": "first"}))
+    found = await read()
+    assert isinstance(found, Fault)
+    assert "app has no key tls.key; it must hold a private key in PEM" in found.message
+    assert api.reads == 1
+    await cluster.apply(SECRETS, secret(namespace, **{"tls.crt": "first", "tls.key": "first key"}))
+    clock.now += 2 * FRESH_FOR
+    assert await read() == ClientCertificate(chain="first", key="first key")
+    assert api.reads == 2
+    await cluster.apply(SECRETS, secret(namespace, **{"tls.crt": "second", "tls.key": "second key"}))
+    clock.now += FRESH_FOR
+    await until(renewed, "both are new")
 
 
 def kept(secrets: Secrets) -> set[str]:

@@ -16,7 +16,7 @@ from flowworker.database.connection import Connection, connect
 from flowworker.database.probe import Question, Sample, Target
 from flowworker.database.records import SourceKind
 from flowworker_operator.api.conditions import Reason
-from flowworker_operator.database import Databases, Key, Reading, Subject
+from flowworker_operator.database import ClientCertificate, Databases, Key, Reading, Subject
 from flowworker_operator.database.hosts import KnownHosts, known_hosts
 from flowworker_operator.database.interpret import reading_of, target_of
 from flowworker_operator.domain.snapshot import Demand, Fault
@@ -141,9 +141,15 @@ class Observer:
         self.news: list[Key] = []
         self.databases = Databases(clock=clock, on_reading=self.news.append, lookup=lookup, known=known)
 
-    def watch(self, dsn: str, *subjects: Subject, certificates: str | None = None) -> None:
+    def watch(
+        self,
+        dsn: str,
+        *subjects: Subject,
+        certificates: str | None = None,
+        client: ClientCertificate | None = None,
+    ) -> None:
         for one in subjects:
-            self.databases.watch(one, dsn, certificates)
+            self.databases.watch(one, dsn, certificates, client)
 
     def demand(self, one: Subject) -> Demand | None:
         """What there is to do as last read; None while the last attempt failed."""

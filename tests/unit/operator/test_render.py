@@ -284,3 +284,21 @@ def test_certificates_of_the_database_are_a_file_in_every_pod_that_connects() ->
         assert f"{mount['mountPath']}/{volume['secret']['items'][0]['path']}" == named
         assert volume["secret"]["items"][0]["key"] == "ca.crt"
     assert not any(entry["name"] == "PGSSLROOTCERT" for entry in worker()["env"])
+
+
+@pytest.mark.parametrize(("security", "mode"), [(None, None), ({"fsGroup": 1000}, 0o440)])
+def test_the_certificate_of_a_client_and_its_key_are_files_in_every_pod_that_connects(
+    security: dict[str, int] | None, mode: int | None
+) -> None:
+    database = {"secretRef": {"name": "a"}, "ownerSecretRef": {"name": "o"}, "clientCertificateRef": {"name": "tls"}}
+    template: dict[str, Any] = {"spec": {} if security is None else {"securityContext": security}}
+    spec = make_spec(database=database, template=template)
+    for found in (pod(database=database, template=template), render(OWNER, spec).compiler_pod()["spec"]):
+        (container,) = found["containers"]
+        named = {entry["name"]: entry.get("value") for entry in container["env"]}
+        volume = next(one for one in found["volumes"] if one.get("secret", {}).get("secretName") == "tls")
+        mount = next(one for one in container["volumeMounts"] if one["name"] == volume["name"])
+        files = {item["key"]: f"{mount['mountPath']}/{item['path']}" for item in volume["secret"]["items"]}
+        assert files == {"tls.crt": named["PGSSLCERT"], "tls.key": named["PGSSLKEY"]}
+        assert volume["secret"]["items"][1].get("mode") == mode
+    assert not any(entry["name"].startswith("PGSSL") for entry in worker()["env"])

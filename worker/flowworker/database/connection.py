@@ -90,11 +90,10 @@ async def open_connection(
     """The same for a connection string that was looked at before, with an event loop that may see to the transport."""
     options: dict[str, Any] = {} if statement_cache else {"statement_cache_size": 0}
     try:
-        connection = await asyncpg.connect(
+        connection = await _first_that_fits(
+            arguments,
             loop=loop,
-            timeout=arguments.timeout or CONNECT_TIMEOUT,
             server_settings={"application_name": application_name, **arguments.server_settings, **(settings or {})},
-            **arguments.options,
             **options,
         )
         _set_socket_options(connection, arguments.socket_options)
@@ -123,6 +122,40 @@ async def open_connection(
             raise UsageError(f"the server or pooler refuses the parameter {name} of the connection string") from None
         raise DatabaseUnavailableError(f"no connection to the database: {describe(error)}") from error
     return connection
+
+
+async def _first_that_fits(arguments: ConnectArguments, **options: Any) -> Connection:
+    """Connect to the hosts in their order, as libpq does: one that is silent leaves time for those after it.
+
+    asyncpg goes through the hosts as well, but what the first one takes of the time the others have not.
+    """
+    deadline = asyncio.get_running_loop().time() + (arguments.timeout or CONNECT_TIMEOUT)
+    attempts = list(_attempts(arguments.options))
+    failure: Exception | None = None
+    for number, attempt in enumerate(attempts):
+        left = max(0.0, deadline - asyncio.get_running_loop().time())
+        try:
+            return await asyncpg.connect(timeout=left / (len(attempts) - number), **attempt, **options)
+        except asyncpg.TargetServerAttributeNotMatched as error:
+            failure = failure or error
+        except (OSError, asyncpg.CannotConnectNowError) as error:
+            failure = error
+    assert failure is not None
+    raise failure
+
+
+def _attempts(options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Arguments of asyncpg for each host alone; where a standby is only preferred, for standbys before all others."""
+    hosts: Sequence[str] = options.get("host") or ()
+    if len(hosts) <= 1:
+        yield dict(options)
+        return
+    port: Sequence[int] | int | None = options.get("port")
+    ports = port if isinstance(port, Sequence) else [port] * len(hosts)
+    target = options.get("target_session_attrs", "any")
+    for wanted in ("standby", "any") if target == "prefer-standby" else (target,):
+        for host, port in zip(hosts, ports, strict=True):
+            yield {**options, "host": [host], "port": port, "target_session_attrs": wanted}
 
 
 def _set_socket_options(connection: Connection, options: Sequence[tuple[int, int, int]]) -> None:

@@ -227,15 +227,16 @@ def _tls(parameters: dict[str, str]) -> Mapping[str, Any]:
             f"the connection string gives {min(unsupported)} with the system's sslrootcert, which is not supported"
         )
     context = ssl.create_default_context()
-    if "sslcert" in parameters:
-        _load_certificate(context, parameters)
+    _load_certificate(context, parameters)
     return {"ssl": context, "direct_tls": parameters.get("sslnegotiation") == "direct"}
 
 
 def _load_certificate(context: ssl.SSLContext, parameters: Mapping[str, str]) -> None:
+    certificate = parameters.get("sslcert") or os.environ.get("PGSSLCERT")
+    if not certificate:
+        return
+    key = parameters.get("sslkey") or os.environ.get("PGSSLKEY") or None
     try:
-        context.load_cert_chain(
-            parameters["sslcert"], parameters.get("sslkey"), password=lambda: parameters.get("sslpassword", "")
-        )
+        context.load_cert_chain(certificate, key, password=lambda: parameters.get("sslpassword", ""))
     except (OSError, ValueError):
-        raise UsageError("the certificate that the connection string names for sslcert cannot be used") from None
+        raise UsageError("the client certificate that sslcert or PGSSLCERT names cannot be used") from None
