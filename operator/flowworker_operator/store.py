@@ -13,9 +13,9 @@ import orjson
 
 from flowworker_operator.api.template import LARGEST_TEMPLATE
 from flowworker_operator.bounded import Shares
-from flowworker_operator.cluster.resources import FLOWWORKERS, PODS, Object, Resource
+from flowworker_operator.cluster.resources import DEPLOYMENTS, FLOWWORKERS, PODS, Object, Resource
 from flowworker_operator.database import Key
-from flowworker_operator.domain.naming import NAME_LABEL
+from flowworker_operator.domain.naming import LOOKED_AT, NAME_LABEL
 
 REMEMBERED = 20_000
 """Objects of one resource that are gone, in equal shares of the namespaces: they are known until the next re-list, and
@@ -158,6 +158,11 @@ def owner_or_self(resource: Resource, item: Object) -> Key:
     return key_of(item) if resource == FLOWWORKERS else owner_of(item)
 
 
+LONGEST_TEXT = 253
+"""Characters of a label or an annotation that is kept; ours are shorter."""
+LARGEST_DEPLOYMENT = 3 * LARGEST_TEMPLATE
+"""Bytes of the spec of a Deployment as JSON, with what the API server and others add to ours."""
+
 TOO_LARGE = "tooLarge"
 """Stands for a template in the spec of a FlowWorker that is larger than allowed, with the number of its bytes; None for
 one that is nested so deep that it cannot be measured."""
@@ -166,14 +171,20 @@ one that is nested so deep that it cannot be measured."""
 def slim(resource: Resource, item: Object) -> Object:
     """An object without what no decision looks at: most of a pod, and who wrote which field of anything.
 
-    Of a FlowWorker whose template is too large no decision is made; of its annotations, which may hold the whole spec
-    once more, none looks at.
+    Of a FlowWorker whose template is too large no decision is made, and a Deployment with one that none of ours can
+    have become is not mended. Who may write objects with our labels writes annotations as he likes, a megabyte in
+    each: only those with a meaning are kept.
     """
     metadata = {name: value for name, value in item["metadata"].items() if name != "managedFields"}
+    for texts in {"labels", "annotations"} & metadata.keys():
+        metadata[texts] = {
+            name: text for name, text in metadata[texts].items() if name in LOOKED_AT and len(text) <= LONGEST_TEXT
+        }
     if resource == FLOWWORKERS:
-        metadata.pop("annotations", None)
         metadata["managedFields"] = list(_writers_of_replicas(item["metadata"].get("managedFields", ())))
         item = {**item, "spec": _bounded(item["spec"])}
+    if resource == DEPLOYMENTS:
+        item = {**item, "spec": _bounded_deployment(item["spec"])}
     kept: Iterable[str] = ("status",) if resource == PODS else (name for name in item if name != "metadata")
     return {"metadata": metadata, **{name: item[name] for name in kept if name in item}}
 
@@ -184,6 +195,16 @@ def _bounded(spec: Object) -> Object:
     except orjson.JSONEncodeError:  # nested deeper than it writes, which the API server does not mind
         return {**spec, "template": {TOO_LARGE: None}}
     return spec if size <= LARGEST_TEMPLATE else {**spec, "template": {TOO_LARGE: size}}
+
+
+def _bounded_deployment(spec: Object) -> Object:
+    try:
+        size = len(orjson.dumps(spec))
+    except orjson.JSONEncodeError:
+        size = LARGEST_DEPLOYMENT + 1
+    if size <= LARGEST_DEPLOYMENT:
+        return spec
+    return {"replicas": spec.get("replicas", 1), "template": {"spec": {}}}
 
 
 def _writers_of_replicas(entries: Iterable[Object]) -> Iterator[Object]:

@@ -29,6 +29,13 @@ SLUG_ANNOTATIONS = {"flow": "flowworker.dev/flow", "queue": "flowworker.dev/queu
 DELETION_COST_ANNOTATION = "controller.kubernetes.io/pod-deletion-cost"
 DEFAULT_CONTAINER_ANNOTATION = "kubectl.kubernetes.io/default-container"
 """Which container `kubectl logs` and `kubectl exec` take by default."""
+LOOKED_AT = frozenset(
+    {
+        MANAGED_BY_LABEL, NAME_LABEL, REVISION_LABEL, PROVEN_ANNOTATION, OWNER_ANNOTATION, ADOPTED_ANNOTATION,
+        COMPILES_ANNOTATION, *SLUG_ANNOTATIONS.values(), DELETION_COST_ANNOTATION, DEFAULT_CONTAINER_ANNOTATION,
+    }
+)  # fmt: skip
+"""Labels and annotations of an object that decisions look at."""
 DELETION_COST = "-1000"
 """Far below the default of 0; recognisable as ours."""
 

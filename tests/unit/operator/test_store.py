@@ -7,11 +7,11 @@ import pytest
 from tests.unit.operator.objects import KEY, flowworker, live_deployment, live_pod
 
 from flowworker_operator.api.template import LARGEST_TEMPLATE
-from flowworker_operator.cluster.resources import DEPLOYMENTS, FLOWWORKERS, PODS
+from flowworker_operator.cluster.resources import DEPLOYMENTS, FLOWWORKERS, PODS, Resource
 from flowworker_operator.database import Key
 from flowworker_operator.domain.snapshot import Fault
 from flowworker_operator.gather import design
-from flowworker_operator.store import REMEMBERED, Store
+from flowworker_operator.store import LARGEST_DEPLOYMENT, REMEMBERED, Store, slim
 
 
 @pytest.fixture
@@ -140,6 +140,31 @@ def test_a_template_that_is_too_large_is_not_kept() -> None:
     outcome = design(kept)
     assert isinstance(outcome, Fault)
     assert "spec.template" in outcome.message
+
+
+@pytest.mark.parametrize("resource", [PODS, DEPLOYMENTS])
+def test_what_others_write_beside_our_labels_is_not_kept(store: Store, resource: Resource) -> None:
+    item = live_pod("a", "p") if resource == PODS else live_deployment()
+    before = orjson.dumps(slim(resource, item))
+    for texts in ("labels", "annotations"):
+        item["metadata"].setdefault(texts, {}).update({f"of/others-{number}": "x" * 1000 for number in range(1000)})
+    item["metadata"]["annotations"]["flowworker.dev/proven"] = "x" * LARGEST_TEMPLATE
+    store.put(resource, item)
+    (kept,) = store.belonging(resource, KEY)
+    assert len(orjson.dumps(kept)) <= len(before) + 100
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_deployment_that_is_larger_than_any_of_ours_is_known_without_its_template(store: Store, nested: bool) -> None:
+    item, deep = live_deployment(), dict[str, Any]()
+    for _ in range(300):
+        deep = {"in": deep}
+    item["spec"]["template"]["spec"]["filler"] = deep if nested else "x" * LARGEST_DEPLOYMENT
+    item["spec"]["replicas"] = 3
+    store.put(DEPLOYMENTS, item)
+    (kept,) = store.belonging(DEPLOYMENTS, KEY)
+    assert len(orjson.dumps(kept)) < 2000
+    assert kept["spec"] == {"replicas": 3, "template": {"spec": {}}}
 
 
 def test_a_large_template_that_is_allowed_is_kept() -> None:
