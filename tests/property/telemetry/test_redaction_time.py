@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flowworker.redaction import redact
+from flowworker.redaction.plain_values import LONGEST_TEXT, shown
 from flowworker.runtime.execution.failures import MESSAGE_LIMIT, clean
 
 SHORT, LONG = 25_000, 100_000
@@ -19,6 +20,8 @@ MOST_GROWTH = 9
 SHORTEST_TIME = 0.002
 """Seconds; less is noise."""
 MEGABYTE = 1_000_000
+MOST_TIMES = 25
+"""What a hostile text may cost, in plain words of the same length."""
 
 PIECES = [
     " ", "  ", "\t", "\n", "a", "A", "7", "_", "-", ".", "/", "\\", "'", '"', "`", "{", "}", "[", "]", "(", ")", "<",
@@ -87,6 +90,13 @@ def test_texts_whose_time_grew_with_the_square_of_their_length_are_proportional(
     before: str, unit: str, after: str
 ) -> None:
     assert grows_in_proportion(before, unit, after)
+
+
+@pytest.mark.parametrize("unit", ["%zip", "\uff1azip", "zip://", ",redis-cli", "mysql ", "docker ", "config set "])
+def test_a_line_of_commands_without_their_options_costs_little_more_than_one_of_plain_words(unit: str) -> None:
+    hostile = fastest(shown, repeated(unit, LONGEST_TEXT))
+    plain = fastest(shown, repeated("plain words ", LONGEST_TEXT))
+    assert hostile < max(plain, SHORTEST_TIME) * MOST_TIMES
 
 
 @pytest.mark.parametrize("unit", [" ", "'", '"', "=", ":", "{", "a", "@", "/", "c2Vj+/", "password: x ", "a://b:"])

@@ -1,11 +1,12 @@
 """Passwords in commands and statements, where no `=` or `:` stands between a name and its value."""
 
 from flowworker.redaction.places import Shape, Shapes
-from flowworker.redaction.words import STRING
+from flowworker.redaction.words import NAME, STRING
 
 _GAP = r"""(?:[ \t]{1,40}+|["'],[ \t]{0,40}+["'])"""
 """Between the words of a command, also of one that is shown as a list of arguments."""
-_REST = r"""(?:(?![|;&])[^\n]){0,400}?"""
+_FAR = 400
+_REST = rf"""(?:(?![|;&])[^\n]){{0,{_FAR}}}?"""
 """What may stand between a command and its option."""
 
 _SQL = rf"""(?ix)
@@ -26,18 +27,44 @@ _USER = rf"""(?x)
 _CLIENT = rf"""(?x)
     ( (?<![\w-])
       (?: mysql\w{{0,20}}+ | mariadb[\w-]{{0,20}}+ | mongo\w{{0,20}}+ | sshpass | 7za?
-        | (?:docker|podman|nerdctl|buildah|skopeo|oras|crane|helm)\b {_REST} login )
+        | twine | unrar | (?:docker|podman|nerdctl|buildah|skopeo|oras|crane|helm|az|oc)\b {_REST} login )
       (?![\w=:@]) {_REST} (?<![\w-])-p{_GAP}? )
     (?!\d{{1,5}}(?::\d|/)|assw|\*\*\*) (?: '[^'\n]++' | "[^"\n]++" | [^\s"']++ )"""
 """`-p` and a password; elsewhere it means a port or parents."""
 _OTHER = rf"""(?x)
     ( (?<![\w-])
-      (?: redis-cli {_REST} (?<![\w-])-a | (?:sqlcmd|bcp|unzip|zip) {_REST} (?<![\w-])-P
+      (?: redis-cli {_REST} (?<![\w-])-a | (?:sqlcmd|bcp|unzip|zip|mosquitto_\w{{3,8}}) {_REST} (?<![\w-])-P
+        | ssh-keygen {_REST} (?<![\w-])-[NP] | (?:openssl{_GAP}enc|nuget{_GAP}push) {_REST} (?<![\w-])-[kK]
+        | rabbitmqctl {_GAP} (?:add_user|change_password) {_GAP} \S{{1,100}}+
         | ldap\w{{3,8}}+ {_REST} (?<![\w-])-w
         | htpasswd {_REST} (?<![\w-])-\w{{0,5}}?b\w{{0,5}}+ {_GAP}\S{{1,100}}+ {_GAP}\S{{1,100}}+
-        | requirepass | masterauth )
-      {_GAP} )
+        | requirepass | masterauth | bindpw | rootpw )
+      (?:{_GAP}|=) | (?<![\w-])(?:smbclient|rpcclient) {_REST} (?<![\w-])-U{_GAP}?[^\s%]{{1,60}}+%
+      | (?<![\w-])lftp {_REST} (?<![\w-])-u{_GAP}[^\s,]{{1,60}}+, )
     (?!\*\*\*) [^\s"']++"""
+_LOGIN = r"""((?<![\w-])(?:vault|cargo)[ \t]{1,40}+login[ \t]{1,40}+)(?!-)(?=\D{0,100}\d)[^\s"',]{8,}+"""
+"""What has no digit may be a word of a sentence."""
+_UNSEAL = r"(?i)((?:unseal|recovery)[ ]key[ ]\d{1,2}:[ ])\S++"
+_MAIL = r"""(?x)
+    ( AUTH[ ](?:PLAIN|LOGIN|XOAUTH2|OAUTHBEARER)[ ](?!OAUTHBEARER|SCRAM|DIGEST-|CRAM-|GSS|ANONYMOUS|EXTERNAL)
+      (?=[A-Za-z0-9+/]{8}) | (?<=\d[ ])LOGIN[ ]\S{1,100}+[ ] | (?:(?<=>[ ])|(?<=b')|(?<=b\"))PASS[ ] | \(AUTH[ ] )
+    (?:"[^"\n]*+" | [^\s"')\\]++)"""
+"""What clients of SMTP, IMAP, POP, FTP and Redis send."""
+_CIPHER = rf"""(?ix)
+    ( (?<!\w) (?: pgp_sym_(?:en|de)crypt\w{{0,6}}+ [ ]?\( [^()\n]{{0,200}}?,\s{{0,10}}+ | crypt[ ]?\(\s{{0,10}}+ ) )
+    {STRING}"""
+_POWERSHELL = rf"(?i)(convertto-securestring[ \t]{{1,40}}+(?:-string[ \t]{{1,40}}+)?){STRING}"
+_MASK = r"(::add-mask::)[^\n]++"
+_AUTH = rf"(?x) ((?<![a-z])auth=(?:\w{{0,20}}+)\([ ]{{0,10}}+{STRING},[ ]{{0,10}}+){STRING}"
+_SETTING = rf"""(?x)
+    ( (?<![\w-])
+      (?: put-parameter {_REST} (?<![\w-])--value | secret[ ]set {_REST} (?<![\w-])(?:--body|-b)
+        | alias[ ]set {_GAP} \S{{1,100}}+ {_GAP} https?://\S{{1,200}}+ {_GAP} \S{{1,100}}+
+        | config(?:ure)?[ ](?:set{_GAP})? (?i:[\w./:@-]{{0,80}}?{NAME}[\w./-]{{0,40}}+)
+        | config[ ]http-basic\.\S{{1,80}}+{_GAP}\S{{1,80}}+ )
+      (?:{_GAP}|=) )
+    (?!\*\*\*) (?: {STRING} | [^\s"']++ )"""
+"""What a command writes into the settings of a tool or the secrets of a service."""
 _OPENSSL = rf"""((?<![\w-])-pass(?:in|out)?{_GAP}pass:)[^\s"']++"""
 
 _SENTENCE = (
@@ -79,14 +106,60 @@ SHAPES = Shapes(
             "oras",
             "crane",
             "helm",
+            "az ",
+            "oc ",
+            "twine",
+            "unrar",
         ),
         pattern=_CLIENT,
         hints=("-p",),
+        reach=_FAR,
     ),
     Shape(
-        begins=("redis-cli", "sqlcmd", "bcp", "unzip", "zip", "ldap", "htpasswd", "requirepass", "masterauth"),
+        begins=(
+            "redis-cli",
+            "sqlcmd",
+            "bcp",
+            "unzip",
+            "zip",
+            "ldap",
+            "htpasswd",
+            "requirepass",
+            "masterauth",
+            "bindpw",
+            "rootpw",
+            "mosquitto_",
+            "ssh-keygen",
+            "openssl",
+            "nuget",
+            "rabbitmqctl",
+            "smbclient",
+            "rpcclient",
+            "lftp",
+        ),
         pattern=_OTHER,
+        reach=_FAR,
     ),
+    Shape(
+        begins=(
+            "put-parameter",
+            "secret set",
+            "alias set",
+            "config set",
+            "configure set",
+            "config http-basic.",
+            "config pypi-token.",
+        ),
+        pattern=_SETTING,
+        reach=_FAR,
+    ),
+    Shape(begins=("vault", "cargo"), pattern=_LOGIN, hints=("login",)),
+    Shape(begins=("unseal key", "recovery key"), pattern=_UNSEAL),
+    Shape(begins=("auth ", "login ", "pass ", "(auth "), pattern=_MAIL),
+    Shape(begins=("pgp_sym_", "crypt"), pattern=_CIPHER, hints=("pgp_sym_", "crypt(", "crypt (")),
+    Shape(begins=("convertto-securestring",), pattern=_POWERSHELL),
+    Shape(begins=("::add-mask::",), pattern=_MASK),
+    Shape(begins=("auth=",), pattern=_AUTH, hints=("(",)),
     Shape(begins=("-pass",), pattern=_OPENSSL, hints=("pass:",)),
     Shape(begins=("pass", "pw", "secret", "token", "key"), pattern=_VARIABLE),
 )

@@ -16,13 +16,13 @@ _ISSUED = r"""(?x) (?<![A-Za-z0-9])
       | dckr_(?:pat|oat)_[\w-]{20,}+ | shp(?:at|ss|ca|pa)_\w{20,}+ | dapi[0-9a-f]{32}(?:-\d)? | ATATT3x[\w=-]{20,}+
       | gl(?:sa|c)_[\w=+/-]{20,}+ | NRAK-\w{20,}+ | sq0(?:atp|csp)-[\w-]{20,}+ | sb[ps]_\w{20,}+ | sb_secret_[\w-]{20,}+
       | pscale_(?:tkn|pw|oauth)_[\w.-]{20,}+ | npg_\w{10,}+ | AVNS_[\w-]{10,}+ | tskey-[\w-]{10,}+ | lin_api_\w{20,}+
-      | ntn_\w{30,}+ | key-[0-9a-f]{32} | SK[0-9a-f]{32} | AGE-SECRET-KEY-\w{20,}+ )"""
+      | ntn_\w{30,}+ | md5[0-9a-f]{32}(?![0-9a-z]) | key-[0-9a-f]{32} | SK[0-9a-f]{32} | AGE-SECRET-KEY-\w{20,}+ )"""
 _ISSUED_BEGINS = (
     "akia", "asia", "aroa", "aida", "abia", "acca", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-",
     "gldt-", "glrt-", "glcbt-", "glptt-", "glft-", "glsoat-", "glimt-", "glagent-", "gloas-", "glffct-", "glsa_",
     "glc_", "gr1348941", "xox", "xapp-", "aiza", "gocspx-", "ya29.", "sk_", "rk_", "pk_", "whsec_", "sk-", "npm_",
     "hf_", "hvs.", "hvb.", "hvr.", "dop_", "doo_", "dor_", "pypi-", "sg.", "dckr_", "shp", "dapi", "atatt3x", "nrak-",
-    "sq0", "sbp_", "sbs_", "sb_secret_", "pscale_", "npg_", "avns_", "tskey-", "lin_api_", "ntn_", "key-", "sk",
+    "sq0", "sbp_", "sbs_", "sb_secret_", "pscale_", "npg_", "avns_", "tskey-", "lin_api_", "ntn_", "md5", "key-", "sk",
     "age-secret-key-",
 )  # fmt: skip
 _BOT = r"(?<=:)AA[\w-]{33}(?![\w-])"

@@ -1,7 +1,8 @@
 """Trying a pattern only where one of a few words stands, which costs a tenth of trying it everywhere."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import TypeAlias
@@ -26,6 +27,8 @@ class Shape:
     hints: tuple[str, ...] = ()
     """One of these must be in the text as well, in small letters."""
     replaced_by: Replacement = hide
+    reach: int = 0
+    """Characters that the pattern, which begins a word, may search from each place; of a crowd some are not tried."""
 
 
 class Shapes:
@@ -53,6 +56,8 @@ class Shapes:
                 found.clear()
         return text
 
+
+MOST_NEAR = 8
 
 SHORT = 300
 """Characters; in a short text one search for any of many words takes less time than one for each."""
@@ -89,11 +94,21 @@ def _places(words: tuple[str, ...], lowered: str) -> list[int]:
 def _without_shape(text: str, places: list[int], shape: Shape) -> str:
     pieces: list[str] = []
     done, pattern = 0, compiled(shape.pattern)
-    for start in places:
+    for start in _not_crowded(text, places, shape.reach) if shape.reach else places:
         if start >= done and (found := pattern.match(text, start)):
             pieces += [text[done:start], shape.replaced_by(found)]
             done = found.end()
     return "".join([*pieces, text[done:]]) if pieces else text
+
+
+def _not_crowded(text: str, places: Iterable[int], reach: int) -> Iterator[int]:
+    """At most MOST_NEAR words within reach of one another: more commands stand in no line that is one."""
+    tried: deque[int] = deque(maxlen=MOST_NEAR)
+    for place in places:
+        begins = place == 0 or not (text[place - 1].isalnum() or text[place - 1] in "_-")
+        if begins and (len(tried) < MOST_NEAR or place - tried[0] >= reach):
+            tried.append(place)
+            yield place
 
 
 @cache

@@ -34,8 +34,8 @@ _ABOVE = rf"""(?ix)
 _BLOCK = r"""[|>][+-]?\d?[ \t]*+\n(?:[ \t]++[^\n]*+(?:\n|\Z)){1,400}+"""
 """Lines of YAML, and those after it that stand as far to the right."""
 _EQUALS = rf"""(?ix)
-    ( {NAME}{TAIL} {_CLOSE}
-      (?: \s*+ (?:=>|:=|->|[!=]=|[=:]|%(?:25)?3[da]) \s*+
+    ( {NAME}{TAIL} (?:\[\w{{0,20}}\])? {_CLOSE}
+      (?: \s*+ (?:=>|:=|->|[!=]=|::[ \t]|[=:]|%(?:25)?3[da]) \s*+
         | [ \t]++ (?:is|was|to|be|provided|given|supplied|used|entered|received)
           [ \t]*+ (?: [=:] [ \t]*+ | (?=['"]) ) ) )
     (?!\*\*\*@) (?: {STRING} | {OPEN_STRING} | {GROUP} | {_BLOCK}
@@ -48,7 +48,8 @@ _PHRASE = rf"""(?ix)
 """As people write a password of several words: after a space, to the end of the line or the next pair."""
 _PHRASE_ENDS = rf"""[,;]|{_PAIR}"""
 _ITEM = rf"""(?ix)
-    ( {NAME}{TAIL} \\{{0,8}}+["'] \s*+ , \s*+ (?:[\[(]\s*+)? ) (?: {STRING} | {OPEN_STRING} | [^\s'",\[(]++ )
+    ( (?: {NAME}{TAIL} \\{{0,8}}+["'] | (?<=\{{){NAME}{TAIL} (?=,["']) ) \s*+ , \s*+ (?:[\[(]\s*+)? )
+    (?: {STRING} | {OPEN_STRING} | [^\s'",\[(]++ )
     """
 """Neighbours in a tuple or a list of arguments: `('password', 'x')`."""
 _OPTION = rf"""(?i)((?<!\S)--?+(?:[\w-]{{1,30}}-|store|key|trust)?{NAME}{TAIL}[ \t]++){VALUE}"""
@@ -65,9 +66,10 @@ _HEADER = rf"""(?ix)
       \s*+ (?:[=:,]|%3a) \s*+ )
     (?: {STRING} | [^\s'"][^'"\n]*+ | {OPEN_STRING} )
     """
-_NAMING = ("pass", "pw", "psw", "kennwort", "secret", "token", "credential", "connect", "dsn", "signature", "jwt",
-           "_auth", "sess", "connect.sid", "key")  # fmt: skip
+_NAMING = (*NAME_BEGINS, "key")
 """One of them stands in each name of a secret."""
+_ANSWER = r"""(?i)((?<!\w)(?:response|mac|oauth_signature)=")(?=[^"\d]{0,100}\d)[\w+/=-]{8,}+(?=")"""
+"""Of a challenge, behind quoted values in a header; for the whole header see `_HEADER`."""
 _COOKIE = r"(?i)(<cookie [^\s=<>]{1,80}+=)[^\s<>]++"
 """As the jar of an HTTP client is shown."""
 _SCHEME = r"""(?ix) (?<![\w-])
@@ -91,6 +93,7 @@ def _named(pattern: str, replaced_by: Replacement = hide) -> tuple[Shape, Shape]
 
 _SHAPES = Shapes(
     Shape(begins=("proxy-auth", "auth", "set-cookie", "cookie", "x-"), pattern=_HEADER),
+    Shape(begins=("response=", "mac=", "oauth_signature="), pattern=_ANSWER),
     Shape(begins=("<cookie ",), pattern=_COOKIE),
     Shape(begins=("bearer", "basic", "digest", "negotiate", "apikey"), pattern=_SCHEME),
     Shape(begins=("<",), pattern=_XML, hints=_NAMING),

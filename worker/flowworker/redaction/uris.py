@@ -38,10 +38,12 @@ _SIGNED = (
     r"(?i)((?:(?<=[?&;])|(?<=%3f)|(?<=%26))(?:sig|X-Amz-Signature|X-Amz-Security-Token|X-Goog-Signature)(?:=|%3d)"
     r"|(?<![\w.-])sig=(?=[\w%+/-]{20}))[^&\s\"';]++"
 )
+_CODE = r"(?i)((?<=[?&])code=)[\w.~%+/-]{16,}+(?=&state=|\s|['\"]|$)"
 SHAPES = Shapes(
     Shape(begins=("postgres", "mysql", "mariadb", "mongodb", "amqp", "redis"), pattern=_LOOSE, hints=("://",)),
     Shape(begins=("hooks.slack", "discord", "webhook.office", "api.telegram"), pattern=_HOOK),
     Shape(begins=("jdbc:oracle:", "sqlplus"), pattern=_ORACLE, hints=("@",)),
+    Shape(begins=("code=",), pattern=_CODE),
     Shape(begins=("sig=", "sig%3d", "x-amz-s", "x-goog-s"), pattern=_SIGNED),
 )
 

@@ -4,25 +4,41 @@ import re
 
 HIDDEN = "***"
 
+_ELSEWHERE = (
+    r"(?:kennwort|mot[ _]de[ _]passe|contrase[\u00f1n]a|senha|wachtwoord|has[\u0142l]o(?![a-z])|l[\u00f6o]senord"
+    r"|heslo(?![a-z])|[\u015fs]ifre(?![a-z])|\u043f\u0430\u0440\u043e\u043b\u044c|\u5bc6[\u7801\u78bc]|\u53e3\u4ee4"
+    r"|\u30d1\u30b9\u30ef\u30fc\u30c9|\ube44\ubc00\ubc88\ud638)"
+)
+"""A password in other languages, without letters that keyboards lack, too."""
+
 NAME = (
-    r"(?:pass(?:words?|wd|wort|phrases?|codes?|key)|(?<!by)(?<!com)pass(?![a-z])|kennwort|pwd|(?<![a-z])p(?:s?w|swd|word)(?![a-z])"
-    r"|secrets?|token|credentials?|connection[ _-]?string|dsn|signature|(?<![a-z])jwt|_auth(?:[ _-]?keys?)?(?![a-z])"
+    r"(?:pass(?:words?|wd|wrd|wort|phrases?|codes?|key)|(?<!by)(?<!com)pass(?![a-z])"
+    r"|pwd|(?<![a-z])p(?:s?w|swd|word|sk)(?![a-z])|(?:bind|root)pw(?![a-z])"
+    rf"|{_ELSEWHERE}"
+    r"|secrets?|token|credentials?|(?<![a-z])creds?(?![a-z])|connection[ _-]?string|dsn|signature|(?<![a-z])jwt"
+    r"|_auth(?:[ _-]?keys?)?(?![a-z])"
     r"|(?:j|php)?sessi(?:d|onid)|session[_-]?cookie|connect\.sid"
-    r"|(?:api|access|account|private|signing|encryption|session|client|master|shared|storage|license|admin|auth|deploy)"
+    r"|(?:api|access|account|private|signing|encryption|session|client|master|shared|storage|license|admin|auth|deploy"
+    r"|fernet|subscription|service[ _-]?role|(?<![a-z])app(?=[_-]))"
     r"[ _-]?keys?(?![a-z]))"
 )
 """Words that name a secret."""
 
 TAIL = (
-    r"(?:[_-]?(?:access[_-]?key|key|value|id|string|hash|digest|old|new|current|plain|text|raw|b64|base64|enc|encrypted"
-    r"|\d{1,3})){0,2}"
+    r"(?:[_-]?(?:access[_-]?key|key|value|id|string|hash|digest|old|new|current|plain|text|raw|b64|base64|base|data|enc"
+    r"|encrypted|\d{1,3})){0,2}"
 )
 """What may follow such a word in a name: `secret_access_key`, `password2`."""
 
-NAME_BEGINS = ("pass", "kennwort", "pw", "psw", "pword", "secret", "token", "credential", "connection", "dsn",
-               "signature", "jwt", "_auth", "jsessi", "phpsessi", "sess", "connect.sid")  # fmt: skip
+NAME_BEGINS = (
+    "pass", "kennwort", "pw", "psw", "psk", "pword", "bindpw", "rootpw", "mot de passe", "mot_de_passe", "contrase",
+    "senha", "wachtwoord", "has\u0142o", "haslo", "l\u00f6senord", "losenord", "heslo", "\u015fifre", "sifre",
+    "\u043f\u0430\u0440\u043e\u043b\u044c", "\u5bc6\u7801", "\u5bc6\u78bc", "\u53e3\u4ee4",
+    "\u30d1\u30b9\u30ef\u30fc\u30c9", "\ube44\ubc00\ubc88\ud638", "secret", "token", "cred", "connection", "dsn",
+    "signature", "jwt", "_auth", "jsessi", "phpsessi", "sess", "connect.sid",
+)  # fmt: skip
 KEY_BEGINS = ("api", "access", "account", "private", "signing", "encryption", "session", "client", "master", "shared",
-              "storage", "license", "admin", "auth", "deploy")  # fmt: skip
+              "storage", "license", "admin", "auth", "deploy", "fernet", "subscription", "service", "app")  # fmt: skip
 """How such names begin, in small letters: all that hold no `key`, and those that do."""
 
 STRING = (
