@@ -59,6 +59,7 @@ async def test_faults_of_secret_and_database(world: World, bare: Database) -> No
     await world.secret("what is this", name="malformed")
     await world.secret(world.ground.database.server.dsn(world.ground.database.name, STRANGER_ROLE), name="stranger")
     await world.secret("postgresql://u:p@127.0.0.1/app?sslrootcert=/etc/hostname", name="file")
+    await world.secret("postgresql://u:p@127.0.0.1/app?sslmode=require&sslkey=/etc/hostname", name="key")
     await world.secret(bare.dsn, name="bare")
     await world.secret("postgresql://someone@127.0.0.1:9/nowhere", name="unreachable")
     await world.secret(server.dsn("not_there", STRANGER_ROLE), name="unknown-database")
@@ -73,6 +74,23 @@ async def test_faults_of_secret_and_database(world: World, bare: Database) -> No
             world, "g", "DatabaseUnreachable", "not_there", flow="g", database=database("unknown-database")
         ),
         names_the_cause(world, "h", "BadSecret", "sslrootcert", flow="h", database=database("file")),
+        names_the_cause(
+            world,
+            "i",
+            "BadSecret",
+            "sslkey, which the operator does not take: leave it out, and give certificate and "
+            "key by spec.database.clientCertificateRef",
+            flow="i",
+            database=database("key"),
+        ),
+        names_the_cause(
+            world,
+            "j",
+            "BadSecret",
+            "bare has no key tls.crt; it must hold a certificate in PEM",
+            flow="j",
+            database={**database("postgres-app"), "clientCertificateRef": {"name": "bare"}},
+        ),
     )
 
 

@@ -45,7 +45,7 @@ def costly() -> Iterator[Database]:
 
 @pytest.fixture(scope="module")
 def particular() -> Iterator[Database]:
-    """A database whose server exchanges keys of one group only, and lets nobody in without encryption."""
+    """A database whose server exchanges keys of one group only, and refuses all connections without encryption."""
     with running_tls_server(ssl_ecdh_curve="secp384r1") as (server, _):
         database = asyncio.run(built(server))
         rules = server.data / "pg_hba.conf"
