@@ -18,8 +18,9 @@ from flowworker.definition.queue import Queue
 from flowworker.runtime.source import Source
 from flowworker.runtime.sources.flow_source import FlowSource
 from flowworker.runtime.sources.queue_source import QueueSource
+from flowworker.testing.memory_base import MemorySource
 from flowworker.testing.memory_runs import State
-from flowworker.testing.memory_source import MemoryFlowSource, MemoryQueueSource, MemoryStore, memory_source
+from flowworker.testing.memory_source import MemoryStore, memory_source
 
 
 class Backend(Protocol):
@@ -129,7 +130,7 @@ class MemoryBackend:
         self.store.beat(worker_id)
 
     async def prolong(self, source: Source, tasks: Sequence[ClaimedTask]) -> set[int]:
-        assert isinstance(source, MemoryFlowSource | MemoryQueueSource)
+        assert isinstance(source, MemorySource)
         worker_id = source._worker_id  # pyright: ignore[reportPrivateUsage]
         return await prolong_by(MemoryLeases(self.store), source, worker_id, tasks)
 

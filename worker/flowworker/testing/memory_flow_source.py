@@ -1,7 +1,6 @@
 """The source of a flow in memory."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime
 from typing import assert_never
 from uuid import UUID
 
@@ -30,50 +29,21 @@ from flowworker.definition.flow import Flow
 from flowworker.runtime.source import Claim, Finish, Recovery
 from flowworker.runtime.sources.flow_source import GRACE
 from flowworker.testing import memory_json, memory_runs
-from flowworker.testing.memory_queue import Message, MessageQueue
+from flowworker.testing.memory_base import MemorySource
+from flowworker.testing.memory_queue import Message
 from flowworker.testing.memory_runs import Run, State, Task
 from flowworker.testing.memory_store import MemoryStore
 
 READ_VISIBILITY = 5.0
 
 
-class MemoryFlowSource:
+class MemoryFlowSource(MemorySource):
     """Tasks of one flow for one worker."""
 
     def __init__(self, *, flow: Flow, worker_id: UUID, store: MemoryStore) -> None:
         """Serve a flow that the store knows."""
+        super().__init__(kind=SourceKind.FLOW, slug=flow.slug, worker_id=worker_id, store=store)
         self._flow = flow
-        self._worker_id = worker_id
-        self._store = store
-
-    @property
-    def kind(self) -> SourceKind:
-        return SourceKind.FLOW
-
-    @property
-    def slug(self) -> str:
-        return self._flow.slug
-
-    @property
-    def queue_name(self) -> str:
-        return self._flow.slug
-
-    @property
-    def _queue(self) -> MessageQueue:
-        return self._store.queue(self.slug)
-
-    @property
-    def doubts(self) -> int:
-        """Memory answers always."""
-        return 0
-
-    async def prepare(self) -> None:
-        """Check that the store knows the flow.
-
-        Raises:
-            UnknownQueueError: it does not.
-        """
-        self._store.queue(self.slug)
 
     async def claim(self, limit: int, held: Collection[int]) -> Claim:
         """Take at most `limit` tasks. See `Source.claim`."""
@@ -103,10 +73,6 @@ class MemoryFlowSource:
             claimed_at=self._store.timestamp(self._store.now().stamp),
         )
 
-    async def begun(self, claimed_at: datetime) -> None:
-        """Record that handlers have begun. See `Source.begun`."""
-        self._store.begin(self._worker_id, self._store.stamp(claimed_at))
-
     async def finish(
         self, results: Sequence[TaskResult], *, patience: Limits | None = None, waits_for_lock: bool = False
     ) -> Finish:
@@ -118,10 +84,6 @@ class MemoryFlowSource:
         in_order = [receipts[position] for position in range(len(results))]
         return Finish(receipts=in_order, ended_runs=self._ended_runs(in_order))
 
-    async def next_due(self) -> float | None:
-        """Seconds until the earliest invisible message becomes visible."""
-        return self._queue.next_due(now=self._store.now().seconds)
-
     async def flow_input(self, run_id: UUID) -> bytes:
         """The run's input as JSON.
 
@@ -132,7 +94,7 @@ class MemoryFlowSource:
 
     async def recover(self, dead: Collection[Peer], held: Callable[[], Collection[int]] | None = None) -> Recovery:
         """Give back what the dead and no worker hold, and what this worker holds only here. See `Source.recover`."""
-        lost = [peer.worker_id for peer in dead if self._store.mark_lost(peer)]
+        lost = self._mark_lost(dead)
         released = failed = 0
         if held is not None and not self._store.is_fenced(self._worker_id):
             for task in [task for task in self._owned() if task.msg_id not in held()]:
@@ -172,13 +134,6 @@ class MemoryFlowSource:
         if task.worker_id == self._worker_id:
             return task.msg_id not in held()
         return self._store.is_lost(task.worker_id)
-
-    async def forgive(self, tasks: Sequence[ClaimedTask]) -> None:
-        """Forget losses. See `Source.forgive`."""
-        for task in tasks:
-            message = self._queue.fenced(task.msg_id, task.read_count)
-            if message is not None:
-                message.note({"losses": 0})
 
     def _runs(self) -> list[Run]:
         return [run for run in self._store.runs.values() if run.flow.slug == self.slug]

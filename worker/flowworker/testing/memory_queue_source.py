@@ -1,14 +1,13 @@
 """The source of a queue of jobs in memory."""
 
 from collections.abc import Callable, Collection, Sequence
-from datetime import datetime
 from uuid import UUID
 
 from flowworker.database.headers import count_of, our_headers
 from flowworker.database.job_outcomes import plan_for, verdict_of_row, verdict_on
 from flowworker.database.link import Limits
 from flowworker.database.queue_jobs import HOLDER_PATIENCE, LEASE, Ending, JobNow, ReadJob
-from flowworker.database.records import ClaimedTask, Peer, Receipt, RunEnd, SourceKind, TaskResult, Verdict
+from flowworker.database.records import Peer, Receipt, RunEnd, SourceKind, TaskResult, Verdict
 from flowworker.database.stranded import CRASH_BUDGET
 from flowworker.definition.queue import Queue
 from flowworker.errors import UnknownRunError
@@ -16,47 +15,18 @@ from flowworker.runtime.source import Claim, Finish, Recovery
 from flowworker.runtime.sources.queue_source import claimed_task, final_loss
 from flowworker.runtime.sources.writing import Entry, write_all, write_kinds
 from flowworker.testing import memory_json
-from flowworker.testing.memory_queue import ROUNDING, Message, MessageQueue
+from flowworker.testing.memory_base import MemorySource
+from flowworker.testing.memory_queue import ROUNDING, Message
 from flowworker.testing.memory_store import MemoryStore
 
 
-class MemoryQueueSource:
+class MemoryQueueSource(MemorySource):
     """Jobs of one queue for one worker."""
 
     def __init__(self, *, queue: Queue, worker_id: UUID, store: MemoryStore) -> None:
         """Serve a queue that the store knows."""
+        super().__init__(kind=SourceKind.QUEUE, slug=queue.name, worker_id=worker_id, store=store)
         self._definition = queue
-        self._worker_id = worker_id
-        self._store = store
-
-    @property
-    def kind(self) -> SourceKind:
-        return SourceKind.QUEUE
-
-    @property
-    def slug(self) -> str:
-        return self._definition.name
-
-    @property
-    def queue_name(self) -> str:
-        return self._definition.name
-
-    @property
-    def _queue(self) -> MessageQueue:
-        return self._store.queue(self.slug)
-
-    @property
-    def doubts(self) -> int:
-        """Memory answers always."""
-        return 0
-
-    async def prepare(self) -> None:
-        """Check that the store knows the queue.
-
-        Raises:
-            UnknownQueueError: it does not.
-        """
-        self._store.queue(self.slug)
 
     async def claim(self, limit: int, held: Collection[int]) -> Claim:
         """Lease at most `limit` jobs. See `Source.claim`."""
@@ -78,19 +48,11 @@ class MemoryQueueSource:
             claimed_at=self._store.timestamp(at.stamp),
         )
 
-    async def begun(self, claimed_at: datetime) -> None:
-        """Record that handlers have begun. See `Source.begun`."""
-        self._store.begin(self._worker_id, self._store.stamp(claimed_at))
-
     async def finish(
         self, results: Sequence[TaskResult], *, patience: Limits | None = None, waits_for_lock: bool = False
     ) -> Finish:
         """Write results behind the fence. See `Source.finish`."""
         return await write_all(results, lambda batch: write_kinds(batch.entries, self), patient=patience is not None)
-
-    async def next_due(self) -> float | None:
-        """Seconds until the earliest invisible job becomes visible."""
-        return self._queue.next_due(now=self._store.now().seconds)
 
     async def flow_input(self, run_id: UUID) -> bytes:
         """Always refused.
@@ -102,14 +64,7 @@ class MemoryQueueSource:
 
     async def recover(self, dead: Collection[Peer], held: Callable[[], Collection[int]] | None = None) -> Recovery:
         """Mark dead peers lost; their jobs come back when the leases run out."""
-        return Recovery(lost=[peer.worker_id for peer in dead if self._store.mark_lost(peer)])
-
-    async def forgive(self, tasks: Sequence[ClaimedTask]) -> None:
-        """Forget losses. See `Source.forgive`."""
-        for task in tasks:
-            message = self._queue.fenced(task.msg_id, task.read_count)
-            if message is not None:
-                message.note({"losses": 0})
+        return Recovery(lost=self._mark_lost(dead))
 
     def _may_take(self, message: Message, now: float) -> bool:
         """A job whose holder is not known to be gone waits past the end of its lease."""

@@ -12,7 +12,7 @@ from flowworker.testing.memory_flow_source import MemoryFlowSource
 from flowworker.testing.memory_queue_source import MemoryQueueSource
 from flowworker.testing.memory_store import MemoryStore
 
-__all__ = ["MemoryFlowSource", "MemoryQueueSource", "MemoryStore", "memory_source"]
+__all__ = ["MemoryStore", "memory_source"]
 
 
 def memory_source(workload: Flow | Queue, store: MemoryStore, worker_id: UUID) -> MemoryFlowSource | MemoryQueueSource:
