@@ -41,7 +41,7 @@ cluster-up: setup setup-cluster  ## Start a real Kubernetes: kind where a contai
 cluster-down: setup  ## Stop it; nothing is left behind
 	$(BIN)/python -m testkit.cluster down
 
-cluster-status: setup  ## Tell what runs, and how to use it
+cluster-status: setup  ## Show what runs, and how to use it
 	$(BIN)/python -m testkit.cluster status
 
 test:  ## All checks, and all tests that need no node, to the end whatever fails

@@ -78,7 +78,7 @@ def test_a_restricted_pod_resolves_names_as_in_any_cluster(pods: Pods) -> None:
     assert address.strip() == pods.shell("echo $KUBERNETES_SERVICE_HOST").strip()
 
 
-def test_a_name_that_nobody_has_is_unknown_and_not_an_error(pods: Pods) -> None:
+def test_a_name_that_is_not_taken_is_unknown_and_not_an_error(pods: Pods) -> None:
     assert "NXDOMAIN" in pods.shell("nslookup -type=a nobody.invalid || true")
 
 
@@ -129,7 +129,7 @@ async def test_a_killed_daemon_comes_back_and_no_pod_notices(pods: Pods, compone
     assert pods.lives() == before
 
 
-def test_a_component_restarts_orderly_and_its_log_tells(pods: Pods) -> None:
+def test_a_component_restarts_orderly_and_its_log_says_so(pods: Pods) -> None:
     pods.cluster.restart(Component.SCHEDULER)
     assert pods.cluster.logs(Component.SCHEDULER)
     assert pods.cluster.status().components[Component.SCHEDULER] == "running"

@@ -121,7 +121,7 @@ async def test_a_cluster_goes_with_its_owner_even_when_that_is_killed(nothing: B
     await until(lambda: not nothing.kubeconfig.parent.exists(), "the cluster is gone")
 
 
-def test_a_cluster_in_the_foreground_goes_when_it_is_told_to_end(nothing: Backend) -> None:
+def test_a_cluster_in_the_foreground_goes_at_sigterm(nothing: Backend) -> None:
     with _foreground() as owner:
         owner.terminate()
         assert owner.wait(timeout=60) == 0

@@ -276,7 +276,7 @@ ROWS = (
                 unit="ops",
             ),
             Panel(
-                title="Changes no watch told",
+                title="Changes no watch delivered",
                 about="Found by the slow re-list instead.",
                 series=(
                     (

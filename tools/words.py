@@ -1,8 +1,8 @@
-"""Counts words that have a better one in the docstrings and comments of all Python code; fails above the bounds.
+"""Counts words that have a better one in all Python code; fails above the bounds.
 
-Counted is per 10,000 words of prose: docstrings, strings below an attribute, and comments. Names of code do not count:
-those between backticks, and those of the parameters that a docstring lists. In code that supports the packages, the
-names that it gives count as well, but for those of tests.
+Counted is per 10,000 words of prose: docstrings, strings below an attribute, and comments. Names of code do not count
+in prose: those between backticks, and those of the parameters that a docstring lists. The names that the code gives
+count as well, and so do the messages of what people run: strings of more than one word.
 """
 
 import ast
@@ -21,14 +21,14 @@ GROUPS: Mapping[str, re.Pattern[str]] = {
     for group, words in {
         "tell": "tells?|told|telling",
         "somebody": "(?:some|no|every|any)body|who(?:m)?ever",
-        "dialect": "deeds?|bur(?:y|ies|ied|ying|ials?)|farewells?|mouths?|kin|graves?|purses?|shel(?:f|ves)",
+        "dialect": "deeds?|bur(?:y|ies|ied|ying|ials?)|farewells?|mouths?|kin|graves?|purses?|shel(?:f|ves)|news",
     }.items()
 }
 """Words by group: "reports", "is called with", "no worker", "another manager", "the caller" are the better ones."""
 
 BOUNDS: Mapping[str, Mapping[str, float]] = {
-    "worker": {"tell": 2.0, "somebody": 0.0, "dialect": 0.0},
-    "operator": {"tell": 2.0, "somebody": 0.0, "dialect": 0.0},
+    "worker": {"tell": 0.0, "somebody": 0.0, "dialect": 0.0},
+    "operator": {"tell": 0.0, "somebody": 0.0, "dialect": 0.0},
     "tests": {"tell": 0.0, "somebody": 0.0, "dialect": 0.0},
     "testkit": {"tell": 0.0, "somebody": 0.0, "dialect": 0.0},
     "e2e": {"tell": 0.0, "somebody": 0.0, "dialect": 0.0},
@@ -37,12 +37,13 @@ BOUNDS: Mapping[str, Mapping[str, float]] = {
 }
 """By folder: how many there may be of a group per 10,000 words. They only ever go down."""
 
-NAMED = frozenset({"tests", "testkit", "e2e", "tools", "examples"})
-"""Folders where the names of variables, parameters, functions and classes count as well, as words of no prose."""
+SPOKEN = frozenset({"worker", "operator", "testkit", "tools", "examples"})
+"""Folders whose messages count: what tests write may be anything, such as the name of an account."""
 
 _CODE = re.compile(r"``?[^`]+``?")
 _PARAMETER = re.compile(r"^\s+\w+:(?= )", re.MULTILINE)
 _WORD = re.compile(r"[A-Za-z][A-Za-z'-]*")
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ def prose(source: str) -> Iterator[Prose]:
 
 
 def names(source: str) -> Iterator[Prose]:
-    """Names that the code gives, as words; those of tests are sentences of their own."""
+    """Names of variables, parameters, functions and classes that the code gives, as words."""
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
@@ -99,19 +100,30 @@ def names(source: str) -> Iterator[Prose]:
                 pass
             case _:
                 continue
-        if not name.startswith("test_"):
-            yield Prose(node.lineno, name.replace("_", " "))
+        yield Prose(node.lineno, _HUMP.sub(" ", name).replace("_", " "))
 
 
-def count(folder: Path, *, named: bool = False) -> Count:
-    """Count in all Python files below a folder; `named` adds what is found in names."""
+def messages(source: str) -> Iterator[Prose]:
+    """Strings of more than one word that are no docstrings, and such parts of them that stand between fields."""
+    tree = ast.parse(source)
+    alone = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Constant(value=str(text), lineno=line) if id(node) not in alone and " " in text:
+                yield Prose(line, _CODE.sub(_blank, text))
+            case _:
+                pass
+
+
+def count(folder: Path, *, spoken: bool = False) -> Count:
+    """Count in all Python files below a folder; `spoken` adds what is found in messages."""
     words, finds = 0, list[Find]()
     for path in sorted(folder.rglob("*.py")):
         source = path.read_text(encoding="utf-8")
         for piece in prose(source):
             words += len(_WORD.findall(piece.text))
             finds += _finds(path, piece)
-        for piece in names(source) if named else ():
+        for piece in (*names(source), *(messages(source) if spoken else ())):
             finds += _finds(path, piece)
     return Count(words, finds)
 
@@ -138,7 +150,7 @@ def main(root: Path = ROOT, bounds: Mapping[str, Mapping[str, float]] = BOUNDS) 
     Returns:
         0 if every folder has prose and is within its bounds, else 1.
     """
-    counts = {folder: count(root / folder, named=folder in NAMED) for folder in bounds}
+    counts = {folder: count(root / folder, spoken=folder in SPOKEN) for folder in bounds}
     print(table(counts, bounds))
     failed = False
     for folder, found in counts.items():

@@ -99,7 +99,7 @@ async def test_kubectl_scale_rules_in_mode_external_and_changes_of_mode_do_not_j
 
 
 @together
-async def test_paused_changes_nothing_and_a_dry_run_only_tells(stage: Stage) -> None:
+async def test_paused_changes_nothing_and_a_dry_run_only_reports(stage: Stage) -> None:
     async with Ground.prepare(stage, "modes", single, budget=240) as ground:
         worker = ground.flowworker(single, scaling={"tasksPerReplica": 5})
         await worker.apply()

@@ -96,7 +96,7 @@ async def work(plan: Plan, context: TaskContext) -> Done:
     await asyncio.sleep(plan.seconds)
     await note("end", execution, context)
     if context.attempt <= plan.failures:
-        raise RuntimeError(f"execution {execution} was told to fail")
+        raise RuntimeError(f"execution {execution} was asked to fail")
     return Done(execution=execution, plan=plan)
 
 

@@ -91,9 +91,9 @@ class _PlainView:
         self.note(_line(COLUMNS, "TASKS"))
 
     def show(self, sight: Sight) -> None:
-        news = sight.row, 10 * sight.tasks // self._total
-        if news != self._last:
-            self._last = news
+        state = sight.row, 10 * sight.tasks // self._total
+        if state != self._last:
+            self._last = state
             self.note(_line(sight.row, f"{sight.tasks}/{self._total}"))
 
     def note(self, text: str) -> None:

@@ -77,7 +77,7 @@ class Town:
     async def read(self) -> Object:
         """The FlowWorker."""
         found = await self.kube.get(FLOWWORKERS, NAMESPACE, NAME)
-        assert found is not None, f"somebody has deleted the FlowWorker {NAME}"
+        assert found is not None, f"the FlowWorker {NAME} was deleted"
         return found
 
     @asynccontextmanager

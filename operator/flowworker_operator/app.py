@@ -155,7 +155,7 @@ def _assemble(
 
     departures = Departures(clock)
     leader_gate = LeaderGate(leadership, refresh, lambda: readable.able)
-    database_writes = DatabaseWrites(databases=databases, may_write=lambda: leader_gate.acting, on_news=queue.add)
+    database_writes = DatabaseWrites(databases=databases, may_write=lambda: leader_gate.acting, on_result=queue.add)
     parts = _Parts(
         store=store,
         departures=departures,

@@ -92,7 +92,7 @@ class PlanResult:
     held_back: set[HeldBack] = field(default_factory=set[HeldBack])
     """What was put off, because there was much of it shortly before."""
     events: list[Event] = field(default_factory=list[Event])
-    """Further news for the user."""
+    """Further events for the user."""
 
 
 @dataclass(slots=True, kw_only=True)

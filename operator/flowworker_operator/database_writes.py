@@ -1,7 +1,7 @@
 """What is to be written to databases, each FlowWorker's by a task of its own: no round waits for a database.
 
 A round leaves what it wants and goes on; the latest word counts. What came of it is there at a later round, which is
-asked for as soon as there is news. A database that does not answer so holds up nothing but what is written to it.
+asked for as soon as there is a result. A database that does not answer so holds up nothing but what is written to it.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ logger = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(slots=True)
-class News:
+class WriteResults:
     """What has come of a FlowWorker's orders since the last look."""
 
     draining: list[Drain] = field(default_factory=list[Drain])
@@ -41,24 +41,26 @@ class _Pending:
     drains: tuple[Sequence[Drain], Sequence[EndDrain]] | None = None
     departures: tuple[AbstractSet[str], AbstractSet[str]] | None = None
     refusal: Fault | None = None
-    news: News = field(default_factory=News)
+    results: WriteResults = field(default_factory=WriteResults)
     task: "asyncio.Task[None] | None" = None
 
 
 class DatabaseWrites:
     """Writes in the background. Belongs to the event loop that uses it."""
 
-    def __init__(self, *, databases: Databases, may_write: Callable[[], bool], on_news: Callable[[Key], None]) -> None:
+    def __init__(
+        self, *, databases: Databases, may_write: Callable[[], bool], on_result: Callable[[Key], None]
+    ) -> None:
         """Write nothing yet.
 
         Args:
             databases: lead to the databases.
             may_write: whether this process leads; asked before each write.
-            on_news: called when there is news about a FlowWorker.
+            on_result: called when there is a result for a FlowWorker.
         """
         self._databases = databases
         self._may_write = may_write
-        self._on_news = on_news
+        self._on_result = on_result
         self._all: dict[Key, _Pending] = {}
 
     def drain(self, key: Key, drains: Sequence[Drain], ends: Sequence[EndDrain]) -> Fault | None:
@@ -84,13 +86,13 @@ class DatabaseWrites:
             pending.departures = (frozenset(gone), frozenset(silent))
             self._begin(key, pending)
 
-    def news(self, key: Key) -> News:
+    def take_results(self, key: Key) -> WriteResults:
         """What has come of the orders of a FlowWorker; each item once."""
         pending = self._all.get(key)
         if pending is None:
-            return News()
-        news, pending.news = pending.news, News()
-        return news
+            return WriteResults()
+        results, pending.results = pending.results, WriteResults()
+        return results
 
     def forget(self, key: Key) -> None:
         """Write no more for a FlowWorker, what is under way included."""
@@ -130,10 +132,10 @@ class DatabaseWrites:
         except Exception as error:  # noqa: BLE001 - whatever one database does, the next order is tried
             logger.info("cannot mark workers that are gone", **_names(key), error=_words(error))
             return
-        pending.news.losses += losses
-        pending.news.marked |= gone
+        pending.results.losses += losses
+        pending.results.marked |= gone
         if gone or losses:
-            self._on_news(key)
+            self._on_result(key)
 
     async def _drain(self, key: Key, pending: _Pending, drains: Sequence[Drain], ends: Sequence[EndDrain]) -> None:
         before = pending.refusal
@@ -147,11 +149,11 @@ class DatabaseWrites:
                 pending.refusal = Fault(reason=Reason.DATABASE_REFUSED, message=message)
         else:
             pending.refusal = None
-            pending.news.draining += [one for one in drains if one.uid in new]
+            pending.results.draining += [one for one in drains if one.uid in new]
             for end in ends:
                 logger.info("released", **_names(key), object=end.pod, reason=end.reason)
-        if pending.news.draining or pending.refusal != before:
-            self._on_news(key)
+        if pending.results.draining or pending.refusal != before:
+            self._on_result(key)
 
 
 def _words(error: Exception) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from flowworker_operator.cluster.leadership import Leadership
 
 LOOK_EVERY = 0.25
-"""Seconds between two looks whether we still lead; only about the news, for every write looks by itself."""
+"""Seconds between two looks whether we still lead; only to notice a change, for every write looks by itself."""
 TRY_AGAIN = 1.0
 
 

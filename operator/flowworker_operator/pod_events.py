@@ -20,7 +20,7 @@ FRESH_FOR = 5.0
 """Seconds after which the events of a pod are read again."""
 LONGEST_FRESH_FOR = 60.0
 PART_OF_AGE = 0.1
-"""The same as a part of the pod's age: what has hung for long is not news every few seconds."""
+"""The same as a part of the pod's age: of a pod that has hung for long nothing new is expected every few seconds."""
 MOST_READ = 500
 """Events of one pod: kubelet counts in one what it repeats."""
 LONGEST_KEPT = 4096

@@ -112,15 +112,15 @@ class ReadableScopes:
         self.changed.set()
 
     def bar(self, scope: Scope, error: ClusterError) -> bool:
-        """Record that a scope cannot be read; returns whether that is news."""
+        """Record that a scope cannot be read; returns whether that is a change."""
         before = self._barred.get(scope)
-        news = before is None or (before.status, before.reason) != (error.status, error.reason)
+        changed = before is None or (before.status, before.reason) != (error.status, error.reason)
         self._barred[scope] = error
         self._seen.discard(scope)
-        if news:
+        if changed:
             logger.warning("a part of the cluster is not served", scope=str(scope), error=complaint(scope, error))
             self.changed.set()
-        return news
+        return changed
 
     def _where(self, namespace: str) -> str | None:
         return None if self._everywhere else namespace

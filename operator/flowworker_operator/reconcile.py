@@ -155,14 +155,14 @@ class Reconciler:
             return await self._reject(flowworker, record.design)
         fault = await self._connect(key, record, record.design)
         self._contenders.put(record.claim, self._place(key, record.design))
-        news = self._database_writes.news(key)
+        results = self._database_writes.take_results(key)
         workers = self._workers(key)
-        gone, doubtful = self._departures.to_mark(key, workers, news.marked)
+        gone, doubtful = self._departures.to_mark(key, workers, results.marked)
         if self._databases.fault(key) is None:
             self._database_writes.mark_gone(key, gone, doubtful)
         events = (
-            *draining(news.draining),
-            *lost_workers(news.losses, workers),
+            *draining(results.draining),
+            *lost_workers(results.losses, workers),
             *self._departures.restarted(key, workers),
             *self._shared(record, record.design),
         )
@@ -190,12 +190,12 @@ class Reconciler:
         for write in (*plan.held_back, *outcome.held_back):
             self._metrics.held_back(target.key, write)
         if not outcome.superseded:
-            self._announce(snapshot.claim, _news(plan, outcome))
+            self._announce(snapshot.claim, _events_of(plan, outcome))
         if outcome.conflict or outcome.superseded:
             return "conflict", SOON
-        # What we write is in the store already, so that no watch will bring it as news.
-        news = outcome.done or (outcome.refusal, outcome.contest) != (snapshot.refusal, snapshot.contest)
-        return "done", SOON if news else DOUBT if self._departures.in_doubt(target.key) else TICK
+        # What we write is in the store already, so that no watch will bring it as a change.
+        changed = outcome.done or (outcome.refusal, outcome.contest) != (snapshot.refusal, snapshot.contest)
+        return "done", SOON if changed else DOUBT if self._departures.in_doubt(target.key) else TICK
 
     def _announce(self, claim: Claim, events: Iterable[Event]) -> None:
         for event in events:
@@ -385,7 +385,7 @@ class Reconciler:
         return Moment(wall=self._wall(), tick=self._clock())
 
 
-def _news(plan: Plan, outcome: PlanResult) -> Iterable[Event]:
+def _events_of(plan: Plan, outcome: PlanResult) -> Iterable[Event]:
     yield from plan.events
     for change in outcome.done:
         yield from event_of(change)

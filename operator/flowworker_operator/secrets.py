@@ -64,17 +64,17 @@ class _Read:
 class Secrets:
     """Reads Secrets and remembers them for a while. Belongs to the event loop that uses it first."""
 
-    def __init__(self, cluster: Cluster, clock: Callable[[], float], on_news: Callable[[Key], None]) -> None:
+    def __init__(self, cluster: Cluster, clock: Callable[[], float], on_change: Callable[[Key], None]) -> None:
         """Know none.
 
         Args:
             cluster: where they are.
             clock: monotonic seconds.
-            on_news: called with the key of each FlowWorker that has asked for a Secret that has changed.
+            on_change: called with the key of each FlowWorker that has asked for a Secret that has changed.
         """
         self._cluster = cluster
         self._clock = clock
-        self._on_news = on_news
+        self._on_change = on_change
         self._reads: dict[Place, _Read] = {}
         self._wanted: dict[Place, dict[str, float]] = {}
         """Keys that were asked for lately, and when."""
@@ -131,7 +131,7 @@ class Secrets:
         place = key.namespace, name
         read = self._reads.get(place)
         self._want(place, entry)
-        if read is None or self._is_old(read.at) or _is_news(entry, read.found):
+        if read is None or self._is_old(read.at) or _was_not_read(entry, read.found):
             read = await self._first(place, entry)
         text = _value(place, entry, content, read.found)
         doubted = doubted or isinstance(text, Fault)
@@ -185,7 +185,7 @@ class Secrets:
         self._reads[place] = _Read(self._clock(), found, doubts)
         if not same:
             for key in asking:
-                self._on_news(key)
+                self._on_change(key)
 
     async def _ask(self, place: Place, *keys: str) -> Found:
         try:
@@ -198,7 +198,7 @@ class Secrets:
         return _Content({key: data.get(key) for key in {*keys, *self._wanted.get(place, ())}})
 
 
-def _is_news(key: str, found: Found) -> bool:
+def _was_not_read(key: str, found: Found) -> bool:
     """Whether it was not looked for a key when a Secret was read."""
     return isinstance(found, _Content) and key not in found.values
 

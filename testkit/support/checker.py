@@ -148,7 +148,7 @@ def unexpected(case: Case) -> Iterator[Violation]:
     asked = {*history.started, *history.in_doubt}
     for key in {*case.executions, *case.transitions}:
         if owner_of(key, charges=history.charges) not in asked:
-            yield Violation(rule=Rule.UNEXPECTED, subject=str(key), explanation="nobody started its run")
+            yield Violation(rule=Rule.UNEXPECTED, subject=str(key), explanation="its run was not started")
         if key.step not in history.dependencies:
             yield Violation(rule=Rule.UNEXPECTED, subject=str(key), explanation="there is no such step")
     for execution in history.executions:

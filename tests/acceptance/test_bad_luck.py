@@ -127,7 +127,8 @@ async def test_database_read_only(stage: Stage) -> None:
         gate.release.set()
         await until(lambda: worker.state().unwritten_results == 1, "a result that cannot be written")
         await until(
-            lambda: any("read-only" in down.error for down in stage.heard.of(DatabaseDown)), "the news, with its reason"
+            lambda: any("read-only" in down.error for down in stage.heard.of(DatabaseDown)),
+            "the outage is an event, with its reason",
         )
         assert worker.lifecycle is Lifecycle.RUNNING
         await is_writable(stage, writable=True)
@@ -153,7 +154,8 @@ async def test_database_out_of_connections(stage: Stage) -> None:
     await stage.as_superuser(f"ALTER DATABASE {name} CONNECTION LIMIT 0")
     await stage.break_connections()
     down = await until(
-        lambda: [one for one in stage.heard.of(DatabaseDown) if one.worker.worker_id == patient.worker_id], "the news"
+        lambda: [one for one in stage.heard.of(DatabaseDown) if one.worker.worker_id == patient.worker_id],
+        "the outage is an event",
     )
     assert down
     assert patient.lifecycle is Lifecycle.RUNNING

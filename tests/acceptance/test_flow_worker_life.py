@@ -158,7 +158,7 @@ async def test_embeds_with_async_with_and_a_pool_restarts_a_crashed_worker_with_
     assert "is started again" in caplog.text
 
 
-async def test_events_tell_of_workers_polls_tasks_and_runs_with_duration_worker_flow_run_step_and_index(
+async def test_events_report_workers_polls_tasks_and_runs_with_duration_worker_flow_run_step_and_index(
     stage: Stage,
 ) -> None:
     flow = Flow("watched", max_attempts=2, base_delay=0, timeout=30)

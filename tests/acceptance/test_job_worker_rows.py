@@ -127,7 +127,7 @@ async def test_success_stores_the_result_and_an_exception_its_text_and_stack_tra
     assert (done.duration or 0) > 0
 
 
-async def test_a_pool_has_workers_1_to_n_under_its_name_and_each_tells_its_own_id_in_logs_and_events(
+async def test_a_pool_has_workers_1_to_n_under_its_name_and_each_reports_its_own_id_in_logs_and_events(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     together = asyncio.Barrier(3)
@@ -246,7 +246,7 @@ async def test_an_unknown_or_malformed_payload_fails_with_a_clear_error_and_the_
     assert ends[5].result == "ada"
 
 
-async def test_events_tell_of_a_jobs_start_stop_and_error_with_id_attempt_payload_duration_and_error(
+async def test_events_report_a_jobs_start_stop_and_error_with_id_attempt_payload_duration_and_error(
     stage: Stage,
 ) -> None:
     queue = Queue("told_jobs", max_attempts=2, base_delay=0, timeout=30)

@@ -29,12 +29,12 @@ CLAIM_OF_JOBS = r"FROM me CROSS JOIN LATERAL"
 
 
 @together
-async def test_an_outage_of_60_s_declares_nobody_dead(arena: Arena) -> None:
+async def test_an_outage_of_60_s_declares_no_worker_dead(arena: Arena) -> None:
     await _no_worker_dies_in(arena, Weather.REFUSED, single, jobs)
 
 
 @together
-async def test_60_s_of_lost_packets_declare_nobody_dead(arena: Arena) -> None:
+async def test_60_s_of_lost_packets_declare_no_worker_dead(arena: Arena) -> None:
     await _no_worker_dies_in(arena, Weather.HELD, single)
 
 
@@ -62,7 +62,7 @@ async def test_a_handler_that_blocks_the_loop_for_60_s_keeps_its_task_and_is_nam
 
 
 @together
-async def test_a_jump_of_the_wall_clock_by_a_day_declares_nobody_dead(arena: Arena) -> None:
+async def test_a_jump_of_the_wall_clock_by_a_day_declares_no_worker_dead(arena: Arena) -> None:
     async with arena.ground(single, jobs) as ground:
         jumper = ground.worker("jumper", "single", "jobs", launcher="tests.chaos.jumping_clock")
         witness = ground.worker("witness", "single", "jobs")
@@ -77,7 +77,7 @@ async def test_a_jump_of_the_wall_clock_by_a_day_declares_nobody_dead(arena: Are
 
 
 @together
-async def test_a_frozen_observer_declares_nobody_dead_when_it_thaws(arena: Arena) -> None:
+async def test_a_frozen_observer_declares_no_worker_dead_when_it_thaws(arena: Arena) -> None:
     async with arena.ground(single, jobs) as ground:
         observer, witness = (ground.worker(name, "single", "jobs") for name in ("observer", "witness"))
         await witness.start()

@@ -58,7 +58,7 @@ async def work(plan: Plan, context: TaskContext) -> Done:
     await asyncio.sleep(plan.seconds)
     writer.write(journal.END)
     if context.attempt <= plan.failures:
-        raise RuntimeError(f"execution {writer.execution} was told to fail")
+        raise RuntimeError(f"execution {writer.execution} was asked to fail")
     return Done(execution=writer.execution, plan=plan.model_copy(update={"ballast": ""}))
 
 

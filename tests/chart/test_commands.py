@@ -64,7 +64,7 @@ async def test_helm_test_fails_when_the_operator_does_not_become_ready(operator:
     assert f"{operator.address}/readyz: error: HTTP Error 503" in said
 
 
-async def test_helm_test_fails_when_nobody_answers() -> None:
+async def test_helm_test_fails_when_no_operator_answers() -> None:
     code, said = await run_the_test("http://127.0.0.1:9", 0)
     assert code == 1
     assert "http://127.0.0.1:9/readyz: error:" in said

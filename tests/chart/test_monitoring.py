@@ -87,7 +87,7 @@ def test_series_of_a_flowworker_come_from_the_operator_that_acts() -> None:
     assert [query for query in asked if "and on (instance) (flowworker_operator_leader == 1)" not in query] == []
 
 
-def test_alerts_link_to_the_runbooks_when_told_where_they_are() -> None:
+def test_alerts_link_to_the_runbooks_when_their_address_is_given() -> None:
     url = "https://docs.example/runbooks.md"
     rule = only(render({"monitoring": {"rules": {"enabled": True, "runbookURL": url}}}), "PrometheusRule")
     links = [one["annotations"]["runbook_url"] for group in rule["spec"]["groups"] for one in group["rules"]]

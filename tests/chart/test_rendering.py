@@ -118,7 +118,7 @@ def test_an_old_kubernetes_is_refused() -> None:
     assert render(kube_version="1.31.0-gke.1")
 
 
-def test_the_operator_is_told_what_it_looks_after_and_which_lease_is_its_own() -> None:
+def test_the_operator_is_given_what_it_looks_after_and_which_lease_is_its_own() -> None:
     (container,) = only(render(EVERYTHING), "Deployment")["spec"]["template"]["spec"]["containers"]
     variables = {entry["name"]: entry.get("value") for entry in container["env"]}
     assert variables["FLOWWORKER_OPERATOR_NAMESPACES"] == "shop,billing"
@@ -160,7 +160,7 @@ def test_notes_of_the_defaults(snapshot: SnapshotAssertion) -> None:
     assert notes() == snapshot
 
 
-def test_what_the_notes_tell_to_apply_is_valid() -> None:
+def test_what_the_notes_say_to_apply_is_valid() -> None:
     text = notes({"namespaces": ["shop"]})
     written = text.partition("<<END\n")[2].partition("   END")[0]
     assert complaints(yaml.safe_load(written)) == []

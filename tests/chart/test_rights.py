@@ -31,7 +31,7 @@ def test_no_rule_has_a_wildcard(values: dict[str, Any]) -> None:
 
 
 @every_combination
-def test_nobody_may_change_rights_or_act_as_somebody_else(values: dict[str, Any]) -> None:
+def test_no_role_may_change_rights_or_act_as_another(values: dict[str, Any]) -> None:
     for role in roles(render(values)):
         for rule in role["rules"]:
             assert {"escalate", "bind", "impersonate"}.isdisjoint(rule["verbs"])

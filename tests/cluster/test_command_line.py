@@ -17,7 +17,7 @@ def run(state: Path, *arguments: str, choice: str = "local") -> subprocess.Compl
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=50, check=False)
 
 
-def test_status_tells_that_no_cluster_is_up(tmp_path: Path) -> None:
+def test_status_says_that_no_cluster_is_up(tmp_path: Path) -> None:
     done = run(tmp_path / "state", "status")
     assert (done.returncode, done.stdout) == (1, "No cluster is up (local).\n")
 

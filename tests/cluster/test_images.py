@@ -57,7 +57,7 @@ def test_the_pause_image_is_compiled_once(tmp_path: Path, monkeypatch: pytest.Mo
     assert manifest["RepoTags"] == [PAUSE_IMAGE]
 
 
-def test_the_pause_program_leaves_when_it_is_told_to(tmp_path: Path) -> None:
+def test_the_pause_program_ends_at_sigterm(tmp_path: Path) -> None:
     pause_archive(tmp_path)
     (program,) = (path for path in tmp_path.iterdir() if path.suffix == "")
     process = subprocess.Popen([program])

@@ -184,7 +184,7 @@ def test_packages_are_installed_by_root_and_only_where_they_are_missing(
         install({str(tmp_path / "runc"): "runc"})
 
 
-def test_pid_1_collects_its_children_and_everybody_elses() -> None:
+def test_pid_1_collects_its_children_and_all_orphans() -> None:
     """In a process of its own: what reaps everything takes the children of all others as well."""
     script = """
         import asyncio, signal, tempfile

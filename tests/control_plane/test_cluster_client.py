@@ -299,7 +299,7 @@ async def test_what_is_forbidden_is_refused_in_the_servers_words(control_plane: 
     assert (caught.value.status, caught.value.reason) == (403, "Forbidden")
 
 
-async def test_a_policy_that_forbids_a_pod_is_told(cluster: Cluster, namespace: str) -> None:
+async def test_a_policy_that_forbids_a_pod_is_an_error_that_names_it(cluster: Cluster, namespace: str) -> None:
     spec = {"containers": [{"name": "web", "image": "localhost/pause:e2e"}]}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": namespace, "name": "web"}, "spec": spec}
     with pytest.raises(Refused, match=r"violates PodSecurity .*runAsNonRoot"):

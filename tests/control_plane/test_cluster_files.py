@@ -120,7 +120,7 @@ def test_only_a_fast_tier_goes_without_fsync(layout: Layout) -> None:
     assert "--unsafe-no-fsync" not in daemons.etcd(layout, durable=True).command
 
 
-def test_on_loopback_nobody_else_can_reach_the_api_server(layout: Layout) -> None:
+def test_on_loopback_no_other_machine_can_reach_the_api_server(layout: Layout) -> None:
     local = Layout(state=layout.state, programs=layout.programs)
     assert f"--bind-address={LOOPBACK}" in daemons.api_server(local).command
 

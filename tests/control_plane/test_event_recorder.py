@@ -77,7 +77,7 @@ def about(event: Object, claim: Claim) -> bool:
     return event["involvedObject"]["uid"] == claim.uid
 
 
-async def test_an_event_is_told_about_its_flowworker(cluster: Cluster, reporter: Cluster, claim: Claim) -> None:
+async def test_an_event_is_about_its_flowworker(cluster: Cluster, reporter: Cluster, claim: Claim) -> None:
     async with recorder(reporter) as events:
         events.record(claim, SCALED)
     (event,) = await events_about(cluster, claim)
@@ -132,7 +132,9 @@ async def test_a_restarted_operator_goes_on_counting(cluster: Cluster, reporter:
     assert event["count"] == 2
 
 
-async def test_an_event_that_the_server_forgot_is_told_anew(cluster: Cluster, reporter: Cluster, claim: Claim) -> None:
+async def test_an_event_that_the_server_forgot_is_written_anew(
+    cluster: Cluster, reporter: Cluster, claim: Claim
+) -> None:
     async with recorder(reporter) as events:
         events.record(claim, SCALED)
         await until_events_about(cluster, claim, 1)
@@ -188,7 +190,7 @@ async def test_what_moves_a_terminal_is_left_out(cluster: Cluster, reporter: Clu
     assert event["message"] == "[31mred\nmore"
 
 
-async def test_what_may_not_be_told_is_dropped_and_the_rest_is_told(
+async def test_an_event_that_may_not_be_written_is_dropped_and_the_rest_is_written(
     cluster: Cluster, reporter: Cluster, claim: Claim, caplog: pytest.LogCaptureFixture
 ) -> None:
     elsewhere = replace(claim, namespace="default", name="other", uid="other")

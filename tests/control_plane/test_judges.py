@@ -89,7 +89,7 @@ def test_argo_cd_reads_every_situation(situation: str) -> None:
     assert argo(resource(plan)) == wanted
 
 
-def test_a_change_that_nobody_has_seen_yet_is_in_progress() -> None:
+def test_a_change_that_no_controller_has_seen_yet_is_in_progress() -> None:
     unseen = resource(planned(revision(pod("a"))), generation=GENERATION + 1)
     assert kstatus(unseen) == ["InProgress"]
     assert argo(unseen) == "Progressing"

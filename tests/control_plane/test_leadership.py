@@ -182,7 +182,7 @@ async def lease_of(cluster: Cluster, namespace: str) -> Object:
     return lease["spec"]
 
 
-async def test_the_lease_tells_people_who_leads(kubeconfig: Path, namespace: str) -> None:
+async def test_the_lease_shows_who_leads(kubeconfig: Path, namespace: str) -> None:
     async with leading(kubeconfig, namespace, Timing()) as (leadership, cluster):
         first = await lease_of(cluster, namespace)
 

@@ -205,7 +205,7 @@ def test_a_host_that_is_not_ours_is_an_error(serve: Serve) -> None:
         serve(host="192.0.2.1")
 
 
-def test_a_stopped_server_answers_nobody_and_its_port_is_free_again(serve: Serve) -> None:
+def test_a_stopped_server_answers_no_client_and_its_port_is_free_again(serve: Serve) -> None:
     server = serve()
     port = server.port
     server.stop()

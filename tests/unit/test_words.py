@@ -1,4 +1,4 @@
-"""The count of words that have a better one in docstrings, comments and names."""
+"""The count of words that have a better one in docstrings, comments, names and messages."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ LIMIT = 1
 """Seconds, whoever asks."""
 
 
-def run(told):  # deed
+def run(until):  # deed
     """Begin."""
     # As anybody can tell.
 '''
@@ -29,13 +29,21 @@ Args:
     told: called with the outcome.
 """
 
-nobody = tell("somebody told whoever it was")
+who = tell("nobody")
 '''
 
 NAMES = """def until_told(whoever):
     nobody, self.seen = whoever.told, 1
-async def test_nobody_is_told(): ...
+async def test_nobody_waits(): ...
+class LateNews: ...
 """
+
+MESSAGES = '''"""Says what it is."""
+text = f"is held by {name}, told by somebody" + "nobody"
+lines = """one
+`nobody` buries it
+"""
+'''
 
 
 @pytest.fixture
@@ -60,16 +68,29 @@ def test_docstrings_strings_below_attributes_and_comments_count_with_their_lines
     assert found.rate("somebody") == 1500
 
 
-def test_names_of_code_strings_and_parts_of_words_do_not_count(folder: Path) -> None:
+def test_names_of_code_single_words_and_parts_of_words_do_not_count(folder: Path) -> None:
     (folder / "module.py").write_text(CODE)
-    assert not count(folder.parent).finds
+    assert not count(folder.parent, spoken=True).finds
 
 
-def test_names_that_the_code_gives_count_where_asked_for_but_those_of_tests_do_not(folder: Path) -> None:
+def test_names_that_the_code_gives_count_those_of_tests_and_classes_included(folder: Path) -> None:
     (folder / "module.py").write_text(NAMES)
-    found = count(folder.parent, named=True)
-    assert sorted((find.line, find.word) for find in found.finds) == [(1, "told"), (1, "whoever"), (2, "nobody")]
+    found = count(folder.parent)
+    assert sorted((find.line, find.word) for find in found.finds) == [
+        (1, "told"),
+        (1, "whoever"),
+        (2, "nobody"),
+        (3, "nobody"),
+        (4, "News"),
+    ]
     assert found.words == 0
+
+
+def test_messages_count_where_asked_for(folder: Path) -> None:
+    (folder / "module.py").write_text(MESSAGES)
+    assert not count(folder.parent).finds
+    found = count(folder.parent, spoken=True)
+    assert sorted((find.line, find.word) for find in found.finds) == [(2, "somebody"), (2, "told"), (4, "buries")]
 
 
 def test_a_folder_above_its_bound_fails_with_the_places_of_that_group(

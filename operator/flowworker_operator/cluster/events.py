@@ -63,7 +63,7 @@ class EventRecorder:
         self._waiting: Shares[str, EventSeries] = Shares(self._bounds.waiting)
         self._counts: Shares[str, int] = Shares(self._bounds.known)
         self._buckets: Shares[tuple[str, str], TokenBucket] = Shares(2 * self._bounds.known)
-        self._news = asyncio.Event()
+        self._queued = asyncio.Event()
         self._closing = False
         self._pause = self._bounds.first_pause
         self._task: asyncio.Task[None] | None = None
@@ -87,13 +87,13 @@ class EventRecorder:
         joined = merged(self._waiting.get(*series.key), series)
         if (displaced := self._waiting.set(*series.key, joined)) is not None:
             self.dropped += displaced.count
-        self._news.set()
+        self._queued.set()
         return True
 
     async def close(self, patience: float = 5.0) -> None:
         """Write what is waiting, for so many seconds at most, and end."""
         self._closing = True
-        self._news.set()
+        self._queued.set()
         if self._task is None:
             return
         try:
@@ -118,8 +118,8 @@ class EventRecorder:
             if self._waiting:
                 await self._deliver(self._waiting.take())
             else:
-                self._news.clear()
-                await self._news.wait()
+                self._queued.clear()
+                await self._queued.wait()
 
     async def _deliver(self, series: EventSeries) -> None:
         try:

@@ -121,9 +121,9 @@ class Leadership:
         """Take and keep the lease until cancelled, then give it back; whatever acts must have ended by then."""
         try:
             while True:
-                self._tell()
+                self._log_change()
                 pause = await self._attempt()
-                self._tell()
+                self._log_change()
                 await asyncio.sleep(pause)
         finally:
             await self._release()
@@ -204,7 +204,7 @@ class Leadership:
             async with asyncio.timeout(RELEASE_PATIENCE):
                 await self._give_back()
 
-    def _tell(self) -> None:
+    def _log_change(self) -> None:
         """Log a change; at both ends of a pause, for it may have been long enough to lose and regain the lease."""
         if self.held == self._led:
             return

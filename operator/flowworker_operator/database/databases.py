@@ -185,7 +185,9 @@ class Databases:
         ]
 
     def same_database(self, claimant: Key, other: Key) -> SameDatabase:
-        """Whether the databases of two FlowWorkers are one, proven on the claimant's behalf; news is one for `other`.
+        """Whether the databases of two FlowWorkers are one, proven on the claimant's behalf.
+
+        A changed answer is published as a change of `other`.
 
         Args:
             claimant: who has the older right.
@@ -279,15 +281,15 @@ class Databases:
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
 
-    def _publish(self, key: Key, news: Reading | Fault) -> None:
+    def _publish(self, key: Key, result: Reading | Fault) -> None:
         entry = self._entries.get(key)
         if entry is None:
             return
-        match news:
+        match result:
             case Fault():
-                changed, entry.fault = entry.fault != news, news
+                changed, entry.fault = entry.fault != result, result
             case Reading():
-                changed = entry.fault is not None or not says_the_same(entry.reading, news)
-                entry.reading, entry.fault = news, None
+                changed = entry.fault is not None or not says_the_same(entry.reading, result)
+                entry.reading, entry.fault = result, None
         if changed:
             self._on_reading(key)

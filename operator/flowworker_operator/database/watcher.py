@@ -308,9 +308,9 @@ class DatabaseWatcher:
             case Fault():
                 self._publish(subject, outcome)
 
-    def _publish(self, subject: Subject, news: Reading | Fault) -> None:
+    def _publish(self, subject: Subject, result: Reading | Fault) -> None:
         if subject.key in self._subjects:
-            self.publish(subject.key, news)
+            self.publish(subject.key, result)
 
     def _say(self, level: int, line: str) -> None:
         """Log what a database is the cause of: a few lines, then one a minute, whatever it does."""

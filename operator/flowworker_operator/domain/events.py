@@ -134,7 +134,7 @@ def _scaled(status: FlowWorkerStatus, before: int) -> Iterable[Event]:
 def _conditions(snapshot: Snapshot, status: FlowWorkerStatus) -> Iterable[Event]:
     before = {condition.type: (condition.status, condition.reason) for condition in snapshot.status.conditions}
     for now in status.conditions:
-        if now.type in _ANNOUNCED and not _is_on_the_way(now) and _news(now, before.get(now.type)):
+        if now.type in _ANNOUNCED and not _is_on_the_way(now) and _changed(now, before.get(now.type)):
             kind = "Warning" if _bad(now) else "Normal"
             yield Event(type=kind, reason=now.reason, message=f"{now.type} is {now.status}: {now.message}")
 
@@ -143,8 +143,8 @@ def _is_on_the_way(now: Condition) -> bool:
     return now.type == ConditionType.READY and now.reason in _ON_THE_WAY
 
 
-def _news(now: Condition, before: tuple[str, str] | None) -> bool:
-    """A first status that is good or unknown is no news."""
+def _changed(now: Condition, before: tuple[str, str] | None) -> bool:
+    """A first status that is good or unknown is no event."""
     return (before is not None or _bad(now)) and (now.status, now.reason) != before
 
 

@@ -14,7 +14,7 @@ from flowworker_operator.domain.grace import drain_seconds, grace_seconds, lacks
 from flowworker_operator.domain.naming import DELETION_COST, compiler_name, deployment_name
 from flowworker_operator.domain.ownership import owner
 from flowworker_operator.domain.plan import Plan
-from flowworker_operator.domain.reporting import due, is_news, status_of
+from flowworker_operator.domain.reporting import due, is_notable, status_of
 from flowworker_operator.domain.rollout import PROOF_REPLICAS, Allocation, allocate, compiled, established, proof
 from flowworker_operator.domain.scaling import Decision, ScalingResult, Situation, decide, fresh
 from flowworker_operator.domain.snapshot import RevisionState, Snapshot
@@ -46,7 +46,7 @@ def make_plan(snapshot: Snapshot) -> Plan:
         set_replicas=_set_replicas(snapshot, outcome),
         status=status if shown else None,
         events=events_of(snapshot, status, before, shown=shown),
-        held_back=tuple(_held_back(facts, shown=shown or not is_news(snapshot, status))),
+        held_back=tuple(_held_back(facts, shown=shown or not is_notable(snapshot, status))),
         memory=outcome.memory,
     )
 

@@ -69,10 +69,10 @@ def due(snapshot: Snapshot, status: FlowWorkerStatus) -> bool:
         or status.observed_generation != snapshot.status.observed_generation
     ):
         return True
-    return is_news(snapshot, status) and take_token(snapshot.status_writes, WRITES, tick) is not None
+    return is_notable(snapshot, status) and take_token(snapshot.status_writes, WRITES, tick) is not None
 
 
-def is_news(snapshot: Snapshot, status: FlowWorkerStatus) -> bool:
+def is_notable(snapshot: Snapshot, status: FlowWorkerStatus) -> bool:
     """Whether a status says something that people wait for."""
     return _headline(status) != _headline(snapshot.status)
 

@@ -88,7 +88,9 @@ async def watch(proxy: ApiProxy, namespace: str) -> AsyncGenerator[Watch]:
         yield Watch(response)
 
 
-async def test_calls_pass_and_are_told_apart(proxy: ApiProxy, cluster: Cluster, namespace: str, truth: Truth) -> None:
+async def test_calls_pass_and_are_distinguished(
+    proxy: ApiProxy, cluster: Cluster, namespace: str, truth: Truth
+) -> None:
     await cluster.create(BUDGETS, budget(namespace))
     await cluster.list(BUDGETS, namespace)
     await cluster.get(BUDGETS, namespace, "one")
@@ -164,7 +166,7 @@ async def test_a_made_up_answer_is_understood_as_the_servers(
     assert [call.done for call in proxy.writes] == [False, False, False, True]
 
 
-async def test_an_old_list_can_be_told_again(proxy: ApiProxy, cluster: Cluster, namespace: str) -> None:
+async def test_an_old_list_can_be_sent_again(proxy: ApiProxy, cluster: Cluster, namespace: str) -> None:
     await cluster.create(BUDGETS, budget(namespace))
     await cluster.list(BUDGETS, namespace)
     old = proxy.calls[-1].answer
@@ -194,7 +196,9 @@ async def test_events_pass_one_by_one(watch: Watch, namespace: str, truth: Truth
     assert event == ("DELETED", "one")
 
 
-async def test_events_are_dropped_and_held_as_told(proxy: ApiProxy, watch: Watch, namespace: str, truth: Truth) -> None:
+async def test_events_are_dropped_and_held_as_asked(
+    proxy: ApiProxy, watch: Watch, namespace: str, truth: Truth
+) -> None:
     def judge(_call: Call, event: Object) -> Fate:
         return {"one": Fate.DROP, "two": Fate.HOLD}.get(event["object"]["metadata"]["name"], Fate.PASS)
 

@@ -41,7 +41,7 @@ async def test_watches_that_expire_again_and_again_are_opened_anew(scene: Scene)
     await until(lambda: scene.proxy.open_watches == WATCHED, "all watches are open")
 
 
-async def test_pods_whose_deletion_was_not_told_are_not_counted(scene: Scene) -> None:
+async def test_pods_whose_deletion_no_watch_delivered_are_not_counted(scene: Scene) -> None:
     world = scene.world
     await scene.operator.start()
     await with_one(world)
@@ -57,7 +57,7 @@ async def test_pods_whose_deletion_was_not_told_are_not_counted(scene: Scene) ->
     await until(counts_the_living, "the status tells of one worker", patience=60)
 
 
-async def test_a_resource_whose_deletion_was_not_told_is_forgotten(scene: Scene) -> None:
+async def test_a_resource_whose_deletion_no_watch_delivered_is_forgotten(scene: Scene) -> None:
     await scene.operator.start()
     await with_one(scene.world)
     scene.proxy.judge = without_deletions

@@ -128,7 +128,7 @@ def _creations(world: World) -> list[str]:
     return [write for write in world.writes(world.operator.user) if write.startswith("create") and "deploy" in write]
 
 
-async def test_a_quota_that_forbids_pods_is_told_and_its_end_needs_no_hand(world: World) -> None:
+async def test_a_quota_that_forbids_pods_is_reported_and_its_end_needs_no_hand(world: World) -> None:
     quotas = "/api/v1/namespaces/{namespace}/resourcequotas"
     await world.request("POST", quotas, {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}})
     await names_the_cause(world, "report", "Quota", "exceeded quota")

@@ -63,7 +63,7 @@ async def test_external_begins_with_what_runs_and_auto_goes_on_from_there(world:
     await world.until_idle("report")
 
 
-async def test_external_begins_with_what_runs_also_when_it_was_told_one_the_last_time(world: World) -> None:
+async def test_external_begins_with_what_runs_also_when_it_was_set_to_one_the_last_time(world: World) -> None:
     await world.apply("report", scaling={"mode": "External"})
     await world.patch(FLOWWORKERS, "report/scale", {"spec": {"replicas": 0}})
     await world.until_condition("report", "Ready", "True", "Idle")

@@ -21,7 +21,7 @@ LONG = 90.0
 """Seconds for what includes a lease that has to run out, or a server that starts."""
 
 
-async def test_a_database_that_is_away_freezes_its_workers_and_nobody_elses(world: World) -> None:
+async def test_a_database_that_is_away_freezes_its_workers_and_no_others(world: World) -> None:
     proxy = world.ground.proxy
     await world.secret(proxy.dsn(world.ground.database.worker_dsn), name="through-proxy")
     through = {"secretRef": {"name": "through-proxy"}}
@@ -45,7 +45,7 @@ async def test_a_database_that_is_away_freezes_its_workers_and_nobody_elses(worl
     await world.until_idle("away", patience=LONG)
 
 
-async def test_a_database_that_hangs_while_its_pods_go_delays_nobody_else(world: World) -> None:
+async def test_a_database_that_hangs_while_its_pods_go_delays_no_other(world: World) -> None:
     proxy = world.ground.proxy
     await world.secret(proxy.dsn(world.ground.database.worker_dsn), name="through-proxy")
     hanging = [f"hanging-{number}" for number in range(12)]

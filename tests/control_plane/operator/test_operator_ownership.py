@@ -107,7 +107,7 @@ async def test_a_queue_with_the_name_of_a_flow_that_runs_is_refused_until_the_fl
     await world.until_condition("second", "Ready", "False", "BadHandler")
 
 
-async def test_an_older_resource_of_another_namespace_stops_nobody(world: World, elsewhere: str) -> None:
+async def test_an_older_resource_of_another_namespace_stops_no_other(world: World, elsewhere: str) -> None:
     await world.operator.stop()
     operator = world.operator
     operator.settings["NAMESPACES"] = f"{world.namespace},{elsewhere}"
@@ -135,7 +135,7 @@ def elsewhere(control_plane: ControlPlane) -> Iterator[str]:
     control_plane.api.delete(f"/api/v1/namespaces/{name}")
 
 
-async def test_a_deployment_of_somebody_else_in_our_way_is_told_and_left_alone(world: World) -> None:
+async def test_a_deployment_of_another_owner_in_our_way_is_reported_and_left_alone(world: World) -> None:
     await world.apply("report")
     await world.until_idle("report")
     (ours,) = await world.deployments("report")
@@ -152,7 +152,7 @@ async def test_a_deployment_of_somebody_else_in_our_way_is_told_and_left_alone(w
     assert found["metadata"]["labels"] == {"app": "theirs"}
 
 
-async def test_a_disruption_budget_of_somebody_else_is_told_and_left_alone(world: World) -> None:
+async def test_a_disruption_budget_of_another_owner_is_reported_and_left_alone(world: World) -> None:
     spec = {"minAvailable": 1, "selector": {"matchLabels": {"app": "theirs"}}}
     await world.request("POST", BUDGETS, {"metadata": {"name": "report"}, "spec": spec})
     await world.apply("report")

@@ -71,14 +71,14 @@ def api(cluster: Cluster) -> Api:
 
 
 @pytest.fixture
-def news() -> list[Key]:
+def changed() -> list[Key]:
     """The keys that a changed Secret was reported to."""
     return []
 
 
 @pytest.fixture
-async def secrets(api: Any, clock: Clock, news: list[Key]) -> AsyncIterator[Secrets]:
-    secrets = Secrets(api, clock, news.append)
+async def secrets(api: Any, clock: Clock, changed: list[Key]) -> AsyncIterator[Secrets]:
+    secrets = Secrets(api, clock, changed.append)
     yield secrets
     await secrets.close()
 
@@ -129,7 +129,7 @@ async def test_what_is_wrong_with_a_secret_names_it_and_its_key(
 
 
 async def test_a_secret_is_read_again_after_a_while_and_sooner_when_it_is_doubted(
-    cluster: Cluster, secrets: Secrets, clock: Clock, news: list[Key], namespace: str
+    cluster: Cluster, secrets: Secrets, clock: Clock, changed: list[Key], namespace: str
 ) -> None:
     await cluster.create(SECRETS, secret(namespace, uri="postgresql://one"))
     assert await read(secrets, namespace) == "postgresql://one"
@@ -138,7 +138,7 @@ async def test_a_secret_is_read_again_after_a_while_and_sooner_when_it_is_doubte
     clock.now += DOUBTED_AFTER
     await read(secrets, namespace, doubted=True)
     await until_read(secrets, namespace, "postgresql://two")
-    assert news == [Key(namespace=namespace, name="one")]
+    assert changed == [Key(namespace=namespace, name="one")]
     await cluster.apply(SECRETS, secret(namespace, uri="postgresql://three"))
     clock.now += FRESH_FOR - 1
     assert await read(secrets, namespace) == "postgresql://two"
@@ -147,13 +147,13 @@ async def test_a_secret_is_read_again_after_a_while_and_sooner_when_it_is_doubte
 
 
 async def test_a_secret_that_was_missing_is_found_within_seconds(
-    cluster: Cluster, secrets: Secrets, clock: Clock, news: list[Key], namespace: str
+    cluster: Cluster, secrets: Secrets, clock: Clock, changed: list[Key], namespace: str
 ) -> None:
     assert isinstance(await read(secrets, namespace), Fault)
     await cluster.create(SECRETS, secret(namespace, uri="postgresql://one"))
     clock.now += DOUBTED_AFTER
     await until_read(secrets, namespace, "postgresql://one")
-    assert news == [Key(namespace=namespace, name="one")]
+    assert changed == [Key(namespace=namespace, name="one")]
 
 
 async def test_a_secret_that_stays_the_same_is_doubted_ever_more_rarely(
@@ -172,8 +172,8 @@ async def test_a_secret_that_stays_the_same_is_doubted_ever_more_rarely(
     await until(lambda: api.reads == before + 1, "a new doubt is looked into at once")
 
 
-async def test_what_is_known_is_given_at_once_while_the_api_server_is_slow_and_told_when_it_has_changed(
-    cluster: Cluster, secrets: Secrets, api: Api, clock: Clock, news: list[Key], namespace: str
+async def test_what_is_known_is_given_at_once_while_the_api_server_is_slow_and_again_when_it_has_changed(
+    cluster: Cluster, secrets: Secrets, api: Api, clock: Clock, changed: list[Key], namespace: str
 ) -> None:
     await cluster.create(SECRETS, secret(namespace, uri="postgresql://one"))
     await read(secrets, namespace)
@@ -184,7 +184,7 @@ async def test_what_is_known_is_given_at_once_while_the_api_server_is_slow_and_t
         assert await read(secrets, namespace, name=name) == "postgresql://one"
     await until(lambda: api.reads == 2, "it is read once for both")
     api.open.set()
-    await until(lambda: sorted(key.name for key in news) == ["one", "two"], "both are notified")
+    await until(lambda: sorted(key.name for key in changed) == ["one", "two"], "both are notified")
     assert await read(secrets, namespace) == "postgresql://two"
 
 

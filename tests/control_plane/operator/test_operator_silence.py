@@ -14,8 +14,8 @@ async def test_nothing_is_written_while_nothing_happens(world: World) -> None:
     await hold_for(3)  # the last numbers and events
     before = len(world.writes(world.operator.user))
     await hold_for(WINDOW)
-    news = world.writes(world.operator.user)[before:]
-    assert news == []
+    written = world.writes(world.operator.user)[before:]
+    assert written == []
 
 
 async def test_nothing_is_written_while_a_worker_waits_for_work(world: World) -> None:
@@ -49,7 +49,7 @@ async def test_metrics_follow_the_resource_and_go_with_it(world: World) -> None:
     await world.until_metrics(lambda shown: not any('flowworker="report"' in name for name in shown))
 
 
-async def test_health_is_told_over_http(world: World) -> None:
+async def test_health_is_served_over_http(world: World) -> None:
     assert world.operator.get("/livez") == (200, "alive\n")
     assert world.operator.get("/readyz") == (200, "ready\n")
     assert world.operator.get("/nothing")[0] == 404

@@ -26,7 +26,9 @@ async def lenient_world(
         yield world
 
 
-async def test_a_spec_that_only_the_model_refuses_is_told_hurts_nobody_and_is_repaired(lenient_world: World) -> None:
+async def test_a_spec_that_only_the_model_refuses_is_reported_hurts_no_other_and_is_repaired(
+    lenient_world: World,
+) -> None:
     world = lenient_world
     await world.apply("bad", flow="fan", handler="whatever")
     reported = await world.until_condition("bad", "Ready", "False", "InvalidSpec")

@@ -171,8 +171,8 @@ class Crowd:
                 await self.world.ground.owner.execute(text)
             await hold_for(CHANGE_EVERY)
         self.kubelet.busy = False
-        news = len(await self.writes()) - written
-        return news / (time.monotonic() - began) / self.size
+        more = len(await self.writes()) - written
+        return more / (time.monotonic() - began) / self.size
 
     async def writes(self) -> Sequence[str]:
         """Everything that the operator has written, Leases aside."""

@@ -51,7 +51,7 @@ BEAT = """
         OR w.reported_at < clock_timestamp() - interval '2 seconds'
     )
 """
-"""Every pod's row, written when it has news and otherwise every two seconds."""
+"""Every pod's row, written when it has changed and otherwise every two seconds."""
 
 
 @dataclass(slots=True, kw_only=True)

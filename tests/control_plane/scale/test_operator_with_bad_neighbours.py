@@ -16,7 +16,7 @@ LATER = LATENCY
 database takes for one answer."""
 
 
-async def test_a_fifth_of_silent_and_a_fifth_of_slow_databases_delay_nobody_else(
+async def test_a_fifth_of_silent_and_a_fifth_of_slow_databases_delay_no_others(
     control_plane: ControlPlane, arena: Arena
 ) -> None:
     chance = random.Random(11)

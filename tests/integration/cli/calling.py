@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,13 +64,6 @@ async def until_line(process: asyncio.subprocess.Process, text: str) -> str:
             if text in line:
                 return line
     raise AssertionError(f"{text!r} never came: {''.join(seen)}")
-
-
-async def until(condition: Callable[[], Awaitable[object]]) -> None:
-    """Wait until the condition, asked again and again, is true."""
-    async with asyncio.timeout(20):
-        while not await condition():  # noqa: ASYNC110 - what is awaited is in the database
-            await asyncio.sleep(0.05)
 
 
 def content(path: Path) -> str:

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from tests.integration.cli.calling import Cli, content, until, until_line
+from testkit.support.waiting import until
+from tests.integration.cli.calling import Cli, content, until_line
 from tests.integration.cli.conftest import FLOWS
 
 from flowworker.client import Client
@@ -138,7 +139,7 @@ async def test_a_second_ctrl_c_does_not_wait_for_what_runs(folder: Path) -> None
             async def is_running() -> bool:
                 return any(task.status == "started" for task in (await client.run(run.run_id)).tasks)
 
-            await until(is_running)
+            await until(is_running, "the task runs")
         dev.send_signal(signal.SIGINT)
         await until_line(dev, "Ctrl-C again does not wait")
         await until_line(dev, "worker draining")
@@ -160,7 +161,7 @@ async def test_a_dev_that_was_killed_leaves_no_worker_behind(folder: Path) -> No
         async def is_gone() -> bool:
             return not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
 
-        await until(is_gone)
+        await until(is_gone, "the worker has gone")
     finally:
         if dev.returncode is None:
             dev.kill()

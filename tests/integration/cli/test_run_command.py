@@ -5,8 +5,9 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from testkit.support.waiting import until
 from tests.conftest import STRANGER_ROLE, Database
-from tests.integration.cli.calling import Answer, Cli, content, until, until_line
+from tests.integration.cli.calling import Answer, Cli, content, until_line
 
 from flowworker.client import Client
 from flowworker.database.connection import Connection
@@ -36,7 +37,7 @@ async def ended(process: asyncio.subprocess.Process) -> Answer:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_run_serves_flows_and_queues_until_told_to_stop(
+async def test_run_serves_flows_and_queues_until_a_stop_signal(
     worker_cli: Cli, database: Database, shop: str, mail: str, reason: Path, number: signal.Signals
 ) -> None:
     process = await worker_cli.start("run", "shop_flows:shop", "shop_flows:mail")
@@ -49,7 +50,7 @@ async def test_run_serves_flows_and_queues_until_told_to_stop(
         async def is_done() -> bool:
             return (await client.job(mail, job_id)).state is JobState.DONE
 
-        await until(is_done)
+        await until(is_done, "the job is done")
         assert (await client.job(mail, job_id)).result == "sent to ann"
         assert {worker.slug for worker in await client.workers()} == {"shop", "mail"}
         process.send_signal(number)
@@ -57,7 +58,7 @@ async def test_run_serves_flows_and_queues_until_told_to_stop(
         assert answer.code == 0
         assert await client.workers() == []
     assert "Traceback" not in answer.err
-    assert content(reason) == "told to stop\n"
+    assert content(reason) == "stop requested\n"
 
 
 async def test_the_dsn_is_in_no_process_argument_and_in_no_log(worker_cli: Cli, database: Database, shop: str) -> None:
@@ -139,7 +140,7 @@ async def test_no_reason_is_left_where_no_file_waits_for_it(worker_cli: Cli, tmp
     assert not absent.exists()
 
 
-async def test_probes_tell_life_readiness_state_and_metrics(worker_cli: Cli, shop: str) -> None:
+async def test_probes_serve_life_readiness_state_and_metrics(worker_cli: Cli, shop: str) -> None:
     process = await worker_cli.start("run", "shop_flows:shop", "--probe-port", "0", "--log-format", "json")
     line = await until_line(process, "probes and metrics on port")
     port = int(line.rpartition("port ")[2].partition('"')[0])

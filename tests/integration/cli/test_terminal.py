@@ -6,8 +6,9 @@ import pty
 import re
 import sys
 
+from testkit.support.waiting import until
 from tests.conftest import Database
-from tests.integration.cli.calling import Cli, until
+from tests.integration.cli.calling import Cli
 from tests.integration.client.acting import LISTENING, fail
 
 from flowworker.client import Client
@@ -56,7 +57,7 @@ async def test_a_watched_run_is_drawn_until_it_ends(
     async with Client(database.worker_dsn) as client:
         run = await client.start(shop, 1)
         watching = asyncio.create_task(on_terminal(cli, "runs", "watch", str(run.run_id)))
-        await until(lambda: worker.fetchval(LISTENING))
+        await until(lambda: worker.fetchval(LISTENING), "the command listens")
         await fail(worker, run, "items", "no stock")
         code, drawn = await watching
     plain = COLOURS.sub("", drawn)

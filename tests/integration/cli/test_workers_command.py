@@ -1,7 +1,8 @@
 import asyncio
 from uuid import UUID
 
-from tests.integration.cli.calling import Cli, until
+from testkit.support.waiting import until
+from tests.integration.cli.calling import Cli
 from tests.integration.client.test_workers import report
 
 from flowworker.database.connection import Connection
@@ -10,7 +11,7 @@ from flowworker.database.connection import Connection
 async def until_asked(connection: Connection, worker_id: UUID) -> None:
     """Wait until the worker is asked to drain."""
     asked = "SELECT count(*) FROM flowworker.drains WHERE target = $1 AND until > clock_timestamp()"
-    await until(lambda: connection.fetchval(asked, str(worker_id)))
+    await until(lambda: connection.fetchval(asked, str(worker_id)), "the drain is asked for")
 
 
 async def set_state(connection: Connection, worker_id: UUID, state: str) -> None:
@@ -56,6 +57,6 @@ async def test_drain_gives_up_in_time(cli: Cli, worker: Connection) -> None:
     assert "still busy" in answer.err
 
 
-async def test_drain_needs_somebody(cli: Cli) -> None:
+async def test_drain_needs_a_worker(cli: Cli) -> None:
     assert (await cli("workers", "drain")).code == 64
     assert (await cli("workers", "drain", "--slug", "shop")).code == 65

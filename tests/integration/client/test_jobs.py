@@ -58,7 +58,7 @@ async def test_headers_of_others_break_nothing(client: Client, worker: Connectio
     assert [job.state for job in await client.jobs(mail)] == [JobState.ARCHIVED]
 
 
-async def test_a_job_that_backs_off_is_delayed_and_tells_its_last_error(
+async def test_a_job_that_backs_off_is_delayed_and_shows_its_last_error(
     client: Client, worker: Connection, mail: str
 ) -> None:
     job_id = await client.send(mail, 1)
@@ -86,7 +86,7 @@ async def test_a_failed_job_shows_error_and_stacktrace(client: Client, worker: C
     assert (job.state, job.error, job.stacktrace, job.attempts) == (JobState.FAILED, "no route", "line 1", 5)
 
 
-async def test_jobs_archived_by_others_are_told_apart(client: Client, worker: Connection, mail: str) -> None:
+async def test_jobs_archived_by_others_are_distinguished(client: Client, worker: Connection, mail: str) -> None:
     job_id = await client.send(mail, 1)
     await worker.execute("SELECT pgmq.archive('mail', $1::bigint)", job_id)
     assert (await client.job(mail, job_id)).state is JobState.ARCHIVED

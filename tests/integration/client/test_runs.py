@@ -5,8 +5,8 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from testkit.support.waiting import until
 from tests.conftest import STRANGER_ROLE, Database
-from tests.integration.cli.calling import until
 from tests.integration.client.acting import LISTENING, complete, fail
 
 from flowworker.client import Client
@@ -61,7 +61,7 @@ async def test_a_run_id_of_another_flow_is_refused(client: Client, owner: Connec
         await client.start("other", 1, run_id=run.run_id)
 
 
-async def test_start_tells_the_event_stream_once(database: Database, shop: str) -> None:
+async def test_start_is_one_event_of_the_stream(database: Database, shop: str) -> None:
     events: list[Event] = []
     stream = EventStream()
     stream.subscribe(events.append)
@@ -149,7 +149,7 @@ async def test_a_wait_outlives_broken_connections(
 ) -> None:
     run = await client.start(shop, 1)
     waiting = asyncio.create_task(client.wait(run.run_id, timeout=20))
-    await until(lambda: worker.fetchval(LISTENING))
+    await until(lambda: worker.fetchval(LISTENING), "the client listens")
     await owner.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE application_name = 'flowworker-client' AND datname = current_database()"
@@ -273,7 +273,7 @@ async def test_an_empty_database_asks_for_an_install(empty_database: Database) -
             await client.start("shop", 1)
 
 
-async def test_a_role_without_rights_is_told_what_it_may_not_do(database: Database, shop: str) -> None:
+async def test_the_error_of_a_role_without_rights_names_what_it_may_not_do(database: Database, shop: str) -> None:
     async with Client(database.server.dsn(database.name, STRANGER_ROLE)) as client:
         with pytest.raises(MissingRightsError, match="start a run of flow 'shop'"):
             await client.start(shop, 1)

@@ -86,7 +86,7 @@ async def test_our_schema_and_realtime_stub_are_recognised(database: Database) -
     assert found.pgmq_extension is None
 
 
-async def test_a_real_realtime_is_told_from_the_stub(database: Database, owner: Connection) -> None:
+async def test_a_real_realtime_is_distinguished_from_the_stub(database: Database, owner: Connection) -> None:
     await owner.execute(
         "CREATE OR REPLACE FUNCTION realtime.send(payload jsonb, event text, topic text, private boolean DEFAULT true) "
         "RETURNS void LANGUAGE sql AS 'SELECT'"

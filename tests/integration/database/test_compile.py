@@ -127,7 +127,7 @@ async def test_a_worker_without_rights_says_what_to_run(worker: Connection) -> N
         await compile_flow(worker, make_flow())
 
 
-async def test_a_stranger_is_told_to_ask_for_grants(database: Database) -> None:
+async def test_a_role_without_grants_gets_an_error_with_the_command_that_grants(database: Database) -> None:
     stranger = await database.connect_as_stranger()
     with pytest.raises(MissingRightsError, match="flowworker db install --role ROLE"):
         await compile_flow(stranger, make_flow())

@@ -194,7 +194,7 @@ async def examined(catalogue: Database) -> AsyncGenerator[tuple[Connection, Look
             await connection.close()
 
 
-async def test_a_machine_whose_clock_is_off_by_a_day_is_told(worker: Connection, second: Connection) -> None:
+async def test_a_machine_whose_clock_is_off_by_a_day_is_reported(worker: Connection, second: Connection) -> None:
     examination = await examine(worker, second, now=lambda: now() + timedelta(days=1))
     assert examination.clock_skew == pytest.approx(86400, abs=60)
     assert problems(diagnose(examination)) == {"clock"}
@@ -247,7 +247,7 @@ async def test_a_stranger_gets_findings_instead_of_an_error(healthy: Examination
         await stranger.close()
 
 
-async def test_an_empty_database_is_told_what_to_install(empty_database: Database) -> None:
+async def test_the_report_on_an_empty_database_says_what_to_install(empty_database: Database) -> None:
     connections = [await empty_database.connect() for _ in range(2)]
     findings = diagnose(await examine(*connections, now=now, flows=[SAMPLE]))
     assert problems(findings) == {"schema", "flows"}

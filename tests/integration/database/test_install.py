@@ -116,7 +116,7 @@ async def test_only_flowworker_adds_only_ours(empty: Connection) -> None:
     assert await schemas(empty) == {"flowworker"}
 
 
-async def test_a_pgmq_installed_by_somebody_else_is_kept(empty: Connection) -> None:
+async def test_a_pgmq_that_was_installed_otherwise_is_kept(empty: Connection) -> None:
     await apply_upstream(empty, PGMQ)
     await empty.execute("SELECT pgmq.create('theirs')")
     report = await install(empty)
@@ -124,7 +124,7 @@ async def test_a_pgmq_installed_by_somebody_else_is_kept(empty: Connection) -> N
     assert await empty.fetchval("SELECT count(*) FROM pgmq.list_queues()") == 1
 
 
-async def test_every_core_installed_by_somebody_else_is_kept(catalogue: Database) -> None:
+async def test_every_core_that_was_installed_otherwise_is_kept(catalogue: Database) -> None:
     owner = await catalogue.connect()
     await owner.execute("DROP SCHEMA flowworker CASCADE")
     before = await detect(owner)
@@ -187,7 +187,7 @@ async def test_a_pgmq_without_headers_is_refused(empty: Connection) -> None:
         await install(empty)
 
 
-async def test_a_core_older_than_0_8_of_somebody_else_is_refused(empty: Connection) -> None:
+async def test_a_core_older_than_0_8_that_was_installed_otherwise_is_refused(empty: Connection) -> None:
     await apply_upstream(empty, PGMQ)
     await apply_upstream(empty, REALTIME)
     await apply_upstream(empty, PGFLOW, count=9)

@@ -8,7 +8,7 @@ from flowworker.database.packaged import packaged_files
 from flowworker.database.status import FlowStatus, status
 
 
-async def test_an_installed_database_tells_its_ledger_queues_flows_and_notify_states(
+async def test_the_status_of_an_installed_database_has_its_ledger_queues_flows_and_notify_states(
     owner: Connection, worker: Connection
 ) -> None:
     await owner.execute("SELECT pgflow.create_flow('sample')")
@@ -25,7 +25,7 @@ async def test_an_installed_database_tells_its_ledger_queues_flows_and_notify_st
     assert found.capabilities.core == "0.8 or 0.9"
 
 
-async def test_an_empty_database_has_nothing_to_tell(empty_database: Database) -> None:
+async def test_an_empty_database_has_nothing_to_show(empty_database: Database) -> None:
     connection = await empty_database.connect()
     found = await status(connection)
     assert (found.ledger, found.queues, found.flows) == ((), (), ())

@@ -138,8 +138,8 @@ class Observer:
     def __init__(
         self, clock: Callable[[], float] = time.monotonic, lookup: Lookup = system_lookup, known: KnownHosts = LOCAL
     ) -> None:
-        self.news: list[Key] = []
-        self.databases = Databases(clock=clock, on_reading=self.news.append, lookup=lookup, known=known)
+        self.changed: list[Key] = []
+        self.databases = Databases(clock=clock, on_reading=self.changed.append, lookup=lookup, known=known)
 
     def watch(
         self,

@@ -191,7 +191,7 @@ async def test_a_started_task_of_a_step_that_was_skipped_is_stalled(core_world: 
 
 
 @pytest.mark.parametrize("state", ["lost", "stopped"])
-async def test_an_orphaned_task_is_in_flight_until_somebody_could_have_recovered_it(one: World, state: str) -> None:
+async def test_an_orphaned_task_is_in_flight_until_a_worker_could_have_recovered_it(one: World, state: str) -> None:
     dead = await held(one)
     await one.owner.execute("UPDATE flowworker.workers SET state = $1", state)
     await age(one, dead, 3600)
@@ -265,7 +265,7 @@ async def test_how_long_a_job_may_take_is_what_its_workers_report(world: World) 
     assert (await read(world.database, MAIL)).longest_timeout == 900
 
 
-async def test_a_worker_that_runs_a_last_attempt_is_told_apart(one: World) -> None:
+async def test_a_worker_that_runs_a_last_attempt_is_distinguished(one: World) -> None:
     ids = [await held(one) for _ in range(2)]
     for number, worker_id in enumerate(ids):
         await one.owner.execute(
@@ -278,7 +278,7 @@ async def test_a_worker_that_runs_a_last_attempt_is_told_apart(one: World) -> No
     assert {pod: one.on_last_attempt for pod, one in reports.items()} == {"pod 0": False, "pod 1": True}
 
 
-async def test_a_flow_that_nobody_has_compiled_yet_has_nothing_to_do(world: World) -> None:
+async def test_a_flow_that_is_not_compiled_yet_has_nothing_to_do(world: World) -> None:
     found = await read(world.database, subject("unheard_of"), queues=False)
     assert (found.demand, found.longest_timeout, found.schema_fault) == (Demand(), None, None)
 
@@ -306,7 +306,7 @@ async def test_in_flight_jobs_are_what_living_workers_report(world: World) -> No
     assert (await demand(world.database, subject("mail", "queue", cap=4))).in_flight == 4
 
 
-async def test_headers_that_anybody_wrote_break_no_count(world: World) -> None:
+async def test_headers_of_any_shape_break_no_count(world: World) -> None:
     await world.owner.execute("SELECT pgmq.create('mail')")
     for headers in ("7", '"x"', '{"flowworker": 1}', '{"flowworker": {"failures": "many", "releases": 1e99}}'):
         sent = await send(world.owner, "mail", delay=300)

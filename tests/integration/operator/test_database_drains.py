@@ -185,7 +185,7 @@ async def test_with_a_pod_that_is_gone_go_the_drains_that_the_operator_asked_for
     ]
 
 
-async def test_a_drain_that_somebody_holds_keeps_no_worker_from_being_lost(
+async def test_a_drain_that_a_transaction_has_locked_keeps_no_worker_from_being_lost(
     watching: Observer, owner: Connection
 ) -> None:
     await beaten(owner, 0.0)
@@ -210,7 +210,7 @@ async def test_nothing_to_order_asks_nothing(observer: Observer) -> None:
     assert not await observer.databases.mark_gone(FLOW.key, [])
 
 
-async def test_a_role_that_may_not_write_drains_is_told(watching: Observer, owner: Connection) -> None:
+async def test_a_role_that_may_not_write_drains_is_reported(watching: Observer, owner: Connection) -> None:
     await owner.execute("REVOKE INSERT, UPDATE, DELETE ON flowworker.drains FROM flowworker_worker")
     with pytest.raises(MissingRightsError, match="ask workers to drain"):
         await watching.databases.drain(FLOW.key, [("pod", 30.0, "shrink")])

@@ -74,7 +74,7 @@ async def test_a_malformed_connection_string_is_a_bad_secret_that_is_not_quoted(
     assert fault.reason is Reason.BAD_SECRET
     assert "connection string" in fault.message
     assert "hunter2" not in fault.message
-    assert observer.news == [FLOW.key]
+    assert observer.changed == [FLOW.key]
 
 
 async def test_a_secret_that_is_mended_is_read(observer: Observer, database: Database) -> None:
@@ -106,7 +106,7 @@ async def test_an_unknown_role_is_refused(observer: Observer, database: Database
     assert "nobody_knows_me" in await observer.fails(FLOW, Reason.DATABASE_REFUSED, within=SOON)
 
 
-async def test_a_role_without_rights_is_told_how_to_get_them(observer: Observer, database: Database) -> None:
+async def test_the_error_of_a_role_without_rights_says_how_to_get_them(observer: Observer, database: Database) -> None:
     observer.watch(as_role(database, STRANGER_ROLE), FLOW)
     message = await observer.fails(FLOW, Reason.DATABASE_REFUSED, within=SOON)
     assert "permission denied" in message
@@ -237,7 +237,7 @@ BREAK: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("broken", BREAK)
-async def test_an_unsupported_schema_is_told_with_what_was_found(
+async def test_an_unsupported_schema_is_reported_with_what_was_found(
     observer: Observer, database: Database, owner: Connection, broken: str
 ) -> None:
     statement, found = BREAK[broken]
@@ -306,7 +306,7 @@ async def test_a_dead_database_delays_no_other(observer: Observer, database: Dat
         await observer.databases.close()
 
 
-async def test_a_queue_that_is_dropped_or_comes_back_disturbs_nobody(
+async def test_a_queue_that_is_dropped_or_comes_back_disturbs_no_other(
     observer: Observer, database: Database, owner: Connection
 ) -> None:
     for queue in ("mail", "other"):
@@ -329,7 +329,7 @@ async def test_a_queue_that_is_dropped_or_comes_back_disturbs_nobody(
     await until(lambda: not gone(), "the queue is back")
 
 
-async def test_a_queue_that_somebody_has_locked_is_kept_apart(
+async def test_a_queue_that_a_transaction_has_locked_is_kept_apart(
     observer: Observer, database: Database, owner: Connection
 ) -> None:
     for queue in ("mail", "other"):

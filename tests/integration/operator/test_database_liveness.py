@@ -94,7 +94,7 @@ async def all_run(observer: Observer, *pods: str) -> None:
     await until(lambda: states(observer) == dict.fromkeys(pods, WorkerState.RUNNING), f"{pods} run")
 
 
-async def test_a_silent_worker_is_lost_within_20_s_and_a_jump_of_the_clock_kills_nobody(
+async def test_a_silent_worker_is_lost_within_20_s_and_a_jump_of_the_clock_marks_none_lost(
     observer: Observer, database: Database, owner: Connection
 ) -> None:
     async with a_fleet(database.worker_dsn, "alive"):
@@ -133,7 +133,7 @@ async def test_a_worker_is_not_lost_in_the_moment_after_the_lock_of_its_row(
 
 
 @pytest.mark.parametrize("weather", [Weather.HELD, Weather.REFUSED])
-async def test_an_outage_kills_nobody(
+async def test_an_outage_marks_no_worker_lost(
     observer: Observer, database: Database, owner: Connection, weather: Weather
 ) -> None:
     async with Proxy(database.server.port) as proxy:
@@ -150,7 +150,7 @@ async def test_an_outage_kills_nobody(
         await observer.databases.close()
 
 
-async def test_an_operator_that_was_frozen_with_everybody_else_kills_nobody(
+async def test_an_operator_that_was_frozen_with_all_workers_marks_none_lost(
     observer: Observer, database: Database, owner: Connection
 ) -> None:
     async with a_fleet(database.worker_dsn, "one") as fleet:
@@ -166,7 +166,7 @@ async def test_an_operator_that_was_frozen_with_everybody_else_kills_nobody(
         assert await marked(owner) == set()
 
 
-async def test_a_slow_database_kills_nobody(observer: Observer, database: Database, owner: Connection) -> None:
+async def test_a_slow_database_marks_no_worker_lost(observer: Observer, database: Database, owner: Connection) -> None:
     async with Proxy(database.server.port) as proxy:
         async with a_fleet(database.worker_dsn, "one") as fleet:
             observer.watch(proxy.dsn(database.worker_dsn), MAIL)

@@ -57,7 +57,7 @@ async def differing(world: World) -> dict[str, Sequence[OptionChange]]:
     return dict((await read(world.database, TUNED)).option_changes)
 
 
-async def test_what_a_worker_found_is_told_until_the_options_are_written(world: World) -> None:
+async def test_what_a_worker_found_is_reported_until_the_options_are_written(world: World) -> None:
     await world.create(tuned())
     await reported(world, FOUND)
     assert await differing(world) == {"aaaa": list(FOUND)}

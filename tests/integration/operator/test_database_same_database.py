@@ -48,7 +48,7 @@ async def test_one_database_under_two_roles_is_recognised(observer: Observer, da
     observer.watch(database.dsn, CLAIMANT)
     observer.watch(database.worker_dsn, OTHER)
     assert await known(observer) is SameDatabase.SAME
-    assert OTHER.key in observer.news
+    assert OTHER.key in observer.changed
 
 
 async def test_one_connection_needs_no_proof(observer: Observer, database: Database) -> None:
@@ -73,9 +73,9 @@ async def test_a_claimant_that_does_not_answer_proves_nothing(observer: Observer
         await observer.reads(CLAIMANT)
         await observer.reads(OTHER)
         proxy.weather = Weather.REFUSED
-        observer.news.clear()
+        observer.changed.clear()
         assert observer.databases.same_database(CLAIMANT.key, OTHER.key) is SameDatabase.UNKNOWN
-        await until(lambda: OTHER.key in observer.news, "the proof has ended", patience=30)
+        await until(lambda: OTHER.key in observer.changed, "the proof has ended", patience=30)
         assert observer.databases.same_database(CLAIMANT.key, OTHER.key) is SameDatabase.UNKNOWN
         await observer.databases.close()
 

@@ -80,7 +80,7 @@ async def test_a_database_that_is_back_before_that_was_never_away(database: Data
         proxy.weather = Weather.REFUSED
         stranger.watch(proxy.dsn(database.worker_dsn).replace("127.0.0.1", "host.example"), OTHER)
         await until(lambda: len(attempts) > 2, "it was tried again")
-        assert stranger.news == []
+        assert stranger.changed == []
         proxy.weather = Weather.CLEAR
         await stranger.reads(OTHER)
         assert stranger.databases.fault(OTHER.key) is None

@@ -129,7 +129,7 @@ async def test_the_same_database_is_recognised_however_it_is_reached(observer: O
         await observer.databases.close()
 
 
-async def test_work_is_noticed_soon_where_no_worker_runs_and_nothing_else_is_told(
+async def test_work_is_noticed_soon_where_no_worker_runs_and_nothing_else_is_reported(
     observer: Observer, database: Database, owner: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watcher, "INTERVAL", 300.0)
@@ -138,11 +138,11 @@ async def test_work_is_noticed_soon_where_no_worker_runs_and_nothing_else_is_tol
     observer.watch(database.worker_dsn, mail, other)
     await observer.reads(mail)
     await observer.reads(mail)
-    observer.news.clear()
+    observer.changed.clear()
     await send(owner, "mail")
-    await until(lambda: mail.key in observer.news, "the work is noticed without the pause of a worker that runs")
+    await until(lambda: mail.key in observer.changed, "the work is noticed without the pause of a worker that runs")
     await observer.reads(other)
-    assert set(observer.news) == {mail.key}
+    assert set(observer.changed) == {mail.key}
 
 
 async def test_work_is_heard_of_between_two_ticks_where_inserts_notify(

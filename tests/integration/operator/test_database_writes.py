@@ -1,4 +1,4 @@
-"""What a round wants written is written without it, the latest word alone, and what came of it is news."""
+"""What a round wants written is written without it, the latest word alone, and what came of it is a result."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ from tests.integration.operator.observer import Observer, report, subject
 from flowworker.database.connection import Connection
 from flowworker_operator.api.conditions import Reason
 from flowworker_operator.database import Key
-from flowworker_operator.database_writes import DatabaseWrites, News
+from flowworker_operator.database_writes import DatabaseWrites, WriteResults
 from flowworker_operator.domain.plan import Drain, EndDrain
 from flowworker_operator.domain.snapshot import Loss, WorkerState
 
@@ -35,14 +35,14 @@ class Clerk:
         self.leads = True
         self.heard: list[Key] = []
         self.database_writes = DatabaseWrites(
-            databases=observer.databases, may_write=lambda: self.leads, on_news=self.heard.append
+            databases=observer.databases, may_write=lambda: self.leads, on_result=self.heard.append
         )
 
-    async def news(self, key: Key = FLOW.key) -> News:
-        """The next news."""
-        await until(lambda: key in self.heard, "there is news")
+    async def results(self, key: Key = FLOW.key) -> WriteResults:
+        """The next results."""
+        await until(lambda: key in self.heard, "there is a result")
         self.heard.clear()
-        return self.database_writes.news(key)
+        return self.database_writes.take_results(key)
 
 
 @pytest.fixture
@@ -61,13 +61,13 @@ async def in_force(owner: Connection) -> set[str]:
     return {row["target"] for row in await owner.fetch("SELECT target FROM flowworker.drains")}
 
 
-async def test_drains_are_news_once_they_are_in_force_and_not_again(clerk: Clerk, owner: Connection) -> None:
+async def test_drains_are_reported_once_they_are_in_force_and_not_again(clerk: Clerk, owner: Connection) -> None:
     assert clerk.database_writes.drain(FLOW.key, [drain("a"), drain("b")], []) is None
-    assert (await clerk.news()).draining == [drain("a"), drain("b")]
+    assert (await clerk.results()).draining == [drain("a"), drain("b")]
     assert await in_force(owner) == {"a", "b"}
-    assert clerk.database_writes.news(FLOW.key) == News()
+    assert clerk.database_writes.take_results(FLOW.key) == WriteResults()
     clerk.database_writes.drain(FLOW.key, [drain("b"), drain("c")], [release("a")])
-    assert (await clerk.news()).draining == [drain("c")]
+    assert (await clerk.results()).draining == [drain("c")]
     assert await in_force(owner) == {"b", "c"}
 
 
@@ -93,15 +93,15 @@ async def test_while_a_database_hangs_only_the_latest_word_is_kept(clerk: Clerk,
 async def test_the_dead_of_a_pod_come_with_their_last_reports(clerk: Clerk, owner: Connection) -> None:
     await report(owner, pod_uid="gone", pod_name="pod-gone", in_flight=3)
     clerk.database_writes.mark_gone(FLOW.key, {"gone"}, set())
-    news = await clerk.news()
-    assert news.marked == {"gone"}
-    assert news.losses == [Loss(pod="pod-gone", state=WorkerState.RUNNING, in_flight=3)]
+    results = await clerk.results()
+    assert results.marked == {"gone"}
+    assert results.losses == [Loss(pod="pod-gone", state=WorkerState.RUNNING, in_flight=3)]
 
 
 async def test_a_right_that_is_missing_is_named_until_it_is_there(clerk: Clerk, owner: Connection) -> None:
     await owner.execute("REVOKE INSERT, UPDATE, DELETE ON flowworker.drains FROM flowworker_worker")
     clerk.database_writes.drain(FLOW.key, [drain("a")], [])
-    await clerk.news()
+    await clerk.results()
     refused = clerk.database_writes.drain(FLOW.key, [drain("a")], [])
     assert refused is not None
     assert refused.reason is Reason.DATABASE_REFUSED
@@ -122,5 +122,5 @@ async def test_who_does_not_lead_any_more_or_is_forgotten_writes_nothing(clerk: 
     await asyncio.sleep(0)
     clerk.leads = True
     clerk.database_writes.drain(FLOW.key, [drain("led")], [])
-    await clerk.news()
+    await clerk.results()
     assert await in_force(owner) == {"led"}

@@ -1,7 +1,5 @@
-"""Helpers of the runtime's tests: workers with a worker's rights, what they said, and patience with a deadline."""
+"""Helpers of the runtime's tests: workers with a worker's rights, and what they said."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -9,6 +7,7 @@ from uuid import UUID
 import orjson
 import pytest
 from testkit.support.heard import Heard
+from testkit.support.waiting import PATIENCE, until
 from tests.conftest import Database
 
 from flowworker.database.connection import Connection, connect
@@ -18,26 +17,6 @@ from flowworker.runtime.host import Host
 from flowworker.runtime.sources.opening import compile_workload
 from flowworker.runtime.worker import Worker
 from flowworker.worker_options import CompileMode
-
-PATIENCE = 20.0
-"""Seconds after which a condition that has not come true fails the test."""
-
-
-async def until(condition: Callable[[], Awaitable[Any]], *, patience: float = PATIENCE) -> Any:
-    """The first true answer of a condition."""
-    async with asyncio.timeout(patience):
-        while not (answer := await condition()):  # noqa: ASYNC110 - what is awaited is in the database
-            await asyncio.sleep(0.02)
-        return answer
-
-
-async def until_true(condition: Callable[[], Any], *, patience: float = PATIENCE) -> Any:
-    """The same for a condition that needs no waiting."""
-
-    async def ask() -> Any:
-        return condition()
-
-    return await until(ask, patience=patience)
 
 
 @dataclass
@@ -85,7 +64,7 @@ class World:
             found = await self.run(run_id)
             return None if found[0] == "started" else found
 
-        return await until(look, patience=patience)
+        return await until(look, "the run has ended", patience=patience)
 
     async def task(self, run_id: UUID, step: str, index: int = 0) -> dict[str, Any]:
         """The row of one task."""
@@ -109,7 +88,7 @@ class World:
 
     async def done(self, queue: Queue, msg_id: int) -> dict[str, Any]:
         """The same once it is there."""
-        return await until(lambda: self.archived(queue, msg_id))
+        return await until(lambda: self.archived(queue, msg_id), "the job is archived")
 
     async def worker_row(self, worker_id: UUID) -> dict[str, Any]:
         """What a worker reported last."""

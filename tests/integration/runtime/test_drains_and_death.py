@@ -5,7 +5,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from tests.integration.runtime.conftest import World, until, until_true
+from testkit.support.waiting import until
+from tests.integration.runtime.conftest import World
 
 from flowworker.definition.context import TaskContext
 from flowworker.definition.flow import Flow
@@ -39,7 +40,7 @@ async def test_a_drained_worker_finishes_what_runs_and_ends_with_0(world: World)
     run = await world.start_run(flow, 1)
     await begun.wait()
     await world.owner.execute(ASK, str(worker.worker_id), 60.0)
-    await until_true(lambda: worker.lifecycle is Lifecycle.DRAINING)
+    await until(lambda: worker.lifecycle is Lifecycle.DRAINING, "the worker drains")
     later = await world.start_run(flow, 1)
     release.set()
     async with asyncio.timeout(15):
@@ -55,8 +56,10 @@ async def test_a_drain_is_a_lease_and_lapses(world: World) -> None:
     await world.create(flow)
     async with world.worker(flow, when_drained="wait") as worker:
         await world.owner.execute(ASK, str(worker.worker_id), 5.0)
-        await until_true(lambda: worker.lifecycle is Lifecycle.DRAINING)
-        await until(lambda: _reported(world, worker.worker_id, "drained"))  # the last claim is answered by now
+        await until(lambda: worker.lifecycle is Lifecycle.DRAINING, "the worker drains")
+        await until(
+            lambda: _reported(world, worker.worker_id, "drained"), "the drained worker is reported"
+        )  # the last claim is answered by now
         assert worker.state().drained
         run = await world.start_run(flow, 1)
         assert (await world.run(run))[0] == "started"
@@ -73,7 +76,7 @@ async def test_a_worker_that_starts_under_a_drain_claims_nothing(world: World) -
     worker = world.worker(flow, host=host, when_drained="wait")
     await worker.start()
     assert worker.lifecycle is Lifecycle.DRAINING
-    await until(lambda: _reported(world, worker.worker_id, "drained"))
+    await until(lambda: _reported(world, worker.worker_id, "drained"), "the drained worker is reported")
     await worker.stop()
     assert not begun.is_set()
 
@@ -106,7 +109,7 @@ async def test_a_worker_that_was_declared_dead_drops_what_it_holds_and_goes_on_u
     async with world.worker(flow) as worker:
         before = worker.worker_id
         run = await world.start_run(flow, 1)
-        await until_true(lambda: worker.state().active_tasks)
+        await until(lambda: worker.state().active_tasks, "the task runs")
         await world.owner.execute("UPDATE flowworker.workers SET state = 'lost' WHERE worker_id = $1", before)
         assert await world.ended(run) == ("completed", {"work": 1})
         assert worker.worker_id != before
@@ -128,7 +131,7 @@ async def test_the_tasks_of_a_dead_peer_run_again_uncharged(world: World) -> Non
     assert (await world.task(run, "wait"))["attempts_count"] == 1
 
 
-async def test_the_run_of_a_held_task_fails_and_its_handler_is_told(world: World) -> None:
+async def test_the_run_of_a_held_task_fails_and_its_handler_is_cancelled(world: World) -> None:
     cancelled = asyncio.Event()
     flow = Flow("siblings", max_attempts=1, timeout=60)
 
@@ -187,7 +190,7 @@ async def test_a_stop_during_the_start_ends_it(world: World) -> None:
     flow, _, _ = make_flow()
     worker = Worker(flow, dsn="postgresql://nobody@127.0.0.1:1/none", start_timeout=60)
     starting = asyncio.create_task(worker.start())
-    await until_true(lambda: worker.lifecycle is Lifecycle.STARTING)
+    await until(lambda: worker.lifecycle is Lifecycle.STARTING, "the worker starts")
     await worker.stop()
     await starting
     assert (await worker.wait()).code is ExitCode.DRAINED

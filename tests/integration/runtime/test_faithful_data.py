@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from testkit.support.typed_values import VALUES, Leaf, Order
-from tests.integration.runtime.conftest import World, until_true
+from testkit.support.waiting import until
+from tests.integration.runtime.conftest import World
 
 from flowworker.client import Client
 from flowworker.database.records import RunStatus
@@ -131,7 +132,7 @@ async def test_a_worker_of_its_own_gets_large_whole_numbers_as_they_are(world: W
     await world.create(queue)
     async with world.worker(queue, Own), Client(world.database.worker_dsn) as client:
         await client.send(queue, {"id": 2**70})
-        await until_true(lambda: got)
+        await until(lambda: got, "the job has run")
     assert got == [{"id": 2**70}]
 
 

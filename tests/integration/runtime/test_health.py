@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
-from tests.integration.runtime.conftest import World, until, until_true
+from testkit.support.waiting import until
+from tests.integration.runtime.conftest import World
 
 from flowworker.cli import serving
 from flowworker.cli.serving import UNCLAIMED_LIMIT, UNWRITTEN_LIMIT, gauges, readiness
@@ -35,7 +36,7 @@ async def state(world: World) -> WorkerState:
     flow, _ = make_flow("well")
     await world.create(flow)
     async with world.worker(flow) as worker:
-        await until_true(lambda: worker.state().unclaimed_for is not None)
+        await until(lambda: worker.state().unclaimed_for is not None, "the age of the last claim is known")
         return worker.state()
 
 
@@ -47,17 +48,19 @@ async def test_a_worker_is_not_ready_while_old_results_cannot_be_written(
     await world.create(flow)
     async with world.worker(flow, max_concurrency=1) as worker:
         run = await world.start_run(flow, 1)
-        await until_true(lambda: worker.state().active_tasks)
+        await until(lambda: worker.state().active_tasks, "the task runs")
         blocker = await world.database.connect()
         async with blocker.transaction():
             await blocker.execute("LOCK pgflow.step_tasks IN ACCESS EXCLUSIVE MODE")
             release.set()
-            await until_true(lambda: "has not been written" in readiness([worker.state()], 1).reason)
+            await until(
+                lambda: "has not been written" in readiness([worker.state()], 1).reason, "the worker is not ready"
+            )
             assert not readiness([worker.state()], 1).ok
-            row = await until(lambda: _reported(world, worker.worker_id))
+            row = await until(lambda: _reported(world, worker.worker_id), "its report says so")
             assert row > 0
         assert await world.ended(run) == ("completed", {"wait": "done"})
-        await until_true(lambda: readiness([worker.state()], 1) == WELL)
+        await until(lambda: readiness([worker.state()], 1) == WELL, "the worker is ready again")
         await blocker.close()
 
 
@@ -69,10 +72,12 @@ async def test_a_worker_is_not_ready_while_it_claims_in_vain(world: World, monke
         blocker = await world.database.connect()
         async with blocker.transaction():
             await blocker.execute("LOCK pgmq.q_unclaimed IN ACCESS EXCLUSIVE MODE")
-            await until_true(lambda: "has claimed in vain" in readiness([worker.state()], 1).reason)
-            await until(lambda: reported(world))
-        await until_true(lambda: readiness([worker.state()], 1) == WELL)
-        await until(lambda: reported(world, waits=False))
+            await until(
+                lambda: "has claimed in vain" in readiness([worker.state()], 1).reason, "the worker is not ready"
+            )
+            await until(lambda: reported(world), "its report says so")
+        await until(lambda: readiness([worker.state()], 1) == WELL, "the worker is ready again")
+        await until(lambda: reported(world, waits=False), "its report says so")
         await blocker.close()
 
 

@@ -8,8 +8,9 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from testkit.support.proxy import Proxy, Weather
+from testkit.support.waiting import until
 from tests.conftest import Database
-from tests.integration.runtime.conftest import World, until, until_true
+from tests.integration.runtime.conftest import World
 from tests.integration.sources.world import report
 
 from flowworker.database import heartbeat
@@ -65,14 +66,14 @@ async def test_the_heart_beats_though_its_connection_is_cut_off(both: Both, weat
     assert time.monotonic() - began < TIMEOUT
     begun = both.beat.begun
     both.beat.weather = Weather.CLEAR
-    await until_true(lambda: both.beat.begun > begun)
+    await until(lambda: both.beat.begun > begun, "the next heartbeat begins")
     seen = both.beat.begun
 
     async def beaten() -> bool:
         await both.port.beat([MINE], Look())
         return both.beat.begun > seen + 1
 
-    await until(beaten)
+    await until(beaten, "a heartbeat after it")
 
 
 async def test_the_heart_beats_though_its_statements_are_cancelled_again_and_again(

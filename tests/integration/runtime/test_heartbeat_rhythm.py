@@ -11,8 +11,9 @@ from uuid import UUID, uuid4
 
 import pytest
 from testkit.support.proxy import Proxy
+from testkit.support.waiting import until
 from tests.conftest import Database
-from tests.integration.runtime.conftest import World, until, until_true
+from tests.integration.runtime.conftest import World
 from tests.integration.sources.world import report
 
 from flowworker.database.connection import Connection
@@ -20,7 +21,7 @@ from flowworker.database.heartbeat import Look, Report, beat, register
 from flowworker.database.records import Peer, SourceKind
 from flowworker.definition.queue import Queue
 from flowworker.runtime.heartbeat.loop_watch import Blockage
-from flowworker.runtime.heartbeat.thread import News
+from flowworker.runtime.heartbeat.thread import BeatResult
 from flowworker.runtime.held_tasks import HeldTask
 from flowworker.runtime.host import Host
 
@@ -63,9 +64,9 @@ class Member:
     def owned(self) -> Sequence[HeldTask]:
         return self.held_tasks
 
-    def on_beat(self, news: News) -> None:
+    def on_beat(self, result: BeatResult) -> None:
         self.beats.append(time.monotonic())
-        self.dead += news.dead
+        self.dead += result.dead
 
     def on_lost_leases(self, held_tasks: Sequence[HeldTask]) -> None: ...
 
@@ -105,7 +106,7 @@ async def test_a_dead_peer_of_25_workloads_is_noticed_whatever_the_latency(world
             await register(world.owner, [ghost])
             proxy.latency = latency
             died = time.monotonic()
-            await until_true(lambda: members[7].dead, patience=60)
+            await until(lambda: members[7].dead, "the death is noticed", patience=60)
             assert members[7].dead[0].worker_id == ghost.worker_id
             assert time.monotonic() - died < FOUND_WITHIN + 30 * latency
             assert longest_pause(members[7]) < BEHIND + 2 * latency
@@ -119,7 +120,7 @@ async def test_a_connection_that_only_extends_and_listens_delays_no_beat(world: 
         async with blocker.transaction():
             await blocker.execute("LOCK flowworker.drains IN ACCESS EXCLUSIVE MODE NOWAIT")
             host.heartbeat._prune_at = 0.0  # pyright: ignore[reportPrivateUsage]
-        await until_true(lambda: len(member.beats) > 4, patience=40)
+        await until(lambda: len(member.beats) > 4, "more heartbeats", patience=40)
         assert longest_pause(member) < BEHIND
         await blocker.close()
 
@@ -142,13 +143,13 @@ async def test_a_locked_queue_costs_another_queue_of_the_process_no_lease(world:
     async with world.worker(locked, host=host), world.worker(other, host=host):
         await world.send(locked, "a")
         job = await world.send(other, "b")
-        await until_true(lambda: sorted(begun) == ["a", "b"])
+        await until(lambda: sorted(begun) == ["a", "b"], "both jobs run")
         blocker = await world.database.connect()
         async with world.worker(other, host=rival):
             async with blocker.transaction():
                 await blocker.execute("LOCK pgmq.q_locked_a IN ACCESS EXCLUSIVE MODE")
                 held = time.monotonic()
-                await until_true(lambda: time.monotonic() - held > 32, patience=60)
+                await until(lambda: time.monotonic() - held > 32, "the lock is older than two leases", patience=60)
                 assert sorted(begun) == ["a", "b"]
             release.set()
             assert (await world.done(other, job))["attempt"] == 1
@@ -160,7 +161,11 @@ async def test_a_thousand_dead_are_found_by_the_only_one_alive(world: World) -> 
     await fill(world.owner, 1000)
     host = Host(world.database.worker_dsn)
     async with beating(host, "crowd") as (member,):
-        await until_true(lambda: len({peer.worker_id for peer in member.dead}) == 1000, patience=FOUND_WITHIN)
+        await until(
+            lambda: len({peer.worker_id for peer in member.dead}) == 1000,
+            "all dead peers are found",
+            patience=FOUND_WITHIN,
+        )
 
 
 async def test_half_a_crowd_that_died_is_found_by_the_other_half_in_two_rounds(
@@ -192,11 +197,11 @@ async def test_a_frozen_link_of_the_leases_is_replaced_and_listens_again(world: 
             )
             return [row["pid"] for row in rows]
 
-        (before,) = await until(listeners)
+        (before,) = await until(listeners, "the worker listens")
         begun = len(member.beats)
         await superuser.execute("SELECT pg_terminate_backend($1)", before)
-        await until(lambda: _other(listeners, before))
-        await until_true(lambda: len(member.beats) > begun + 1)
+        await until(lambda: _other(listeners, before), "it listens on another connection")
+        await until(lambda: len(member.beats) > begun + 1, "more heartbeats")
         assert longest_pause(member) < BEHIND
         await superuser.close()
 

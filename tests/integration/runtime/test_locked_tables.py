@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 from uuid import UUID
 
 import pytest
-from tests.integration.runtime.conftest import World, until, until_true
+from testkit.support.waiting import until
+from tests.integration.runtime.conftest import World
 
 from flowworker.definition.context import TaskContext
 from flowworker.definition.flow import Flow
@@ -88,7 +89,7 @@ async def test_a_handler_that_asks_for_the_run_s_input_waits_for_a_locked_table(
     await world.create(flow)
     async with world.worker(flow) as worker:
         run = await world.start_run(flow, 20)
-        await until_true(lambda: len(world.heard.of(TaskStarted)) == 2)
+        await until(lambda: len(world.heard.of(TaskStarted)) == 2, "two tasks run")
         async with locked(world, "pgflow.runs"):
             go.set()
             await asyncio.wait({asyncio.ensure_future(worker.wait())}, timeout=LONGER_THAN_ANY_LIMIT)
@@ -107,7 +108,7 @@ async def test_a_worker_that_cannot_find_out_whether_inserts_are_announced_goes_
     await world.create(queue)
     async with world.worker(queue) as worker:
         job = await world.send(queue, 1)
-        await until_true(lambda: world.heard.of(TaskStarted))
+        await until(lambda: world.heard.of(TaskStarted), "the job runs")
         superuser = await world.superuser()
         async with locked(world, "pgmq.notify_insert_throttle"):
             ended = await superuser.fetchval(
@@ -132,7 +133,7 @@ async def test_a_worker_beats_while_pgflow_s_table_of_workers_is_locked(world: W
         async def beaten() -> bool:
             return (await world.worker_row(worker.worker_id))["reported_at"] > seen
 
-        await until(beaten, patience=DEATH_AFTER)
+        await until(beaten, "the next heartbeat is reported", patience=DEATH_AFTER)
 
 
 async def test_a_queue_claims_aside_while_the_claim_of_another_waits(world: World) -> None:
@@ -154,7 +155,7 @@ async def test_a_queue_claims_aside_while_the_claim_of_another_waits(world: Worl
                 await world.send(brisk, 2)
                 return "flowworker aside" in {row["application"] for row in await world.owner.fetch(CLAIMED_ON)}
 
-            await until(claimed_aside)
+            await until(claimed_aside, "a claim on the other connection")
         assert (await world.done(stuck, waiting))["status"] == "done"
 
 
@@ -211,4 +212,4 @@ async def test_a_stop_that_cannot_be_written_is_a_stop_and_peers_write_it_later(
         async def found_gone() -> bool:
             return (await world.worker_row(worker.worker_id))["state"] == "lost"
 
-        await until(found_gone, patience=40)
+        await until(found_gone, "the worker is marked lost", patience=40)

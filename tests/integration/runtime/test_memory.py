@@ -11,7 +11,8 @@ from uuid import uuid4
 
 import orjson
 import pytest
-from tests.integration.runtime.conftest import World, until, until_true
+from testkit.support.waiting import until
+from tests.integration.runtime.conftest import World
 from tests.integration.runtime.large_inputs import apart, large
 
 from flowworker.definition.child import ChildContext
@@ -42,8 +43,8 @@ async def test_a_worker_that_has_served_80_inputs_of_8_mb_is_small_again_when_id
             "FROM generate_series(1, $2::integer)",
             SIZE, RUNS,
         )  # fmt: skip
-        await until(lambda: all_completed(world), patience=PATIENCE)
-        await until_true(lambda: resident(pid) <= IDLE_LIMIT, patience=SOON)
+        await until(lambda: all_completed(world), "all runs are completed", patience=PATIENCE)
+        await until(lambda: resident(pid) <= IDLE_LIMIT, "the memory is given back", patience=SOON)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
@@ -66,7 +67,7 @@ async def test_a_child_process_that_has_handled_large_inputs_is_small_again_when
         small = resident(child.pid)
         for _ in range(10):
             await handle(orjson.dumps({"text": "x" * SIZE}))
-        await until_true(lambda: resident(child.pid) <= small + MORE, patience=SOON)
+        await until(lambda: resident(child.pid) <= small + MORE, "the child gives its memory back", patience=SOON)
     finally:
         await child.reap()
 

@@ -3,8 +3,9 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from testkit.support.waiting import until
 from tests.conftest import TESTED_CORES, Database, upgrade
-from tests.integration.runtime.conftest import World, until_true
+from tests.integration.runtime.conftest import World
 
 from flowworker.definition.flow import Flow
 from flowworker.runtime.lifecycle import Lifecycle
@@ -44,7 +45,7 @@ async def test_a_drained_worker_goes_on_after_a_migration(world: World, core: st
     async with world.worker(sums, when_drained="wait") as worker:
         assert await world.ended(await world.start_run(sums, 4)) == ("completed", {"total": 18})
         await world.owner.execute(ASK, str(worker.worker_id))
-        await until_true(lambda: worker.lifecycle is Lifecycle.DRAINING and worker.state().drained)
+        await until(lambda: worker.lifecycle is Lifecycle.DRAINING and worker.state().drained, "the worker is drained")
         waiting = await world.start_run(sums, 3)
         await upgrade(world.database, core)
         await world.owner.execute("DELETE FROM flowworker.drains")

@@ -3,7 +3,8 @@
 import asyncio
 from typing import Any
 
-from tests.integration.runtime.conftest import World, until_true
+from testkit.support.waiting import until
+from tests.integration.runtime.conftest import World
 
 from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue
@@ -32,7 +33,7 @@ async def enable(world: World, name: str) -> None:
 
 
 async def listening(worker: Any) -> None:
-    await until_true(lambda: worker.state().signal.listening)
+    await until(lambda: worker.state().signal.listening, "the worker listens")
 
 
 async def test_an_insert_wakes_the_worker_and_a_chain_runs_through(world: World) -> None:
@@ -81,7 +82,7 @@ async def test_without_the_trigger_it_polls_and_names_the_command(world: World) 
     flow = make_flow()
     await world.create(flow)
     async with world.worker(flow, signal_strategy="notify") as worker:
-        await until_true(lambda: worker.state().signal.degraded)
+        await until(lambda: worker.state().signal.degraded, "the worker polls instead of listening")
         signal = worker.state().signal
         assert not signal.listening
         assert "SELECT pgmq.enable_notify_insert('notified')" in (signal.degraded or "")
@@ -96,7 +97,7 @@ async def test_capitals_in_the_name_mean_polling(world: World) -> None:
 
     await world.create(flow)
     async with world.worker(flow, signal_strategy="notify") as worker:
-        await until_true(lambda: worker.state().signal.degraded)
+        await until(lambda: worker.state().signal.degraded, "the worker polls instead of listening")
         assert "capitals" in (worker.state().signal.degraded or "")
         assert (await world.ended(await world.start_run(flow, 1)))[0] == "completed"
 
@@ -127,7 +128,7 @@ async def test_after_its_connection_broke_it_listens_again(world: World) -> None
                 world.database.name,
             )
             assert killed == 1
-            await until_true(lambda: len(world.heard.of(PollStopped)) > before)
+            await until(lambda: len(world.heard.of(PollStopped)) > before, "the poll on the killed connection ends")
             await listening(worker)
             assert (await world.ended(await world.start_run(flow, 1)))[0] == "completed"
     finally:

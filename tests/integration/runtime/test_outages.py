@@ -2,8 +2,9 @@
 
 import asyncio
 
+from testkit.support.waiting import until
 from tests.conftest import create_database, install_everything
-from tests.integration.runtime.conftest import World, until_true
+from tests.integration.runtime.conftest import World
 
 from flowworker.database.connection import connect
 from flowworker.database.local_server import LocalServer
@@ -37,16 +38,16 @@ async def test_results_survive_a_restart_of_the_database(own_server: LocalServer
         run = await world.start_run(flow, 1)
         job = await world.send(queue, 1)
         await begun.wait()
-        await until_true(lambda: second.state().active_tasks)
+        await until(lambda: second.state().active_tasks, "the job runs")
         await world.owner.close()
         own_server.stop()
         release.set()
-        await until_true(lambda: worker.state().unwritten_results and second.state().unwritten_results)
-        await until_true(lambda: world.heard.of(DatabaseDown))
+        await until(lambda: worker.state().unwritten_results and second.state().unwritten_results, "both results wait")
+        await until(lambda: world.heard.of(DatabaseDown), "the outage is an event")
         own_server.start()
         world.owner = await connect(database.dsn, application_name="test")
         assert await world.ended(run) == ("completed", {"wait": "kept"})
         assert (await world.done(queue, job))["result"] == "kept"
-        await until_true(lambda: world.heard.of(DatabaseUp))
+        await until(lambda: world.heard.of(DatabaseUp), "its end is an event")
         assert (await world.ended(await world.start_run(flow, 1)))[0] == "completed"
     await world.owner.close()

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from tests.integration.runtime.conftest import World, until_true
+from testkit.support.waiting import until
+from tests.integration.runtime.conftest import World
 
 from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue
@@ -95,7 +96,10 @@ async def test_a_crashed_worker_is_started_again_with_a_new_id(world: World) -> 
     async with make_pool(world, jobs, restart=Restart(base=0.01)) as pool:
         first = pool.workers[0]
         crash(first)(RuntimeError("a bug"))
-        await until_true(lambda: pool.workers[0] is not first and pool.workers[0].lifecycle is Lifecycle.RUNNING)
+        await until(
+            lambda: pool.workers[0] is not first and pool.workers[0].lifecycle is Lifecycle.RUNNING,
+            "another worker runs in its place",
+        )
         job = await world.send(jobs, 3)
         assert (await world.done(jobs, job))["result"] == 3
         assert pool.workers[0].worker_id != first.worker_id

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from tests.integration.runtime.conftest import World, until_true
+from testkit.support.waiting import until
+from tests.integration.runtime.conftest import World
 
 from flowworker.definition.context import TaskContext
 from flowworker.definition.queue import Queue
@@ -48,7 +49,7 @@ async def test_a_job_that_fails_is_tried_again_and_its_error_stored(world: World
     async with world.worker(mail):
         job = await world.send(mail, {"to": "ada"})
         done = await world.done(mail, job)
-        await until_true(lambda: len(world.heard.of(TaskFailed)) == 2)
+        await until(lambda: len(world.heard.of(TaskFailed)) == 2, "two attempts fail")
     assert (done["status"], done["attempt"]) == ("failed", 2)
     assert done["error"] == "RuntimeError: no route to ada"
     assert "in send" in done["stacktrace"]
@@ -109,7 +110,7 @@ async def test_a_job_longer_than_its_lease_is_not_given_to_another(world: World)
     await world.create(long)
     async with world.worker(long, worker_name="one"), world.worker(long, worker_name="two"):
         job = await world.send(long, 1)
-        await until_true(lambda: runs == 1)
+        await until(lambda: runs == 1, "the job runs")
         async with asyncio.timeout(40):
             done = await world.done(long, job)
     assert (done["status"], runs) == ("done", 1)

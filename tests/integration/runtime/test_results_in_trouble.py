@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 from prometheus_client import CollectorRegistry
-from tests.integration.runtime.conftest import World, until
+from testkit.support.waiting import until
+from tests.integration.runtime.conftest import World
 
 from flowworker.definition.flow import Flow
 from flowworker.definition.outcomes import Retry
@@ -123,7 +124,7 @@ async def test_a_list_of_60000_for_a_map_is_written_whatever_the_role_s_timeout_
             written = (
                 "SELECT 1 FROM pgflow.step_tasks WHERE step_slug = 'numbers' AND jsonb_array_length(output) = 60000"
             )
-            await until(lambda: world.owner.fetchval(written), patience=120)
+            await until(lambda: world.owner.fetchval(written), "the huge result is written", patience=120)
             await worker.stop(immediately=True)
     finally:
         await superuser.close()
@@ -155,7 +156,7 @@ async def test_an_attempt_of_which_the_database_takes_no_outcome_is_counted(worl
         await world.done(queue, await world.send(queue, 1))
         assert await refused() == 0
         await world.owner.execute(REPLAY)
-        assert await until(refused) == 1
+        assert await until(refused, "the replayed task is refused") == 1
         await world.done(queue, await world.send(queue, 2))
     assert await refused() == 1
     assert registry.get_sample_value("flowworker_tasks_completed_total", job) == 2

@@ -10,8 +10,9 @@ from typing import Any
 
 import orjson
 import pytest
+from testkit.support.waiting import until
 from tests.integration.runtime import handlers
-from tests.integration.runtime.conftest import World, until, until_true
+from tests.integration.runtime.conftest import World
 
 from flowworker.database.records import FailureKind, SourceKind
 from flowworker.definition.context import TaskContext
@@ -58,7 +59,7 @@ async def test_a_flow_of_single_and_map_steps_completes(world: World) -> None:
         assert await world.ended(run) == ("completed", {"total": {"sum": 17}})
 
 
-async def test_the_events_of_a_task_and_its_run_are_told(world: World) -> None:
+async def test_a_task_and_its_run_are_events(world: World) -> None:
     flow = Flow("told", max_attempts=1, timeout=10)
 
     @flow.step
@@ -69,7 +70,7 @@ async def test_the_events_of_a_task_and_its_run_are_told(world: World) -> None:
     async with world.worker(flow) as worker:
         run = await world.start_run(flow, 1)
         await world.ended(run)
-        await until_true(lambda: world.heard.of(RunCompleted))
+        await until(lambda: world.heard.of(RunCompleted), "the run's end is an event")
     kinds = [type(event) for event in world.heard.events]
     assert kinds.index(WorkerStarted) < kinds.index(PollStarted) < kinds.index(TaskStarted)
     assert kinds.index(TaskStarted) < kinds.index(TaskStopped) < kinds.index(RunCompleted)
@@ -112,7 +113,7 @@ async def test_a_failing_handler_is_tried_again_then_fails_the_run(world: World)
     async with world.worker(flow):
         run = await world.start_run(flow, 1)
         assert (await world.ended(run))[0] == "failed"
-        await until_true(lambda: world.heard.of(RunFailed))
+        await until(lambda: world.heard.of(RunFailed), "the run's end is an event")
     failures = world.heard.of(TaskFailed)
     assert [failure.task.attempt for failure in failures] == [1, 2]
     assert failures[0].retry_in == 0
@@ -159,7 +160,7 @@ async def test_a_task_past_its_timeout_is_cancelled_and_fails(world: World) -> N
         run = await world.start_run(flow, 1)
         assert (await world.ended(run))[0] == "failed"
         assert cancelled.is_set()
-        (failed,) = await until_true(lambda: world.heard.of(TaskFailed))
+        (failed,) = await until(lambda: world.heard.of(TaskFailed), "the failed attempt is an event")
     assert failed.failure.kind is FailureKind.TIMEOUT
     assert failed.failure.message == "Task timed out after 1s"
     assert "in hang" in (failed.failure.stacktrace or "")
@@ -225,12 +226,12 @@ async def test_a_handler_that_swallows_its_cancellation_costs_its_slot_until_it_
     async with world.worker(flow, max_concurrency=2) as worker:
         run = await world.start_run(flow, 1)
         assert (await world.ended(run))[0] == "failed"
-        await until_true(lambda: worker.state().in_flight == 0)
+        await until(lambda: worker.state().in_flight == 0, "nothing is in flight")
         state = worker.state()
         assert state.free_slots == 1
         assert [task.lingering for task in state.active_tasks] == [True]
         release.set()
-        await until_true(lambda: worker.state().free_slots == 2)
+        await until(lambda: worker.state().free_slots == 2, "the slot is free again")
     assert (await world.run(run))[0] == "failed"
 
 
@@ -338,7 +339,7 @@ async def test_input_that_does_not_fit_names_the_field(world: World) -> None:
     async with world.worker(flow):
         run = await world.start_run(flow, {"not": "a number"})
         assert (await world.ended(run))[0] == "failed"
-        (failed,) = await until_true(lambda: world.heard.of(TaskFailed))
+        (failed,) = await until(lambda: world.heard.of(TaskFailed), "the failed attempt is an event")
     assert failed.failure.kind is FailureKind.INPUT
     assert "count" in failed.failure.message
 
@@ -354,7 +355,7 @@ async def test_output_that_json_cannot_carry_fails_the_attempt(world: World, out
     await world.create(flow)
     async with world.worker(flow):
         assert (await world.ended(await world.start_run(flow, 1)))[0] == "failed"
-        (failed,) = await until_true(lambda: world.heard.of(TaskFailed))
+        (failed,) = await until(lambda: world.heard.of(TaskFailed), "the failed attempt is an event")
     assert failed.failure.kind is FailureKind.OUTPUT
 
 
@@ -417,7 +418,7 @@ async def test_never_more_handlers_than_slots_and_never_more_claimed(world: Worl
     await world.create(flow)
     run = await world.start_run(flow, list(range(40)))
     async with world.worker(flow, max_concurrency=3, batch_size=10):
-        await until_true(lambda: running == 3)
+        await until(lambda: running == 3, "three tasks run")
         started = await world.owner.fetchval("SELECT count(*) FROM pgflow.step_tasks WHERE status = 'started'")
         assert started == 3
         counted.set()
@@ -437,7 +438,7 @@ async def test_the_state_shows_everything_that_runs(world: World) -> None:
     await world.create(flow)
     async with world.worker(flow, max_concurrency=4, worker_name="mina") as worker:
         run = await world.start_run(flow, 1)
-        await until_true(lambda: worker.state().active_tasks)
+        await until(lambda: worker.state().active_tasks, "the task runs")
         state = worker.state()
         (task,) = state.active_tasks
         assert (state.kind, state.slug, state.worker_name, state.workload) == (SourceKind.FLOW, "shown", "mina", flow)
@@ -450,7 +451,7 @@ async def test_the_state_shows_everything_that_runs(world: World) -> None:
         assert 0.05 <= state.signal.current_interval <= 0.1
         release.set()
         await world.ended(run)
-        await until_true(lambda: worker.state().counters.completed == 1)
+        await until(lambda: worker.state().counters.completed == 1, "the completed task is counted")
 
 
 async def test_a_worker_registers_under_the_id_given_and_marks_itself_stopped(world: World) -> None:
@@ -466,7 +467,7 @@ async def test_a_worker_registers_under_the_id_given_and_marks_itself_stopped(wo
     async with world.worker(flow, worker_id=chosen) as worker:
         assert worker.worker_id == chosen
         assert (await world.worker_row(chosen))["state"] in {"starting", "running"}
-        await until(lambda: _state_is(world, chosen, "running"))
+        await until(lambda: _state_is(world, chosen, "running"), "the worker is reported as running")
         assert await world.owner.fetchval("SELECT count(*) FROM pgflow.workers WHERE worker_id = $1", chosen) == 1
     assert (await world.worker_row(chosen))["state"] == "stopped"
 
@@ -537,7 +538,7 @@ async def test_a_second_stop_does_not_wait(world: World) -> None:
     run = await world.start_run(flow, 1)
     await begun.wait()
     first = asyncio.create_task(worker.stop())
-    await until_true(lambda: worker.lifecycle is Lifecycle.DRAINING)
+    await until(lambda: worker.lifecycle is Lifecycle.DRAINING, "the worker drains")
     assert not first.done()
     async with asyncio.timeout(5):
         await worker.stop(immediately=True)
@@ -574,8 +575,8 @@ async def test_a_handler_that_blocks_the_loop_is_named_and_delays_no_heartbeat(w
         before = (await world.worker_row(worker.worker_id))["reported_at"]
         run = await world.start_run(flow, 1)
         assert (await world.ended(run))[0] == "completed"
-        row = await until(lambda: _row_with_error(world, worker.worker_id))
-        await until_true(lambda: world.heard.of(LoopBlocked))
+        row = await until(lambda: _row_with_error(world, worker.worker_id), "the error is reported")
+        await until(lambda: world.heard.of(LoopBlocked), "the blocked loop is an event")
     assert "block blocked the event loop" in row["last_error"]
     assert row["reported_at"] > before
     blocked = world.heard.of(LoopBlocked)

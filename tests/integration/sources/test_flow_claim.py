@@ -129,7 +129,7 @@ async def test_a_new_incarnation_under_an_old_id_gives_back_what_the_old_one_hel
     assert len(await claim_all(new)) == 1
 
 
-async def test_an_unregistered_worker_is_told_to_wait_for_its_heartbeat(world: World) -> None:
+async def test_the_claim_of_an_unregistered_worker_is_refused(world: World) -> None:
     await world.create(one_step)
     source = FlowSource(flow=one_step, worker_id=uuid4(), links=world.links())
     await source.prepare()

@@ -91,7 +91,7 @@ async def test_the_task_of_a_worker_that_stopped_or_was_lost_before_is_given_bac
             await finish_one(alive, task, completed())
 
 
-async def test_a_task_that_nobody_owns_is_given_back(world: World) -> None:
+async def test_a_task_without_an_owner_is_given_back(world: World) -> None:
     _, dead_id, alive = await held_by_the_dead(world)
     await world.owner.execute("DELETE FROM pgflow.workers WHERE worker_id = $1", dead_id)
     assert (await alive.recover([])).released == 1

@@ -114,7 +114,7 @@ async def test_a_beat_looks_at_a_few_wherever_the_random_id_falls(world: World, 
         assert crew.looked_at == SAMPLE
 
 
-async def test_a_beat_says_when_a_worker_last_ended_whoever_ended_it(world: World, pulse: Connection) -> None:
+async def test_a_beat_says_when_a_worker_was_last_lost_or_stopped(world: World, pulse: Connection) -> None:
     mine, other, third = (report(uuid4(), kind=QUEUE, slug="a") for _ in range(3))
     await register(pulse, [other])
     await register(pulse, [third])
@@ -317,7 +317,7 @@ async def test_a_database_with_queues_only_needs_no_pgflow(empty_database: Datab
     await owner.close()
 
 
-async def test_prune_forgets_what_nobody_asks_about(world: World, pulse: Connection) -> None:
+async def test_prune_deletes_workers_and_drains_that_are_long_over(world: World, pulse: Connection) -> None:
     ages = {"running": (6, 8), "stopped": (0.5, 2), "lost": (0.5, 2)}
     for state, days in ages.items():
         for age in days:

@@ -152,7 +152,7 @@ async def test_a_released_job_is_startable_at_once_its_attempt_not_charged_and_s
 
 
 @pytest.mark.parametrize("outcome", [completed(1), failed(), failed(final=True), RELEASED])
-async def test_a_result_is_refused_once_somebody_has_read_the_job_again(world: World, outcome: Completed) -> None:
+async def test_a_result_is_refused_once_the_job_was_read_again(world: World, outcome: Completed) -> None:
     source, other = await world.queue_source(mail), await world.queue_source(mail)
     msg_id = await world.send("mail", 1)
     (stale,) = await claim_all(source)
@@ -196,7 +196,7 @@ async def test_a_job_that_its_archive_refuses_is_put_off_longer_each_time(world:
     assert (await world.archived("mail", msg_id))["flowworker"]["result"] == 1
 
 
-async def test_a_lapsed_lease_that_nobody_took_still_lets_the_job_finish(world: World) -> None:
+async def test_a_lapsed_lease_that_no_worker_took_still_lets_the_job_finish(world: World) -> None:
     source = await world.queue_source(mail)
     await world.send("mail", 1)
     (job,) = await claim_all(source)
@@ -267,7 +267,7 @@ async def test_a_job_whose_holder_is_not_known_to_be_gone_waits_past_its_lease(w
     assert [job.msg_id for job in await claim_all(other)] == [msg_id]
 
 
-async def test_a_long_queue_keeps_nobody_from_the_jobs_of_a_lost_worker(world: World) -> None:
+async def test_a_long_queue_does_not_delay_the_jobs_of_a_lost_worker(world: World) -> None:
     """Most claims from it look only at jobs that are not leased; one in each second looks at the others too."""
     victim_id = uuid4()
     victim, other = await world.queue_source(mail, worker_id=victim_id), await world.queue_source(mail)

@@ -188,7 +188,7 @@ async def test_a_job_has_exactly_as_many_attempts_as_allowed(attempt: int, final
 
 
 @given(st.floats(0, 1e9), st.text())
-async def test_an_ended_job_tells_how_it_ended(duration: float, error: str) -> None:
+async def test_an_ended_job_records_how_it_ended(duration: float, error: str) -> None:
     backend = MemoryBackend()
     await backend.add(one_step)
     source = await backend.source(one_step)

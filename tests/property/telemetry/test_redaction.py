@@ -23,7 +23,7 @@ def survives(password: str, hidden: str, *around: str) -> bool:
 
 
 @given(before=SURROUNDINGS, user=PLAIN_WORDS, password=PASSWORDS, host=PLAIN_WORDS, after=SURROUNDINGS)
-def test_the_password_of_a_uri_never_survives_even_when_nobody_encoded_it(
+def test_the_password_of_a_uri_never_survives_even_unencoded(
     before: str, user: str, password: str, host: str, after: str
 ) -> None:
     hidden = redact(f"{before} postgresql://{user}:{password}@{host}/db {after}")

@@ -72,7 +72,7 @@ def test_what_was_not_measured_is_unknown_and_never_met() -> None:
     assert verdicts == {Verdict.UNKNOWN}
 
 
-def test_processor_time_that_the_machine_does_not_tell_gives_no_ratio() -> None:
+def test_processor_time_that_the_machine_does_not_report_gives_no_ratio() -> None:
     rounds = [made_round(Side.FLOOR, 1000), made_round(Side.WORKER, 900)]
     assert database_ratio(measured(*rounds), Kind.FLOW, 50) is None
 

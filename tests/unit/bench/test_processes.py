@@ -12,7 +12,7 @@ def test_a_measured_process_gets_no_setting_but_the_database() -> None:
     assert made["PATH"] == "/bin"
 
 
-def test_a_measured_process_keeps_its_byte_code_whatever_we_were_told() -> None:
+def test_a_measured_process_keeps_its_byte_code_whatever_our_environment_says() -> None:
     made = environment({"PYTHONDONTWRITEBYTECODE": "1"}, dsn="postgresql://bench", byte_code=Path("cache"))
     assert "PYTHONDONTWRITEBYTECODE" not in made
     assert made["PYTHONPYCACHEPREFIX"] == "cache"

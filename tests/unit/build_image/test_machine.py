@@ -27,7 +27,7 @@ def test_a_base_takes_the_systems_own_archives_and_no_vendors() -> None:
     )
 
 
-def test_a_machine_without_debian_archives_is_told_what_to_do() -> None:
+def test_a_machine_without_debian_archives_gets_advice() -> None:
     with pytest.raises(BuildError, match="--base IMAGE"):
         system_from("")
 

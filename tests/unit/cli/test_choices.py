@@ -10,7 +10,7 @@ import typer
 from flowworker.cli.app import explain
 from flowworker.cli.draining import chosen
 from flowworker.cli.process_end import leave_reason
-from flowworker.cli.reloading import farewell
+from flowworker.cli.reloading import end_message
 from flowworker.cli.run import termination_log
 from flowworker.cli.values import headers, json_text
 from flowworker.database.records import SourceKind
@@ -75,7 +75,7 @@ def test_workers_are_meant_by_id_name_pod_uid_or_slug(
         ([], "nobody", DataError, "serves 'nobody'"),
     ],
 )
-def test_nobody_is_drained_by_mistake(
+def test_no_worker_is_drained_by_mistake(
     targets: list[str], slug: str | None, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -135,5 +135,5 @@ def test_the_termination_log_is_known_without_valid_settings() -> None:
 
 
 def test_dev_explains_a_changed_flow() -> None:
-    assert "--reset" in farewell(65)
-    assert farewell(70) == "the worker ended with code 70; waiting for a change"
+    assert "--reset" in end_message(65)
+    assert end_message(70) == "the worker ended with code 70; waiting for a change"

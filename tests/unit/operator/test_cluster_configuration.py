@@ -55,7 +55,9 @@ async def test_a_missing_kubeconfig_is_named(tmp_path: Path) -> None:
         await configuration(tmp_path / "nothing-here")
 
 
-async def test_outside_of_a_cluster_the_way_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_outside_of_a_cluster_the_error_names_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(UsageError, match="FLOWWORKER_OPERATOR_KUBECONFIG"):
         await configuration(None, service_account=tmp_path)
@@ -98,7 +100,7 @@ async def test_a_token_in_the_file_stays(tmp_path: Path) -> None:
     assert await token(made) == "Bearer secret"
 
 
-async def test_a_broken_certificate_is_told(service_account: Path) -> None:
+async def test_a_broken_certificate_is_reported(service_account: Path) -> None:
     made = await configuration(None, service_account=service_account)
 
     with pytest.raises(UsageError, match=r"certificates for .* cannot be used"):

@@ -63,7 +63,7 @@ def test_an_error_says_what_was_asked_and_what_was_answered() -> None:
     assert (error.reason, error.message, error.where) == ("Forbidden", "pods is forbidden", "PATCH /somewhere")
 
 
-def test_causes_are_told_once() -> None:
+def test_causes_are_named_once() -> None:
     causes = [
         {"field": "spec.a", "message": "Required value"},
         {"field": "spec.b", "message": "Too long"},
@@ -117,7 +117,7 @@ def test_an_answer_in_other_words_is_understood_too(body: bytes, message: str, r
 
 
 @pytest.mark.parametrize(("details", "named"), [({"name": "web", "kind": "pods"}, True), ({}, False)])
-def test_a_missing_object_is_told_from_a_missing_kind(details: dict[str, Any], named: bool) -> None:
+def test_a_missing_object_is_distinguished_from_a_missing_kind(details: dict[str, Any], named: bool) -> None:
     error = refusal(404, reason="NotFound", details=details)
 
     assert isinstance(error, NotFound)

@@ -131,7 +131,7 @@ async def test_one_of_two_leads() -> None:
         assert first.holder == second.holder == first.identity == "a_1"
 
 
-async def test_everybody_who_waits_is_told() -> None:
+async def test_every_waiter_is_woken() -> None:
     line = Line(Server())
     first, second = candidate(line, "a"), candidate(line, "b")
     async with running(first) as (task,), running(second):
@@ -295,7 +295,7 @@ async def test_a_stop_while_the_server_hangs_does_not_take_for_ever() -> None:
         assert loop.time() - began <= 3
 
 
-async def test_a_missing_namespace_is_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_missing_namespace_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     def no_namespace() -> float:
         raise NotFound(404, "NotFound", 'namespaces "shop" not found')
 
@@ -305,7 +305,7 @@ async def test_a_missing_namespace_is_told(caplog: pytest.LogCaptureFixture) -> 
     assert 'namespaces "shop" not found' in caplog.text
 
 
-async def test_a_missing_right_is_told_once_and_asked_for_again(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_missing_right_is_logged_once_and_asked_for_again(caplog: pytest.LogCaptureFixture) -> None:
     def forbidden() -> float:
         raise Refused(403, "Forbidden", "leases is forbidden")
 

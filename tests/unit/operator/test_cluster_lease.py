@@ -20,7 +20,7 @@ def held_by(holder: str, **spec: Any) -> Record:
 
 
 @pytest.mark.parametrize("lease", [{}, {"spec": None}, {"spec": {}}, {"spec": {"holderIdentity": None}}])
-def test_a_lease_that_says_nothing_is_nobodys(lease: dict[str, Any]) -> None:
+def test_a_lease_that_says_nothing_has_no_holder(lease: dict[str, Any]) -> None:
     assert wait_for(sighted(Record.of(lease, TIMING), None, 100), "me", 100) == 0
 
 
@@ -46,7 +46,7 @@ def test_the_age_of_a_record_is_counted_from_its_first_sight() -> None:
     assert sighted(held_by("other"), first, 110) is first
 
 
-def test_a_renewal_is_a_new_record_whatever_time_it_tells() -> None:
+def test_a_renewal_is_a_new_record_whatever_time_it_has() -> None:
     first = sighted(held_by("other"), None, 100)
     earlier = NOW - timedelta(days=365)
     again = sighted(record(**claimed(held_by("other"), "other", earlier, TIMING)), first, 110)

@@ -164,7 +164,7 @@ async def test_an_object_nested_deeper_than_a_parser_goes_hides_no_other(
     assert [pod["metadata"]["name"] for pod in found] == ["a", "b"]
 
 
-async def test_nobody_listening_is_unavailable(tmp_path: Path, unused_tcp_port: int) -> None:
+async def test_a_port_without_a_listener_is_unavailable(tmp_path: Path, unused_tcp_port: int) -> None:
     async with connected(tmp_path, f"http://127.0.0.1:{unused_tcp_port}", 0.5) as cluster:
         with pytest.raises(Unavailable, match="Cannot connect"):
             await cluster.get(PODS, "shop", "web")

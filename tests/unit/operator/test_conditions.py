@@ -146,7 +146,7 @@ def test_an_outage_of_the_database_fails_no_rollout() -> None:
 
 @pytest.mark.parametrize("mode", ["Paused", "DryRun"])
 @pytest.mark.parametrize("candidate", [pod("a"), pod("a", ready=False, report=None)], ids=["ready", "not ready"])
-def test_a_proof_that_nobody_takes_misses_no_deadline(mode: str, candidate: PodState) -> None:
+def test_a_proof_that_no_pod_begins_misses_no_deadline(mode: str, candidate: PodState) -> None:
     long_ago = replace(candidate, created_at=NOW - timedelta(seconds=2 * DEADLINE))
     unproven = revision(long_ago, proven=False)
     plan = planned(unproven, spec=make_spec(scaling={"mode": mode}))

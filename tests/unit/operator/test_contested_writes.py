@@ -59,7 +59,7 @@ def test_what_lasted_for_long_was_no_fight() -> None:
         clock.now += 61
 
 
-def test_a_fight_is_told_until_nobody_undoes_any_more() -> None:
+def test_a_fight_is_reported_until_its_writes_are_no_longer_undone() -> None:
     _, contested, clock = fought(60)
     assert contested.unexplained(SLOT)
     contested.explain(SLOT, "replicas are changed by hpa")
@@ -114,6 +114,6 @@ def test_who_has_the_field_now_is_named(item: dict[str, Any], path: Any, writer:
     assert last_writer(item, path) == writer
 
 
-def test_an_object_that_does_not_go_is_told_with_what_holds_it() -> None:
+def test_an_object_that_does_not_go_is_reported_with_what_holds_it() -> None:
     held = {"metadata": {"finalizers": ["example.org/keep"]}}
     assert "example.org/keep" in contested(DEPLOYMENTS, "report-1", held, None)

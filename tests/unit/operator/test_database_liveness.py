@@ -111,7 +111,7 @@ def test_silence_of_more_than_a_beat_is_suspicious() -> None:
     gaps=st.lists(st.floats(min_value=0.1, max_value=20.0), min_size=1, max_size=30),
     took=st.floats(min_value=0.0, max_value=5.0),
 )
-def test_nobody_who_beats_every_three_seconds_is_ever_dead(gaps: list[float], took: float) -> None:
+def test_no_worker_that_beats_every_three_seconds_is_ever_dead(gaps: list[float], took: float) -> None:
     worker_id, watch, now = uuid4(), Watch(), 0.0
     for gap in gaps:
         sent = now + gap
@@ -122,7 +122,7 @@ def test_nobody_who_beats_every_three_seconds_is_ever_dead(gaps: list[float], to
 
 
 @given(gaps=st.lists(st.floats(min_value=0.1, max_value=20.0), min_size=1, max_size=30))
-def test_nobody_is_dead_before_ten_seconds_have_passed(gaps: list[float]) -> None:
+def test_no_worker_is_dead_before_ten_seconds_have_passed(gaps: list[float]) -> None:
     one, watch, now = row(), Watch(), 0.0
     for gap in gaps:
         now += gap

@@ -189,7 +189,7 @@ def test_an_error_in_a_report_holds_no_secret() -> None:
     assert read(replace(NOTHING, workers=[one])).reports["pod"].last_error == "cannot reach postgresql://u:***@db/app"
 
 
-def test_what_passes_by_itself_is_no_news() -> None:
+def test_what_passes_by_itself_changes_no_status() -> None:
     sample = replace(NOTHING, delayed=1, due_in=30.0, drains={"pod": 5.0})
     later = replace(sample, due_in=29.0, drains={"pod": 6.0})
     assert says_the_same(read(sample), replace(read(later), tick=2.0))
@@ -206,11 +206,11 @@ def test_what_passes_by_itself_is_no_news() -> None:
         replace(NOTHING, workers=[row(uuid4(), state="draining")]),
     ],
 )
-def test_everything_else_is_news(changed: Sample) -> None:
+def test_everything_else_changes_the_status(changed: Sample) -> None:
     assert not says_the_same(read(NOTHING), read(changed))
     assert not says_the_same(None, read(changed))
 
 
-def test_a_fault_of_the_schema_is_news() -> None:
+def test_a_fault_of_the_schema_is_published() -> None:
     fault = Fault(reason=Reason.SCHEMA_MISSING, message="no pgmq")
     assert not says_the_same(read(NOTHING), replace(read(NOTHING), schema_fault=fault))

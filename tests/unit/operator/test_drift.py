@@ -71,7 +71,7 @@ def test_entries_that_share_a_name_are_not_taken_for_each_other(made: dict[str, 
     assert not drifted(made, deepcopy(made))
 
 
-def test_a_mount_that_somebody_adds_for_the_same_volume_is_not_taken_for_ours() -> None:
+def test_a_mount_that_another_manager_adds_for_the_same_volume_is_not_taken_for_ours() -> None:
     made = with_worker(volumeMounts=MOUNTS[:1])
     live = deepcopy(made)
     worker_of(live)["volumeMounts"].append({"name": "config", "mountPath": "/injected"})

@@ -138,7 +138,7 @@ def test_marks_are_those_of_this_operator() -> None:
     assert {pod.uid: pod.marked for pod in the_revision(pods=[ours, theirs]).pods} == {"x": True, "y": False}
 
 
-def test_what_kubelet_tells_of_containers_reaches_the_pod() -> None:
+def test_what_kubelet_reports_of_containers_reaches_the_pod() -> None:
     waiting = {"name": "init", "state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}}
     ended = {"exitCode": 66, "reason": "Error", "message": "no module app"}
     crashing = {
@@ -258,7 +258,7 @@ def test_conditions_of_others_and_their_order_are_no_difference() -> None:
     assert [one.type for one in status.conditions] == ["Ready", "SchemaReady"]
 
 
-def test_a_status_that_nobody_of_us_wrote_counts_as_none() -> None:
+def test_a_status_that_the_operator_did_not_write_counts_as_none() -> None:
     assert status_of(flowworker(status={"workers": "many"})) == FlowWorkerStatus()
 
 
@@ -266,7 +266,7 @@ def test_a_resource_on_its_way_out_says_so() -> None:
     assert gather(observed(flowworker=flowworker(metadata={"deletionTimestamp": "2026-01-01T11:00:00Z"}))).deleting
 
 
-def test_the_owner_is_told_by_uid() -> None:
+def test_the_owner_is_known_by_uid() -> None:
     assert OWNER.uid == gather(observed()).claim.uid
 
 

@@ -164,7 +164,7 @@ def test_a_fault_reaches_ready_before_the_deadline() -> None:
     assert "no such tag" in ready.message
 
 
-def test_one_bad_pod_among_good_ones_is_told_but_changes_nothing() -> None:
+def test_one_bad_pod_among_good_ones_is_reported_but_changes_nothing() -> None:
     container = ContainerState(name="worker", exit_code=1, ended_message="boom")
     ready = condition(planned(revision(pod("a"), pod("b", ready=False, containers=(container,)))), "Ready")
     assert (ready.status, ready.reason) == ("True", "Running")

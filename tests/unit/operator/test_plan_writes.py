@@ -36,7 +36,7 @@ class World:
         self.applier = PlanApplier(
             cluster=cast("Cluster", self.api),
             store=Store(),
-            database_writes=DatabaseWrites(databases=databases, may_write=lambda: True, on_news=lambda _: None),
+            database_writes=DatabaseWrites(databases=databases, may_write=lambda: True, on_result=lambda _: None),
             may_write=lambda: True,
             clock=lambda: self.now,
         )

@@ -90,7 +90,7 @@ def test_a_pod_that_compiles_for_another_revision_or_was_evicted_is_removed() ->
     assert owned(compilers=(replace(other, leaving=True), compiling(done=True))).remove == ()
 
 
-def test_what_keeps_a_flow_from_being_created_is_told_and_fails_at_the_deadline() -> None:
+def test_what_keeps_a_flow_from_being_created_is_reported_and_fails_at_the_deadline() -> None:
     container = ContainerState(name="flowworker-compile", exit_code=77, ended_message="permission denied")
     failing = replace(compiling().pod, ready=False, containers=(container,))
     plan = owned(compilers=(compiling(pod=failing),))
@@ -174,7 +174,7 @@ def test_one_failed_reading_is_a_hiccup() -> None:
 
 
 @pytest.mark.parametrize("reason", [Reason.BAD_SECRET, Reason.DATABASE_REFUSED])
-def test_a_definite_error_is_told_at_once(reason: Reason) -> None:
+def test_a_definite_error_is_reported_at_once(reason: Reason) -> None:
     fault = Fault(reason=reason, message="no key uri in secret postgres-app")
     plan = planned(revision(pod("a")), database=DatabaseState(demand=Demand(), age=1, fault=fault))
     assert condition(plan, "Ready").reason == reason
@@ -242,7 +242,7 @@ def test_external_is_seeded_with_what_runs_and_left_with_the_default() -> None:
     assert left.set_replicas.replicas == 1
 
 
-def test_external_is_not_seeded_when_somebody_has_set_the_number() -> None:
+def test_external_is_not_seeded_when_the_number_is_set() -> None:
     spec = make_spec(scaling={"mode": "External"}, replicas=1)
     before = replace(held(snapshot(revision(pod("a"), pod("b"))), 2), spec=spec, replicas_set=True)
     assert make_plan(before).set_replicas is None
@@ -268,7 +268,7 @@ def test_the_default_is_written_until_the_status_says_that_external_was_left() -
     assert make_plan(replace(left, status=stored(plan.status))).set_replicas is None
 
 
-def test_a_one_that_somebody_asked_for_in_external_is_not_asked_for_in_the_next() -> None:
+def test_a_one_that_was_asked_for_in_external_is_not_asked_for_in_the_next() -> None:
     """It looks like the default, and stays theirs until its value changes: so it is changed, and comes back as ours."""
     scaled = make_spec(scaling={"mode": "External"}, replicas=1)
     first = replace(held(snapshot(revision(pod("a"))), 1), spec=scaled, replicas_set=True)
@@ -464,7 +464,7 @@ def test_a_condition_that_changes_all_the_time_is_written_and_announced_only_so_
     assert make_plan(replace(now, generation=2)).status is not None, "a change of the spec is answered at once"
 
 
-def test_a_change_of_size_is_told_once() -> None:
+def test_a_change_of_size_is_reported_once() -> None:
     first = held(snapshot(revision(pod("a")), demand=Demand(startable=100)), 1)
     plan = make_plan(first)
     assert event_reasons(plan) == ["ScaledUp"]
@@ -472,7 +472,7 @@ def test_a_change_of_size_is_told_once() -> None:
     assert event_reasons(make_plan(later(first, plan))) == []
 
 
-def test_a_dry_run_tells_what_it_would_do_and_not_that_it_was_done() -> None:
+def test_a_dry_run_says_what_it_would_do_and_not_that_it_was_done() -> None:
     spec = make_spec(scaling={"mode": "DryRun"})
     first = held(snapshot(revision(pod("a")), spec=spec, demand=Demand(startable=100)), 1)
     plan = make_plan(first)

@@ -54,7 +54,7 @@ def test_a_missing_definition_is_named() -> None:
     assert "the CRD is missing" in fault.message
 
 
-def test_the_same_refusal_is_news_once() -> None:
+def test_the_same_refusal_is_reported_once() -> None:
     readable = all_seen("a")
     scope = Scope(resource=PODS, namespace="a")
     assert [readable.bar(scope, refused()), readable.bar(scope, refused())] == [True, False]

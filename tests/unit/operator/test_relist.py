@@ -49,7 +49,7 @@ class Pods:
         pass
 
 
-async def test_one_change_that_no_watch_told_does_not_end_a_process_in_a_quiet_cluster() -> None:
+async def test_one_change_that_no_watch_delivered_does_not_end_a_process_in_a_quiet_cluster() -> None:
     pods = Pods()
     await pods.relist()
     pods.change()
@@ -61,7 +61,7 @@ async def test_one_change_that_no_watch_told_does_not_end_a_process_in_a_quiet_c
     assert pods.relister.blind_for == 0
 
 
-async def test_a_watch_is_blind_when_every_relist_finds_what_it_did_not_tell() -> None:
+async def test_a_watch_is_blind_when_every_relist_finds_what_it_did_not_deliver() -> None:
     pods = Pods()
     for _ in range(8):
         await pods.relist()

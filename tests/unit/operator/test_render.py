@@ -262,7 +262,7 @@ def test_another_quantity_is_drift(written: object, stored: object) -> None:
     assert drifted({"limits": {"cpu": written}}, {"limits": {"cpu": stored}})
 
 
-def test_what_belongs_to_an_earlier_resource_of_the_same_name_can_be_told_but_is_no_new_revision() -> None:
+def test_what_belongs_to_an_earlier_resource_of_the_same_name_is_distinguished_but_is_no_new_revision() -> None:
     spec = make_spec()
     one, other = (Owner(namespace="shop", name="report", uid=uid) for uid in "12")
     first, second = (render(owner, spec).deployment(grace=75) for owner in (one, other))

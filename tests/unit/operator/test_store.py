@@ -51,7 +51,7 @@ def test_the_deletion_of_an_object_does_not_hit_the_one_that_took_its_name(store
     assert found["metadata"]["uid"] == "new"
 
 
-def test_a_relist_removes_what_is_gone_and_tells_whose_it_was(store: Store) -> None:
+def test_a_relist_removes_what_is_gone_and_returns_whose_it_was(store: Store) -> None:
     store.put(PODS, pod("10"))
     store.put(PODS, pod("11", "q", "b"))
     assert store.replace(PODS, [pod("11", "q", "b")], store.mark()) == {KEY}
@@ -74,7 +74,7 @@ def test_a_relist_does_not_bring_back_what_was_deleted_while_it_was_under_way(st
     assert uids(store) == []
 
 
-def test_a_relist_finds_what_no_watch_told(store: Store) -> None:
+def test_a_relist_finds_what_no_watch_delivered(store: Store) -> None:
     assert store.replace(PODS, [pod("10")], store.mark()) == {KEY}
     assert store.replace(FLOWWORKERS, [flowworker()], store.mark()) == {KEY}
 
@@ -106,7 +106,7 @@ def test_only_what_decisions_look_at_is_kept(store: Store) -> None:
     assert found["metadata"]["managedFields"] == [{"manager": "kubectl", "fieldsV1": {"f:spec": {"f:replicas": {}}}}]
 
 
-def test_graves_are_not_kept_for_ever(store: Store) -> None:
+def test_tombstones_are_not_kept_for_ever(store: Store) -> None:
     store.remove(PODS, pod("1"))
     for _ in range(2):
         store.put(PODS, pod("20", "q", "b"))

@@ -19,7 +19,7 @@ def pod(state: WorkerState | None, *, ready: bool = True, drains: bool = False) 
 WORKING = pod(WorkerState.RUNNING)
 
 
-def test_work_that_nobody_is_there_for_is_urgent() -> None:
+def test_work_without_a_worker_is_urgent() -> None:
     assert urgent([])
     assert urgent([pod(WorkerState.RUNNING, ready=False)])
 

@@ -96,7 +96,7 @@ async def test_no_more_rounds_at_once_than_allowed() -> None:
     assert (most, bench.queue.depth) == (3, 0)
 
 
-async def test_a_round_says_when_the_next_is_due_and_news_come_sooner() -> None:
+async def test_a_round_says_when_the_next_is_due_and_a_change_comes_sooner() -> None:
     times: list[float] = []
 
     async def work(_: str) -> float:
@@ -175,7 +175,7 @@ async def test_pauses_are_random_and_a_success_ends_them() -> None:
     assert times == pytest.approx([0, 0.125, 1.125, 1.25])
 
 
-async def test_news_do_not_hurry_a_key_that_fails() -> None:
+async def test_changes_do_not_hurry_a_key_that_fails() -> None:
     times: list[float] = []
 
     async def work(_: str) -> None:

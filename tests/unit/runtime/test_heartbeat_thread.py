@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from testkit.support.waiting import until
 from tests.unit.runtime.conftest import NOW, ScriptedSource, make_peer, make_task
 
 from flowworker.database.flow_results import Fence
@@ -21,7 +22,7 @@ from flowworker.errors import DatabaseUnavailableError, UsageError
 from flowworker.runtime.heartbeat import liveness
 from flowworker.runtime.heartbeat import thread as heartbeat_module
 from flowworker.runtime.heartbeat.loop_watch import Blockage
-from flowworker.runtime.heartbeat.thread import HeartbeatThread, News
+from flowworker.runtime.heartbeat.thread import BeatResult, HeartbeatThread
 from flowworker.runtime.held_tasks import HeldTask
 
 
@@ -111,7 +112,7 @@ class FakeMember:
         self.source: Any = ScriptedSource()
         self.channel = channel
         self.held_tasks: list[HeldTask] = []
-        self.news: list[News] = []
+        self.results: list[BeatResult] = []
         self.lost: list[HeldTask] = []
         self.inserts = 0
         self.blockages: list[Blockage] = []
@@ -125,8 +126,8 @@ class FakeMember:
     def owned(self) -> Sequence[HeldTask]:
         return self.held_tasks
 
-    def on_beat(self, news: News) -> None:
-        self.news.append(news)
+    def on_beat(self, result: BeatResult) -> None:
+        self.results.append(result)
 
     def on_lost_leases(self, held_tasks: Sequence[HeldTask]) -> None:
         self.lost.extend(held_tasks)
@@ -148,12 +149,6 @@ def port(monkeypatch: pytest.MonkeyPatch) -> FakePort:
     return FakePort()
 
 
-async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - another thread makes it true
-            await asyncio.sleep(0.01)
-
-
 def make_heartbeat(port: FakePort) -> HeartbeatThread:
     return HeartbeatThread(lambda: port, boot_id=UUID(int=1))
 
@@ -163,7 +158,7 @@ async def test_it_beats_in_a_thread_of_its_own_until_it_is_stopped(port: FakePor
     await heartbeat.stop()
     await heartbeat.start()
     await heartbeat.attach(member)
-    await until(lambda: len(port.beats) > 4)
+    await until(lambda: len(port.beats) > 4, "five heartbeats")
     assert heartbeat.alive
     assert port.threads == {"flowworker-pulse"}
     await heartbeat.detach(member, mark_stopped=True)
@@ -193,13 +188,13 @@ async def test_a_failed_beat_is_tried_again_and_never_ends_the_heartbeat(port: F
     await heartbeat.start()
     await heartbeat.attach(member)
     port.down = True
-    await until(lambda: heartbeat.beat_age > 0.3)
+    await until(lambda: heartbeat.beat_age > 0.3, "heartbeats fail")
     port.down = False
-    await until(lambda: heartbeat.beat_age < 0.1)
+    await until(lambda: heartbeat.beat_age < 0.1, "heartbeats succeed again")
     await heartbeat.stop()
 
 
-async def test_old_leases_are_extended_and_lost_ones_told(port: FakePort) -> None:
+async def test_old_leases_are_extended_and_lost_ones_reported(port: FakePort) -> None:
     heartbeat, member = make_heartbeat(port), FakeMember()
     old, young = (
         HeldTask(task=make_task(n, task_index=n), claimed_at=time.monotonic() - age) for n, age in ((1, 60), (2, 0))
@@ -208,7 +203,7 @@ async def test_old_leases_are_extended_and_lost_ones_told(port: FakePort) -> Non
     port.lost = [0]
     await heartbeat.start()
     await heartbeat.attach(member)
-    await until(lambda: member.lost)
+    await until(lambda: member.lost, "the lost lease is reported")
     assert port.extended[0] == [1]
     assert member.lost[0] is old
     await heartbeat.stop()
@@ -222,7 +217,7 @@ async def test_whatever_else_hangs_the_heart_beats_on(port: FakePort) -> None:
     port.members_are_in = True
     port.hanging = asyncio.Event()  # nothing sets it: extending, listening and pruning do not return
     begun = len(port.beats)
-    await until(lambda: len(port.beats) > begun + 10)
+    await until(lambda: len(port.beats) > begun + 10, "ten more heartbeats")
     await heartbeat.stop()
 
 
@@ -232,9 +227,9 @@ async def test_whatever_ends_a_beat_the_next_one_comes(port: FakePort, error: Ba
     await heartbeat.start()
     await heartbeat.attach(member)
     port.beat_raises = error
-    await until(lambda: port.beat_raises is None)
+    await until(lambda: port.beat_raises is None, "the heartbeat has failed")
     begun = len(port.beats)
-    await until(lambda: len(port.beats) > begun + 2)
+    await until(lambda: len(port.beats) > begun + 2, "more heartbeats")
     assert heartbeat.alive
     await heartbeat.stop()
 
@@ -246,24 +241,24 @@ async def test_a_thread_that_ends_by_an_error_is_not_alive() -> None:
     heartbeat = HeartbeatThread(no_port, boot_id=UUID(int=1))
     with pytest.raises(ValueError, match="no port"):
         await heartbeat.start()
-    await until(lambda: not heartbeat.alive)
+    await until(lambda: not heartbeat.alive, "the thread has ended")
     await heartbeat.stop()
 
 
-async def test_an_end_of_a_peer_is_news_once(port: FakePort) -> None:
+async def test_an_end_of_a_peer_is_reported_once(port: FakePort) -> None:
     heartbeat, member = make_heartbeat(port), FakeMember()
     await heartbeat.start()
     await heartbeat.attach(member)
-    await until(lambda: len(member.news) > 2)
-    assert not any(news.departed for news in member.news)
+    await until(lambda: len(member.results) > 2, "more heartbeats")
+    assert not any(result.departed for result in member.results)
     port.crew = Crew(last_end=NOW - timedelta(seconds=1))
-    await until(lambda: len(port.looks) > 4)
-    assert not any(news.departed for news in member.news)  # others look after what it left
+    await until(lambda: len(port.looks) > 4, "more heartbeats")
+    assert not any(result.departed for result in member.results)  # others look after what it left
     port.crew = Crew(last_end=NOW, saw_end=True)
-    await until(lambda: any(news.departed for news in member.news))
-    begun = len(member.news)
-    await until(lambda: len(member.news) > begun + 2)
-    assert sum(news.departed for news in member.news) == 1
+    await until(lambda: any(result.departed for result in member.results), "the end is reported")
+    begun = len(member.results)
+    await until(lambda: len(member.results) > begun + 2, "more heartbeats")
+    assert sum(result.departed for result in member.results) == 1
     await heartbeat.stop()
 
 
@@ -275,13 +270,13 @@ async def test_after_a_look_at_mostly_dead_peers_the_next_one_is_wide(
     heartbeat, member = make_heartbeat(port), FakeMember()
     await heartbeat.start()
     await heartbeat.attach(member)
-    await until(lambda: len(port.beats) > 1)
+    await until(lambda: len(port.beats) > 1, "a heartbeat")
     silent = [make_peer(100 + number, 0) for number in range(SAMPLE)]
     port.crew = Crew(silent=silent, looked_at=SAMPLE)
-    await until(lambda: port.looks[-1].sample > SAMPLE)
+    await until(lambda: port.looks[-1].sample > SAMPLE, "it looks at more peers")
     port.crew = Crew()
-    await until(lambda: port.looks[-1].sample == SAMPLE)
-    assert any(news.dead == silent for news in member.news)
+    await until(lambda: port.looks[-1].sample == SAMPLE, "it looks at fewer peers again")
+    assert any(result.dead == silent for result in member.results)
     await heartbeat.stop()
 
 
@@ -309,7 +304,7 @@ async def test_an_id_of_a_living_process_is_refused(port: FakePort, monkeypatch:
     await heartbeat.start()
     port.holder = Holder(boot_id=UUID(int=7), beat=NOW)
     attaching = asyncio.create_task(heartbeat.attach(FakeMember()))
-    await until(lambda: port.threads)
+    await until(lambda: port.threads, "the thread has asked for the row")
     port.holder = Holder(boot_id=UUID(int=7), beat=NOW + timedelta(seconds=3))
     with pytest.raises(UsageError, match="belongs to a process that is alive"):
         await attaching

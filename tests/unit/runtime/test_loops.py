@@ -178,7 +178,7 @@ async def test_an_absent_database_is_asked_again_with_backoff_and_a_bounded_rate
     assert polling.crashes == []
 
 
-async def test_every_poll_is_told_with_what_it_brought() -> None:
+async def test_every_poll_is_an_event_with_what_it_brought() -> None:
     polling = Polling(a_claim(1, 2, read=3), slots=4)
     polling.poller.start()
     await asyncio.sleep(0.1)
@@ -430,7 +430,7 @@ async def test_the_return_of_the_database_ends_the_pause_before_the_next_try() -
     await completing.completer.stop()
 
 
-async def test_what_is_forgotten_is_neither_written_again_nor_told() -> None:
+async def test_what_is_forgotten_is_neither_written_again_nor_reported() -> None:
     completing = Completing()
     completing.source.before_finish = takes(1.0)
     completing.completer.start()

@@ -140,7 +140,7 @@ async def test_a_queue_has_one_fallback_timer_however_often_it_is_woken() -> Non
     assert after == pytest.approx([1.0] * 5)
 
 
-async def test_the_state_tells_when_the_next_poll_comes() -> None:
+async def test_the_state_says_when_the_next_poll_comes() -> None:
     wakeup = make_wakeup(fixed=1.0)
     sleeping = asyncio.create_task(wakeup.sleep(found=False))
     await asyncio.sleep(0.25)

@@ -39,7 +39,7 @@ def test_a_wheel_lists_the_bundled_sql_with_its_licences(wheel: Path, tmp_path: 
     assert bill["metadata"]["component"]["licenses"] == [{"expression": "Apache-2.0 AND PostgreSQL"}]
 
 
-def test_a_wheel_tells_what_it_always_brings_from_what_extras_bring(wheel: Path, tmp_path: Path) -> None:
+def test_a_wheels_bill_separates_what_it_always_brings_from_what_extras_bring(wheel: Path, tmp_path: Path) -> None:
     scopes = {
         component["name"]: component["properties"][0]["value"] for component in read(wheel, tmp_path)["components"]
     }

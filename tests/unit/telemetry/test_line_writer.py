@@ -87,7 +87,7 @@ def test_another_thread_does_not_wait_for_lines_that_come_together(pipe: Pipe) -
     assert pipe.read(1) == ["of the block"]
 
 
-def test_a_full_pipe_makes_nobody_wait_and_loses_no_order(pipe: Pipe) -> None:
+def test_a_full_pipe_makes_no_caller_wait_and_loses_no_order(pipe: Pipe) -> None:
     lines = [f"{number} {'x' * 1000}" for number in range(500)]
     for line in lines:
         pipe.writer.write(line)

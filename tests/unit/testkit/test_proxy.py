@@ -56,7 +56,7 @@ async def test_what_is_held_arrives_later(through: Through, proxy: Proxy) -> Non
     assert await asyncio.wait_for(answer, 5) == 1
 
 
-async def test_what_is_swallowed_never_arrives_and_nobody_is_told(through: Through, proxy: Proxy) -> None:
+async def test_what_is_swallowed_never_arrives_and_no_side_gets_an_error(through: Through, proxy: Proxy) -> None:
     connection, idle = await through(), await through()
     proxy.weather = Weather.SWALLOWED
     answer = asyncio.ensure_future(connection.fetchval("SELECT 1"))

@@ -128,7 +128,7 @@ class Reloader:
         try:
             await asyncio.wait({ended, *others}, return_when=asyncio.FIRST_COMPLETED)
             if ended.done() and not self._stop.is_set():
-                note(farewell(ended.result()))
+                note(end_message(ended.result()))
                 await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
             if changed.done():
                 note(f"changed: {', '.join(changed.result())}; starting the worker anew")
@@ -141,7 +141,7 @@ class Reloader:
             self._changed.put_nowait(names)
 
 
-def farewell(code: int) -> str:
+def end_message(code: int) -> str:
     """What to say about a worker that ended by itself."""
     hint = next((f"; {text}" for known, text in HINTS.items() if known == code), "")
     return f"the worker ended with code {code}{hint}; waiting for a change"

@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 @with_worker_options
 def run(references: References, *, options: dict[str, object]) -> int:
-    """Run flows and queues until told to stop.
+    """Run flows and queues until they are stopped.
 
     SIGTERM or Ctrl-C lets running tasks finish, a second one gives them back.
 

@@ -184,7 +184,7 @@ def check_escalation(examination: Examination) -> Iterable[Finding]:
     if examination.definers:
         names = _listed([one.name for one in examination.definers])
         pins = "; ".join(one.pin for one in examination.definers)
-        yield _warning("escalation", f"whoever may call {names} can run anything with its owner's rights: it looks "
+        yield _warning("escalation", f"a role that may call {names} can run anything with its owner's rights: it looks "
                        "names up by its caller's search_path",
                        f"run `flowworker db install` as that owner, or: {pins}")  # fmt: skip
     for schema in examination.open_schemas:

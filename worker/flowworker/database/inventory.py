@@ -89,7 +89,7 @@ class Inventory:
             scope = self.run_events
             return "not ours, so left alone" if scope is None else f"our stand-in, announces: {scope}"
         ours = any(noted == component for noted, _ in self.ledger)
-        return "installed by flowworker earlier" if ours else "installed by somebody else"
+        return "installed by flowworker earlier" if ours else "not installed by flowworker"
 
     def is_empty(self, schema: str) -> bool:
         """Whether a schema holds nothing, or does not exist."""

@@ -169,11 +169,11 @@ class Host:
         if self._loop is None or self._loop.is_closed():
             return
         if threading.current_thread().name == "flowworker-pulse":
-            self._loop.call_soon_threadsafe(self._tell, name, up, error)
+            self._loop.call_soon_threadsafe(self._notify_watchers, name, up, error)
         else:
-            self._tell(name, up, error)
+            self._notify_watchers(name, up, error)
 
-    def _tell(self, name: str, up: bool, error: str | None) -> None:
+    def _notify_watchers(self, name: str, up: bool, error: str | None) -> None:
         now = time.monotonic()
         if up and name not in self._down_since:
             return

@@ -238,7 +238,7 @@ class WorkerPool:
         try:
             async with asyncio.timeout(delay):
                 await self._stopping.wait()
-            return asked_for("told to stop")
+            return asked_for("stop requested")
         except TimeoutError:
             self._workers[place.number] = worker = self._make(place)
         try:

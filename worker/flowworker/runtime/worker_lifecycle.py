@@ -19,7 +19,7 @@ from flowworker.runtime.backoff import backoff
 from flowworker.runtime.exits import Exit, SlotsExhaustedError, asked_for, caused_by
 from flowworker.runtime.heartbeat.loop_watch import Blockage
 from flowworker.runtime.heartbeat.member import SessionMember
-from flowworker.runtime.heartbeat.thread import News
+from flowworker.runtime.heartbeat.thread import BeatResult
 from flowworker.runtime.held_tasks import HeldTasks
 from flowworker.runtime.host import Host
 from flowworker.runtime.lifecycle import Lifecycle, LifecycleMachine, Move, decide, wants_drain
@@ -127,7 +127,7 @@ class WorkerLifecycle:
             return
         if immediately:
             self._hurry.set()
-        self._begin_stop(asked_for("told to stop"))
+        self._begin_stop(asked_for("stop requested"))
         await self._stopped.wait()
 
     async def wait(self) -> Exit:
@@ -197,10 +197,10 @@ class WorkerLifecycle:
         await self._patiently(session.source.prepare, deadline)
         self._session = session
         member = self._make_member(session)
-        news = await self._patiently(lambda: self._host.heartbeat.attach(member), deadline)
+        result = await self._patiently(lambda: self._host.heartbeat.attach(member), deadline)
         self._member = member
-        self._own = news.own
-        session.rescuer.found_dead(news.dead)
+        self._own = result.own
+        session.rescuer.found_dead(result.dead)
         return session
 
     async def _patiently(self, work: Callable[[], Awaitable[T]], deadline: float) -> T:
@@ -268,14 +268,14 @@ class WorkerLifecycle:
             now=time.monotonic(),
         )
 
-    def beaten(self, news: News) -> None:
+    def beaten(self, result: BeatResult) -> None:
         """Obey our row, and recover what the dead have left."""
         session = self._session
         if session is None or self.lifecycle is Lifecycle.STOPPED:
             return
-        self._own = news.own
-        session.rescuer.found_dead(news.dead)
-        if news.departed:
+        self._own = result.own
+        session.rescuer.found_dead(result.dead)
+        if result.departed:
             session.rescuer.sweep_soon()
         self._follow_own_row()
 

@@ -146,7 +146,7 @@ CLAIM_AGE = GaugeSpec(
 DOUBTS = GaugeSpec(
     name="flowworker_doubts", help="Claims and writes of the process whose outcome is not known.", labels=WORK
 )
-BUILD_INFO = GaugeSpec(name="flowworker_build_info", help="Always 1; the label tells the version.", labels=("version",))
+BUILD_INFO = GaugeSpec(name="flowworker_build_info", help="Always 1; the label has the version.", labels=("version",))
 
 METRICS: tuple[MetricSpec, ...] = (
     TASKS_STARTED,

@@ -171,7 +171,7 @@ class Extender:
 
     async def _extend(self, jobs: Sequence[Lease]) -> None:
         lost = await self.leases.extend_jobs([lease.job for lease in jobs])
-        _tell([jobs[position] for position in lost])
+        _report_lost([jobs[position] for position in lost])
 
     def _note(self, queue_name: str, error: Exception) -> None:
         before = self._troubles.get(queue_name)
@@ -189,7 +189,7 @@ class Extender:
         if not tasks:
             return
         lost = set(await self.leases.lost_fences([lease.fence for lease in tasks]))
-        _tell([tasks[position] for position in sorted(lost)])
+        _report_lost([tasks[position] for position in sorted(lost)])
         kept = [lease for position, lease in enumerate(tasks) if position not in lost]
         ids = {id(lease.held_task) for lease in kept}
         self._visible = {key: moment for key, moment in self._visible.items() if key in ids}
@@ -220,7 +220,7 @@ def _by_queue(leases: Iterable[Lease]) -> dict[str, list[Lease]]:
     return dict(found)
 
 
-def _tell(lost: Iterable[Lease]) -> None:
+def _report_lost(lost: Iterable[Lease]) -> None:
     by_holder: defaultdict[UUID, list[Lease]] = defaultdict(list)
     for lease in lost:
         by_holder[lease.holder.worker_id].append(lease)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from flowworker.database.heartbeat import Report
 from flowworker.runtime.heartbeat.loop_watch import Blockage
-from flowworker.runtime.heartbeat.thread import News
+from flowworker.runtime.heartbeat.thread import BeatResult
 from flowworker.runtime.held_tasks import HeldTask
 from flowworker.runtime.loops.listening import Listening
 from flowworker.runtime.loops.session import WorkerSession
@@ -21,7 +21,7 @@ class BeatSink(Protocol):
         """What to report; called in the heartbeat's thread."""
         ...
 
-    def beaten(self, news: News) -> None:
+    def beaten(self, result: BeatResult) -> None:
         """What a heartbeat brought; called on the worker's loop."""
         ...
 
@@ -70,8 +70,8 @@ class SessionMember:
     def owned(self) -> Sequence[HeldTask]:
         return self._session.held_tasks.owned()
 
-    def on_beat(self, news: News) -> None:
-        self.post(self._worker.beaten, news)
+    def on_beat(self, result: BeatResult) -> None:
+        self.post(self._worker.beaten, result)
 
     def on_lost_leases(self, held_tasks: Sequence[HeldTask]) -> None:
         reason = "the task is no longer ours: its run has ended, or it was given to another worker"

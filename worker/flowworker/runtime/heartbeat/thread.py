@@ -81,7 +81,7 @@ CONTEST_INTERVAL = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class News:
+class BeatResult:
     """What one heartbeat brought for one worker."""
 
     own: OwnRow | None
@@ -109,7 +109,7 @@ class Member(Protocol):
 
     def owned(self) -> Sequence[HeldTask]: ...
 
-    def on_beat(self, news: News) -> None: ...
+    def on_beat(self, result: BeatResult) -> None: ...
 
     def on_lost_leases(self, held_tasks: Sequence[HeldTask]) -> None: ...
 
@@ -217,7 +217,7 @@ class HeartbeatThread:
                 await asyncio.shield(asyncio.wrap_future(self._finished))
         self._liveness_socket.end()
 
-    async def attach(self, member: Member) -> News:
+    async def attach(self, member: Member) -> BeatResult:
         """Register a worker and beat for it once.
 
         Raises:
@@ -325,7 +325,7 @@ class HeartbeatThread:
         self._death_due = self._next_death(beat, now)
         for member in members:
             if member.worker_id in self._members:
-                member.on_beat(self._news(member, beat, dead.get((member.source.kind, member.source.slug), ())))
+                member.on_beat(self._result(member, beat, dead.get((member.source.kind, member.source.slug), ())))
         self._last_ends = {**self._last_ends, **{key: crew.last_end for key, crew in beat.crews.items()}}
 
     def _next_death(self, beat: Beat, now: float) -> float:
@@ -333,12 +333,12 @@ class HeartbeatThread:
         silent = (peer for crew in beat.crews.values() for peer in crew.silent)
         return min((due for peer in silent if (due := dead_at(self._watch, peer.beat)) > now), default=math.inf)
 
-    def _news(self, member: Member, beat: Beat, dead: Sequence[Peer] = ()) -> News:
+    def _result(self, member: Member, beat: Beat, dead: Sequence[Peer] = ()) -> BeatResult:
         key = (member.source.kind, member.source.slug)
         crew = beat.crews.get(key, Crew())
         others = [peer for peer in dead if peer.worker_id not in self._members]
         departed = crew.saw_end and key in self._last_ends and crew.last_end != self._last_ends[key]
-        return News(own=beat.own.get(member.worker_id), dead=others, departed=departed)
+        return BeatResult(own=beat.own.get(member.worker_id), dead=others, departed=departed)
 
     async def _listen_once(self) -> float:
         began = self._clock()
@@ -385,13 +385,13 @@ class HeartbeatThread:
         logger.log(level, "the heartbeat failed: %s", error, exc_info=None if expected else error)
         return backoff(self._failures, random.random, cap=RETRY_CAP)
 
-    async def _attach(self, member: Member) -> News:
+    async def _attach(self, member: Member) -> BeatResult:
         beat = await self._register(member)
         self._members[member.worker_id] = member
         self._last_beat = self._clock()
         await self._listen()
         member.on_listening()
-        return self._news(member, beat)
+        return self._result(member, beat)
 
     async def _register(self, member: Member) -> Beat:
         """Register; where the id belongs to another process, wait until that is proven to be dead or alive."""

@@ -254,7 +254,7 @@ class Completer(Service):
         left = self._settle(batch, finish)
         lost = [item for item, unsettled in left if unsettled.trouble is Trouble.UNAVAILABLE]
         aside = [(item, unsettled) for item, unsettled in left if unsettled.trouble is not Trouble.UNAVAILABLE]
-        self._tell(aside)
+        self._log_set_aside(aside)
         for item, unsettled in aside:
             self._admit(item, unsettled)
         if any(unsettled.trouble is Trouble.SLOW for _, unsettled in aside):
@@ -415,7 +415,7 @@ class Completer(Service):
         self._sink.set_aside(item.held_task, True)
         self._set_aside.set()
 
-    def _tell(self, aside: Sequence[tuple[Item, Unsettled]]) -> None:
+    def _log_set_aside(self, aside: Sequence[tuple[Item, Unsettled]]) -> None:
         if aside:
             troubles = sorted({str(unsettled.trouble) for _, unsettled in aside})
             logger.warning(

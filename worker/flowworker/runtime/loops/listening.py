@@ -57,7 +57,7 @@ class Listening:
         self._trial_channel = trial_channel
         self._worker_name = name
         self._heard = asyncio.Event()
-        self._told: str | None = None
+        self._reported: str | None = None
 
     def heard(self) -> None:
         """The trial's note arrived."""
@@ -102,11 +102,11 @@ class Listening:
             degraded_shown = None
         else:
             degraded_shown = degraded
-            if degraded is not None and degraded != self._told:
+            if degraded is not None and degraded != self._reported:
                 logger.warning("%s polls instead of listening: %s", self._worker_name, degraded)
-            elif degraded is None and self._told is not None:
+            elif degraded is None and self._reported is not None:
                 logger.info("%s listens now", self._worker_name)
-        self._told = degraded
+        self._reported = degraded
         self._wakeup.listen_state(listening=degraded is None, degraded=degraded_shown)
 
 

@@ -37,8 +37,8 @@ visible AS (
     WHERE q.msg_id = queued.message_id
     RETURNING q.msg_id
 ),
-told AS (
+sent AS (
     SELECT pg_notify($9::text, '') FROM visible LIMIT 1
 )
 SELECT queued.position::integer, 'released' AS status, NULL::text AS error, NULL::double precision AS retry_in, now() AS written_at, notified.count
-FROM queued CROSS JOIN (SELECT count(*) FROM told) AS notified
+FROM queued CROSS JOIN (SELECT count(*) FROM sent) AS notified

@@ -23,7 +23,7 @@ back AS (
     WHERE q.msg_id = fenced.msg_id
     RETURNING q.msg_id, fenced.delay
 ),
-told AS (
+sent AS (
     SELECT pg_notify($6::text, '') FROM back WHERE back.delay = 0 LIMIT 1
 )
-SELECT back.msg_id, notified.count FROM back CROSS JOIN (SELECT count(*) FROM told) AS notified
+SELECT back.msg_id, notified.count FROM back CROSS JOIN (SELECT count(*) FROM sent) AS notified
