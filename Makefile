@@ -6,7 +6,7 @@ PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-image setup-services setup-cluster demo demo-down demo-local cluster-up cluster-down cluster-status \
-	test test-unit test-chaos matrix test-control-plane test-postgresql test-image e2e e2e-kind bench bench-operator fmt lint types verify scan audit dist sbom licences generate \
+	test test-unit test-chaos matrix test-control-plane test-postgresql test-image e2e e2e-kind bench bench-operator fmt lint types verify docs scan audit dist sbom licences generate \
 	image lock clean
 
 help:  ## Show this list
@@ -100,13 +100,18 @@ types: setup  ## Type check (pyright, strict)
 
 generate: setup  ## Write the generated files
 	$(BIN)/python -m tools.reference
+	$(BIN)/python -m tools.docs_site.llms
 	$(BIN)/python tools/generate_crd.py
 	$(BIN)/python -m tools.render_manifests
 
 verify: setup  ## Fail when a generated file differs from its source
 	$(BIN)/python -m tools.reference --check
+	$(BIN)/python -m tools.docs_site.llms --check
 	$(BIN)/python tools/generate_crd.py --check
 	$(BIN)/python -m tools.render_manifests --check
+
+docs: setup  ## Build the documentation's site into build/docs; a broken link fails (Sphinx, in an environment of its own)
+	$(BIN)/python -m tools.docs_site
 
 scan: setup  ## Scan the rendered chart for weak security settings (checkov, in an environment of its own)
 	$(BIN)/python -m tools.scan

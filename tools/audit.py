@@ -17,7 +17,7 @@ FOLDER = ROOT / "build" / "audit"
 HARMLESS: Mapping[str, str] = {}
 """Advisories that do not concern us, by identifier, with the reason and the date it was judged."""
 
-ELSEWHERE = frozenset({"audit.txt", "scan.txt"})
+ELSEWHERE = frozenset({"audit.txt", "docs.txt", "scan.txt"})
 """Locks of programs that only ever read files of this repository, in environments of their own."""
 
 

@@ -18,6 +18,7 @@ TARGETS = {
     "dev.txt": ("--all-extras", "--group", "dev", "pyproject.toml"),
     "audit.txt": ("--group", "audit"),
     "build.txt": ("--group", "build"),
+    "docs.txt": ("--group", "docs"),
     "operator.txt": (
         *("--extra", "operator", "--extra", "uvloop", "pyproject.toml"),
         *(f"--no-emit-package={name}" for name in OF_THE_SYNCHRONOUS_CLIENT),

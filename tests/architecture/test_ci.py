@@ -18,8 +18,8 @@ case "$*" in $FAILS) exit 2 ;; esac
 """Notes its call and fails for some; `id -u` says root."""
 
 EVERYTHING = [
-    "make setup-services setup-image setup-cluster", "make lint types verify", "make test", "make test-postgresql",
-    "make test-image",
+    "make setup-services setup-image setup-cluster", "make lint types verify", "make docs", "make test",
+    "make test-postgresql", "make test-image",
     "python -m testkit.cluster.binaries node", "make e2e",
 ]  # fmt: skip
 

@@ -55,9 +55,3 @@ def test_no_page_has_code_that_no_test_reads() -> None:
 def _prose(page: Path) -> str:
     """A page without its fenced blocks."""
     return re.sub(r"^ *```.*?^ *```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
-def test_every_link_of_the_page_leads_to_a_file(page: Path) -> None:
-    links = re.findall(r"\]\((?!https?://|#|mailto:)([^)#]+)(?:#[^)]*)?\)", page.read_text())
-    assert [link for link in links if not (page.parent / link).exists()] == []
