@@ -38,6 +38,38 @@ async def test_diff_lists_the_differences(cli: Cli, owner: Connection, shop: str
     assert different.json == [{"flow": "shop", "differences": ["step 'extra' is only in the database"], "options": []}]
 
 
+CONDITIONAL = """
+from flowworker import Flow
+
+shop = Flow("shop", max_attempts=1)
+
+
+@shop.step
+async def items(order: list[str]) -> list[str]:
+    return order
+
+
+@shop.map(over=items, when={"items": ["box"]}, when_exhausted="skip")
+async def pack(item: str) -> str:
+    return item.upper()
+"""
+
+
+async def test_a_flow_with_conditions_is_another_one_and_no_core_without_them_takes_it(
+    owner_cli: Cli, owner: Connection, shop: str
+) -> None:
+    (owner_cli.folder / "conditional.py").write_text(CONDITIONAL)
+    compared = await owner_cli("flows", "diff", "conditional:shop", "-o", "json")
+    assert compared.code == 65
+    assert compared.json[0]["differences"] == [
+        'step \'pack\' has when={"items":["box"]} in the code, no when in the database',
+        "step 'pack' has when_exhausted=skip in the code, when_exhausted=fail in the database",
+    ]
+    refused = await owner_cli("flows", "compile", "conditional:shop")
+    assert refused.code == 65
+    assert "flow 'shop': step 'pack' has conditions, which pgflow knows from core 0.14 on" in refused.err
+
+
 async def test_diff_of_a_flow_that_is_not_there(cli: Cli) -> None:
     answer = await cli("flows", "diff", "shop_flows:shop")
     assert answer.code == 65

@@ -1,6 +1,7 @@
 """Flows and queues come into the database once, with the code's shape, and nothing is changed there unasked."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from tests.conftest import Database
@@ -77,6 +78,48 @@ async def test_a_flow_is_created_on_every_core_and_then_verified(catalogue: Data
     assert await database_shape(owner, "report") == shape_of(flow)
     await owner.close()
     await worker.close()
+
+
+def conditional_flow() -> Flow:
+    flow = Flow("shop")
+
+    @flow.step(when={"plan": "pro", "limits": [1.0, {"b": None, "a": 2}]}, unless={"test": True}, when_unmet="fail")
+    async def items(order: dict[str, Any]) -> list[str]:
+        return list(order)
+
+    @flow.map(over=items, when={"items": ["box"]}, when_unmet="skip_cascade", when_exhausted="skip")
+    async def pack(item: str) -> str:
+        return item
+
+    return flow
+
+
+@pytest.mark.parametrize("catalogue", ["0.14", "0.15", "0.17"], indirect=True)
+async def test_conditions_are_part_of_the_shape_that_is_created_and_verified(catalogue: Database) -> None:
+    owner, flow = await catalogue.connect(), conditional_flow()
+    assert await compile_flow(owner, flow) is Compiled.CREATED
+    assert await compile_flow(owner, flow) is Compiled.VERIFIED
+    assert await database_shape(owner, "shop") == shape_of(flow)
+    rows = await owner.fetch("SELECT when_unmet, when_exhausted FROM pgflow.steps ORDER BY step_index")
+    assert [tuple(row) for row in rows] == [("fail", "fail"), ("skip-cascade", "skip")]
+    await owner.execute("UPDATE pgflow.steps SET forbidden_input_pattern = NULL, when_exhausted = 'fail'")
+    with pytest.raises(ShapeMismatchError) as caught:
+        await compile_flow(owner, flow)
+    assert caught.value.differences == (
+        "step 'items' has unless={\"test\":true} in the code, no unless in the database",
+        "step 'pack' has when_exhausted=skip in the code, when_exhausted=fail in the database",
+    )
+    await owner.close()
+
+
+@pytest.mark.parametrize("catalogue", ["0.8", "0.13"], indirect=True)
+async def test_conditions_are_refused_on_a_core_without_them_before_anything_is_written(catalogue: Database) -> None:
+    owner = await catalogue.connect()
+    with pytest.raises(UnsupportedSchemaError, match=r"flow 'shop': step 'items' has conditions.*core 0\.14"):
+        await compile_flow(owner, conditional_flow())
+    assert await owner.fetchval("SELECT count(*) FROM pgflow.flows") == 0
+    assert await owner.fetchval("SELECT count(*) FROM pgmq.meta") == 0
+    await owner.close()
 
 
 async def test_options_left_out_on_a_step_are_inherited(owner: Connection) -> None:

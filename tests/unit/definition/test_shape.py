@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from flowworker import Flow
+from flowworker.definition.conditions import Conditions, Consequence
 from flowworker.definition.options import FlowOptions, StepOptions
 from flowworker.definition.shape import FlowShape, StepShape, as_json, differences, shape_of
 from flowworker.definition.step import StepKind
@@ -77,6 +78,15 @@ def test_the_order_of_dependencies_is_no_difference() -> None:
             shape(replace(GREET, dependencies=()), NAMES),
             ["the steps are in another order: names, greet in the code, greet, names in the database"],
         ),
+        (
+            shape(replace(NAMES, conditions=Conditions(when='{"a":1}', when_exhausted=Consequence.SKIP_CASCADE))),
+            shape(replace(NAMES, conditions=Conditions(unless='{"a":1}'))),
+            [
+                "step 'names' has when={\"a\":1} in the code, no when in the database",
+                "step 'names' has no unless in the code, unless={\"a\":1} in the database",
+                "step 'names' has when_exhausted=skip_cascade in the code, when_exhausted=fail in the database",
+            ],
+        ),
     ],
 )
 def test_each_difference_is_a_sentence(code: FlowShape, database: FlowShape, found: list[str]) -> None:
@@ -110,3 +120,11 @@ def test_the_json_form_has_every_key_pgflow_compares_and_only_set_options() -> N
             },
         ],
     }
+
+
+def test_the_json_form_has_conditions_in_pgflow_s_words() -> None:
+    conditions = Conditions(when='{"plan":"pro"}', unless='{"n":1}', when_unmet=Consequence.SKIP_CASCADE)
+    (step,) = as_json(shape(replace(NAMES, conditions=conditions)))["steps"]
+    assert (step["whenUnmet"], step["whenExhausted"]) == ("skip-cascade", "fail")
+    assert step["requiredInputPattern"] == {"defined": True, "value": {"plan": "pro"}}
+    assert step["forbiddenInputPattern"] == {"defined": True, "value": {"n": 1}}

@@ -17,6 +17,7 @@ from flowworker.database.capabilities import Capabilities
 from flowworker.database.connection import Connection, describe
 from flowworker.database.grants import refuse_missing_functions
 from flowworker.database.statements import load
+from flowworker.definition.conditions import PLAIN, Conditions, Consequence, canonical
 from flowworker.definition.flow import Flow
 from flowworker.definition.options import FlowOptions, StepOptions
 from flowworker.definition.queue import Queue
@@ -66,7 +67,7 @@ async def ensure_compiled(
         UnknownFlowError: it is not there, and the mode is to verify.
         DataError: pgflow refuses it, as 0.17 does names that older cores take.
         MissingRightsError: it is not there, and the role may not create it, or may not even look.
-        UnsupportedSchemaError: the database has no pgflow.
+        UnsupportedSchemaError: the database has no pgflow, or one that knows no conditions, which the flow has.
     """
     if not capabilities.pgflow:
         raise UnsupportedSchemaError("the database has no pgflow: run `flowworker db install` as its owner")
@@ -74,6 +75,7 @@ async def ensure_compiled(
         capabilities.denied_functions, role=capabilities.role, schemas=("pgflow", "pgmq", "realtime")
     )
     code = shape_of(flow)
+    _refuse_unknown_conditions(code, capabilities)
     try:
         if (found := await _agreeing(connection, code)) is not None:
             return _verified(code, found)
@@ -213,11 +215,28 @@ async def _create(connection: Connection, code: FlowShape) -> None:
         load("compile/create_flow"), code.slug, options.max_attempts, options.base_delay, options.timeout
     )
     for step in code.steps:
-        options = step.options
+        options, conditions = step.options, step.conditions
+        plain = conditions == PLAIN
         await connection.execute(
-            load("compile/add_step"), code.slug, step.slug, step.kind.value, list(step.dependencies),
+            load("compile/add_step" if plain else "compile/add_conditional_step"),
+            code.slug, step.slug, step.kind.value, list(step.dependencies),
             options.max_attempts, options.base_delay, options.timeout, options.start_delay,
+            *(() if plain else _condition_arguments(conditions)),
         )  # fmt: skip
+
+
+def _condition_arguments(conditions: Conditions) -> tuple[object, ...]:
+    patterns = (None if text is None else text.encode() for text in (conditions.when, conditions.unless))
+    return *patterns, conditions.when_unmet.value, conditions.when_exhausted.value
+
+
+def _refuse_unknown_conditions(code: FlowShape, capabilities: Capabilities) -> None:
+    conditional = [step.slug for step in code.steps if step.conditions != PLAIN]
+    if conditional and not capabilities.skipping:
+        raise UnsupportedSchemaError(
+            f"flow {code.slug!r}: step {conditional[0]!r} has conditions, which pgflow knows from core 0.14 on; this "
+            f"database has {capabilities.core}: upgrade it, or leave out when, unless and when_exhausted"
+        )
 
 
 async def _refuse_queue_of_flow(connection: Connection, name: str, capabilities: Capabilities) -> None:
@@ -252,7 +271,17 @@ def _step_shape(row: asyncpg.Record) -> StepShape:
             timeout=row["opt_timeout"],
             start_delay=row["opt_start_delay"],
         ),
+        conditions=Conditions(
+            when=_pattern(row["required_input_pattern"]),
+            unless=_pattern(row["forbidden_input_pattern"]),
+            when_unmet=Consequence(row["when_unmet"]),
+            when_exhausted=Consequence(row["when_exhausted"]),
+        ),
     )
+
+
+def _pattern(text: str | None) -> str | None:
+    return None if text is None else canonical(text)
 
 
 def _may_not_create(what: str, command: str) -> MissingRightsError:

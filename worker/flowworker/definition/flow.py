@@ -8,6 +8,7 @@ from typing import Any, Concatenate, ParamSpec, TypedDict, TypeVar, Unpack, cast
 from flowworker.definition.advice import advice_for
 from flowworker.definition.binding import RunIn, Subject, bind_map, bind_single
 from flowworker.definition.codec import ANYTHING, Reader
+from flowworker.definition.conditions import ConsequenceWord, read_conditions
 from flowworker.definition.decorators import Elements, MapDecorator, RootMapDecorator, SingleDecorator
 from flowworker.definition.handler import Handler
 from flowworker.definition.options import FlowOptions, StepOptions, check_options, check_retries
@@ -37,6 +38,15 @@ class StepSettings(TypedDict, total=False):
     """Seconds between the step becoming ready and its first attempt."""
     run_in: RunIn | None
     """`"process"` runs a `def` handler in a child process; the default is a thread."""
+    when: Mapping[str, object] | None
+    """The step runs only on an input that contains this (jsonb's `@>`): without dependencies on a run's input, with
+    dependencies on their outputs by slug. pgflow's `if`; core 0.14 and newer, as all conditions."""
+    unless: Mapping[str, object] | None
+    """The step runs only on an input that does not contain this; pgflow's `ifNot`."""
+    when_unmet: ConsequenceWord | None
+    """What follows where `when` or `unless` keeps the step from running; default `"skip"`."""
+    when_exhausted: ConsequenceWord | None
+    """What follows where the last attempt of a task fails; default `"fail"`."""
 
 
 class Flow:
@@ -268,12 +278,14 @@ class Flow:
             raise subject.error(f"parameter {subject.name!r} is named like its own step, which cannot depend on itself")
         options = {name: value for name, value in settings.items() if name in _STEP_OPTIONS}
         check_options(options, place=subject.caller.place, subject=subject.title)
+        conditions = read_conditions(subject, settings, dependencies=dependencies, is_map=kind is StepKind.MAP)
         step: AnyStep = Step(
             flow_slug=self._slug,
             slug=subject.name or "",
             kind=kind,
             dependencies=dependencies,
             options=StepOptions(**cast("dict[str, int | None]", options)),
+            conditions=conditions,
             handler=handler,
             function=subject.function,
             place=subject.caller.place,

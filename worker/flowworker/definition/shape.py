@@ -1,4 +1,4 @@
-"""The shape of a flow: its steps, their types and dependencies, in order. What code and database must agree on.
+"""The shape of a flow: its steps, their types, dependencies and conditions, in order. What code and database agree on.
 
 Options are no part of it: pgflow takes them when the flow is created, and the database's are in force from then on. So
 a change of them in the code alone has no effect, and a change in the database is no fault.
@@ -8,6 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from pydantic_core import from_json
+
+from flowworker.definition.conditions import PLAIN, Conditions, Consequence
 from flowworker.definition.flow import Flow
 from flowworker.definition.options import FlowOptions, StepOptions
 from flowworker.definition.step import StepKind
@@ -21,6 +24,8 @@ _OPTION_KEYS = {
 }
 """Our names of the options, and pgflow's in JSON."""
 
+CONDITION_NAMES = tuple(one.name for one in fields(Conditions))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepShape:
@@ -31,6 +36,7 @@ class StepShape:
     dependencies: tuple[str, ...] = ()
     """Sorted."""
     options: StepOptions = field(default_factory=StepOptions)
+    conditions: Conditions = PLAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +56,7 @@ def shape_of(flow: Flow) -> FlowShape:
             kind=step.kind,
             dependencies=tuple(sorted(step.dependencies)),
             options=step.options,
+            conditions=step.conditions,
         )
         for step in flow.steps.values()
     )
@@ -102,7 +109,20 @@ def _step_differences(code: StepShape, database: StepShape) -> list[str]:
             f"step {code.slug!r} depends on {_listed(code.dependencies)} in the code, "
             f"on {_listed(database.dependencies)} in the database"
         )
-    return found
+    return found + _condition_differences(code, database)
+
+
+def _condition_differences(code: StepShape, database: StepShape) -> list[str]:
+    pairs = ((name, getattr(code.conditions, name), getattr(database.conditions, name)) for name in CONDITION_NAMES)
+    return [
+        f"step {code.slug!r} has {_condition(name, ours)} in the code, {_condition(name, theirs)} in the database"
+        for name, ours, theirs in pairs
+        if ours != theirs
+    ]
+
+
+def _condition(name: str, value: str | None) -> str:
+    return f"no {name}" if value is None else f"{name}={value.word if isinstance(value, Consequence) else value}"
 
 
 def _order_differences(code: Sequence[str], database: Sequence[str]) -> list[str]:
@@ -135,12 +155,16 @@ def _step_as_json(step: StepShape) -> dict[str, Any]:
         "slug": step.slug,
         "stepType": step.kind.value,
         "dependencies": sorted(step.dependencies),
-        "whenUnmet": "skip",
-        "whenExhausted": "fail",
-        "requiredInputPattern": {"defined": False},
-        "forbiddenInputPattern": {"defined": False},
+        "whenUnmet": step.conditions.when_unmet.value,
+        "whenExhausted": step.conditions.when_exhausted.value,
+        "requiredInputPattern": _pattern_as_json(step.conditions.when),
+        "forbiddenInputPattern": _pattern_as_json(step.conditions.unless),
         "options": _options_as_json(step.options),
     }
+
+
+def _pattern_as_json(pattern: str | None) -> dict[str, Any]:
+    return {"defined": False} if pattern is None else {"defined": True, "value": from_json(pattern)}
 
 
 def _options_as_json(options: FlowOptions | StepOptions) -> dict[str, int]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar
 
+from flowworker.definition.conditions import Conditions
 from flowworker.definition.handler import Handler
 from flowworker.definition.options import StepOptions
 from flowworker.definition.place import Place
@@ -40,6 +41,7 @@ class Step(Generic[P, Returned_co, Output_co]):
         kind: StepKind,
         dependencies: tuple[str, ...],
         options: StepOptions,
+        conditions: Conditions,
         handler: Handler,
         function: Callable[P, Returned_co],
         place: Place,
@@ -51,6 +53,7 @@ class Step(Generic[P, Returned_co, Output_co]):
         self.kind = kind
         self.dependencies = dependencies
         self.options = options
+        self.conditions = conditions
         self.place = place
         self._function = function
         self._handler = handler
