@@ -1,4 +1,4 @@
--- Steps may be skipped instead of failing the run.
+-- Steps may be skipped instead of failing the run, and run only on inputs that they have conditions for.
 
 -- Functions that are wrapped move here under their own names, which their bodies use.
 CREATE SCHEMA pgflow_wrapped;
@@ -97,6 +97,108 @@ BEGIN
 END
 $$;
 
+-- What comes late for a skipped step changes nothing. As a trigger, so that complete_task keeps the body that is known.
+CREATE FUNCTION pgflow.is_late(run_id uuid, step_slug text) RETURNS boolean LANGUAGE sql AS $$
+    SELECT EXISTS (
+        SELECT FROM pgflow.step_states AS state
+        WHERE state.run_id = is_late.run_id AND state.step_slug = is_late.step_slug AND state.status = 'skipped'
+    )
+$$;
+CREATE FUNCTION pgflow.archive_late(run_id uuid, step_slug text, task_index integer) RETURNS SETOF pgflow.step_tasks
+LANGUAGE plpgsql AS $$
+DECLARE
+    late pgflow.step_tasks;
+BEGIN
+    SELECT task.* INTO late FROM pgflow.step_tasks AS task
+    WHERE task.run_id = archive_late.run_id AND task.step_slug = archive_late.step_slug
+      AND task.task_index = archive_late.task_index;
+    PERFORM pgmq.archive(late.flow_slug, late.message_id);
+    RETURN NEXT late;
+END
+$$;
+CREATE FUNCTION pgflow.refuse_late() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF pgflow.is_late(new.run_id, new.step_slug) THEN
+        PERFORM pgflow.archive_late(new.run_id, new.step_slug, new.task_index);
+        RETURN NULL;
+    END IF;
+    RETURN new;
+END
+$$;
+CREATE TRIGGER refuse_late BEFORE UPDATE OF status ON pgflow.step_tasks
+    FOR EACH ROW WHEN (new.status = 'completed' AND old.status = 'started') EXECUTE FUNCTION pgflow.refuse_late();
+
+-- Steps that are ready although a condition is not met, in order: of roots the run's input is compared, of others the
+-- outputs of what was not skipped.
+CREATE FUNCTION pgflow.unmet_steps(run_id uuid) RETURNS SETOF pgflow.steps LANGUAGE sql AS $$
+    SELECT step.*
+    FROM pgflow.runs AS run
+    JOIN pgflow.step_states AS state ON state.run_id = run.run_id
+    JOIN pgflow.steps AS step ON step.flow_slug = state.flow_slug AND step.step_slug = state.step_slug
+    CROSS JOIN LATERAL (
+        SELECT jsonb_object_agg(dep.dep_slug, earlier.output) AS outputs
+        FROM pgflow.deps AS dep
+        JOIN pgflow.step_states AS earlier ON earlier.run_id = run.run_id AND earlier.step_slug = dep.dep_slug
+        WHERE dep.flow_slug = step.flow_slug AND dep.step_slug = step.step_slug AND earlier.status = 'completed'
+    ) AS dependencies
+    CROSS JOIN LATERAL (
+        SELECT CASE step.deps_count WHEN 0 THEN run.input ELSE coalesce(dependencies.outputs, '{}') END AS value
+    ) AS given
+    WHERE run.run_id = unmet_steps.run_id AND state.status = 'created' AND state.remaining_deps = 0
+      AND NOT (coalesce(given.value @> step.required_input_pattern, true)
+               AND coalesce(NOT given.value @> step.forbidden_input_pattern, true))
+    ORDER BY step.step_index
+$$;
+
+CREATE FUNCTION pgflow.fail_unmet(run_id uuid) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE pgflow.step_states AS state
+    SET status = 'failed', failed_at = now(), error_message = 'Condition not met'
+    WHERE state.run_id = fail_unmet.run_id AND state.step_slug = (
+        SELECT unmet.step_slug FROM pgflow.unmet_steps(fail_unmet.run_id) AS unmet WHERE unmet.when_unmet = 'fail' LIMIT 1);
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM pgmq.archive(task.flow_slug, task.message_id)
+    FROM pgflow.step_tasks AS task
+    WHERE task.run_id = fail_unmet.run_id AND task.status IN ('queued', 'started');
+    UPDATE pgflow.runs AS run SET status = 'failed', failed_at = now() WHERE run.run_id = fail_unmet.run_id;
+    RETURN true;
+END
+$$;
+
+-- Skipping a step can make others ready, which are then looked at.
+CREATE FUNCTION pgflow.resolve_conditions(run_id uuid) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    unmet text[];
+BEGIN
+    WHILE NOT pgflow.fail_unmet(resolve_conditions.run_id) LOOP
+        unmet := ARRAY(
+            SELECT step.step_slug FROM pgflow.unmet_steps(resolve_conditions.run_id) AS step WHERE step.when_unmet = 'skip');
+        PERFORM pgflow.skip_step(resolve_conditions.run_id, slug, 'condition_unmet', false) FROM unnest(unmet) AS slug;
+        PERFORM pgflow.skip_step(resolve_conditions.run_id, step.step_slug, 'condition_unmet', true)
+        FROM pgflow.unmet_steps(resolve_conditions.run_id) AS step WHERE step.when_unmet = 'skip-cascade';
+        EXIT WHEN unmet = '{}';
+    END LOOP;
+END
+$$;
+
+-- Conditions are looked at before steps without tasks are completed, and not again after it: what becomes ready by
+-- that starts in any case.
+ALTER FUNCTION pgflow.cascade_complete_taskless_steps(uuid) SET SCHEMA pgflow_wrapped;
+CREATE FUNCTION pgflow.cascade_complete_taskless_steps(run_id uuid) RETURNS integer LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pgflow.resolve_conditions(cascade_complete_taskless_steps.run_id);
+    IF EXISTS (
+        SELECT FROM pgflow.runs AS run
+        WHERE run.run_id = cascade_complete_taskless_steps.run_id AND run.status = 'failed'
+    ) THEN
+        RETURN 0;
+    END IF;
+    RETURN pgflow_wrapped.cascade_complete_taskless_steps(cascade_complete_taskless_steps.run_id);
+END
+$$;
+
 ALTER FUNCTION pgflow.fail_task(uuid, text, integer, text) SET SCHEMA pgflow_wrapped;
 CREATE FUNCTION pgflow.fail_task(run_id uuid, step_slug text, task_index integer, error_message text)
 RETURNS SETOF pgflow.step_tasks LANGUAGE plpgsql AS $$
@@ -104,6 +206,10 @@ DECLARE
     policy text;
 BEGIN
     PERFORM FROM pgflow.runs AS run WHERE run.run_id = fail_task.run_id FOR UPDATE;
+    IF pgflow.is_late(fail_task.run_id, fail_task.step_slug) THEN
+        RETURN QUERY SELECT task.* FROM pgflow.archive_late(fail_task.run_id, fail_task.step_slug, fail_task.task_index) AS task;
+        RETURN;
+    END IF;
     SELECT step.when_exhausted INTO policy
     FROM pgflow.step_tasks AS task
     JOIN pgflow.step_states AS state ON state.run_id = task.run_id AND state.step_slug = task.step_slug
@@ -122,6 +228,8 @@ BEGIN
     WHERE task.run_id = fail_task.run_id AND task.step_slug = fail_task.step_slug
       AND task.task_index = fail_task.task_index;
     PERFORM pgflow.skip_step(fail_task.run_id, fail_task.step_slug, 'handler_failed', policy = 'skip-cascade');
+    UPDATE pgflow.step_states AS state SET error_message = fail_task.error_message
+    WHERE state.run_id = fail_task.run_id AND state.step_slug = fail_task.step_slug;
     PERFORM pgflow.cascade_complete_taskless_steps(fail_task.run_id);
     PERFORM pgflow.start_ready_steps(fail_task.run_id);
     PERFORM pgflow.maybe_complete_run(fail_task.run_id);

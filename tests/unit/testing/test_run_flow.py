@@ -3,6 +3,7 @@
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -209,3 +210,98 @@ async def test_a_coroutine_test_awaits_the_twin() -> None:
 async def test_the_blocking_form_says_so_inside_an_event_loop() -> None:
     with pytest.raises(UsageError, match="await run_flow_async"):
         run_flow(report(), Site(urls=[]))
+
+
+def conditional(**settings: Any) -> Any:
+    """A flow whose second step of three has these settings; the third takes its output, and a map runs over it."""
+    flow: Any = Flow("orders", max_attempts=1)
+
+    @flow.step
+    async def check(order: dict[str, Any]) -> dict[str, Any]:
+        return order
+
+    @flow.step(**settings)
+    async def items(check: dict[str, Any]) -> list[str]:
+        if not check["items"]:
+            raise ValueError("nothing ordered")
+        return check["items"]
+
+    @flow.map(over=items)
+    async def pack(item: str) -> str:
+        return item.upper()
+
+    @flow.step
+    async def bill(items: list[str] | None = None) -> int:
+        return -1 if items is None else len(items)
+
+    return flow
+
+
+PRO = {"plan": "pro", "items": ["a", "b"]}
+
+
+def test_a_step_whose_condition_is_met_runs() -> None:
+    result = run_flow(conditional(when={"check": {"plan": "pro"}}, unless={"check": {"items": ["c"]}}), PRO)
+    assert (result.output, result.skipped) == ({"pack": ["A", "B"], "bill": 2}, {})
+
+
+@pytest.mark.parametrize("condition", [{"when": {"check": {"plan": "free"}}}, {"unless": {"check": {"items": ["b"]}}}])
+def test_a_step_whose_condition_is_not_met_is_skipped_and_its_dependants_run_without_it(condition: Any) -> None:
+    result = run_flow(conditional(**condition), PRO)
+    assert result.output == {"pack": [], "bill": -1}
+    assert result.skipped == {"items": "condition_unmet"}
+
+
+def test_what_depends_on_a_step_that_cascades_is_skipped_too() -> None:
+    result = run_flow(conditional(when={"check": {"plan": "free"}}, when_unmet="skip_cascade"), PRO)
+    assert (result.status, result.output, result.steps) == ("completed", None, {"check": PRO})
+    assert result.skipped == {
+        "items": "condition_unmet", "pack": "dependency_skipped", "bill": "dependency_skipped"
+    }  # fmt: skip
+
+
+def test_a_condition_may_fail_the_run() -> None:
+    result = run_flow(conditional(when={"check": {"plan": "free"}}, when_unmet="fail"), PRO)
+    assert (result.status, result.error, result.skipped) == ("failed", "Condition not met", {})
+
+
+def test_a_step_that_fails_for_good_may_be_skipped() -> None:
+    result = run_flow(conditional(when_exhausted="skip"), {"items": []})
+    assert (result.status, result.output) == ("completed", {"pack": [], "bill": -1})
+    assert result.skipped == {"items": "handler_failed"}
+    assert [attempt.verdict for attempt in result.attempts_of("items")] == ["failed"]
+
+
+def test_what_the_tasks_of_a_skipped_map_still_do_is_superseded() -> None:
+    flow = Flow("orders", max_attempts=1)
+
+    @flow.map(when_exhausted="skip")
+    async def pack(item: int) -> int:
+        if item == 2:
+            raise ValueError("broken")
+        return item
+
+    @flow.step
+    async def after(pack: list[int] | None) -> bool:
+        return pack is None
+
+    result = run_flow(flow, [1, 2, 2, 3], max_concurrency=3)
+    assert (result.output, result.skipped) == ({"after": True}, {"pack": "handler_failed"})
+    assert [attempt.verdict for attempt in result.attempts_of(pack, 2)] == ["superseded"]
+    assert result.attempts_of(pack, 3) == ()
+
+
+def test_a_step_made_ready_by_a_map_over_nothing_alone_starts_whatever_its_condition_says() -> None:
+    flow = Flow("orders")
+
+    @flow.map
+    async def pack(item: int) -> int:
+        return item
+
+    @flow.step(when={"pack": [1]})
+    async def after(pack: list[int]) -> int:
+        return len(pack)
+
+    assert run_flow(flow, []).output == {"after": 0}
+    assert run_flow(flow, [2]).skipped == {"after": "condition_unmet"}
+    assert run_flow(flow, [1]).output == {"after": 1}

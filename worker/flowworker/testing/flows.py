@@ -56,6 +56,7 @@ async def run_flow_async(
         output=run.output,
         error=run.error,
         steps={slug: step.output for slug, step in run.steps.items() if step.status is State.COMPLETED},
+        skipped={slug: str(step.skip_reason) for slug, step in run.steps.items() if step.status is State.SKIPPED},
         attempts=attempts,
         elapsed=virtual(clock()),
     )

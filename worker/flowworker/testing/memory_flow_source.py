@@ -250,6 +250,8 @@ class MemoryFlowSource(MemorySource):
                 violated = task.status is State.FAILED
                 verdict = Verdict.FAILED if violated else Verdict.COMPLETED
                 return Receipt(result=result, verdict=verdict, error=task.error if violated else None)
+            case Failed() if task.status is State.SKIPPED:  # another task of the same batch has skipped the step
+                return Receipt(result=result, verdict=Verdict.SUPERSEDED)
             case Failed():
                 delay = memory_runs.fail(
                     task, outcome.message, at=at, final=outcome.final, retry_after=outcome.retry_after

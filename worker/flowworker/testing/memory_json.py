@@ -2,9 +2,11 @@
 
 import json
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import orjson
+
+from flowworker.definition.conditions import canonical
 
 MOST_DIGITS_BEFORE_POINT = 131_072
 MOST_DIGITS_AFTER_POINT = 16_383
@@ -42,6 +44,21 @@ def loads(text: bytes | str) -> Any:
 def dumps(value: Any) -> bytes:
     """JSON of a value from `loads`."""
     return orjson.dumps(value, default=_digits, option=orjson.OPT_PASSTHROUGH_SUBCLASS)
+
+
+def contains(value: Any, pattern: Any) -> bool:
+    """What `value @> pattern` is, of values from `loads`: objects and lists may hold more, in any order."""
+    if isinstance(pattern, dict):
+        parts = cast("dict[str, Any]", pattern)
+        return isinstance(value, dict) and all(key in value and contains(value[key], parts[key]) for key in parts)
+    if isinstance(pattern, list):
+        wanted = cast("list[Any]", pattern)
+        return isinstance(value, list) and all(_any_contains(cast("list[Any]", value), part) for part in wanted)
+    return not isinstance(value, dict | list) and canonical(dumps(value)) == canonical(dumps(pattern))
+
+
+def _any_contains(items: list[Any], part: Any) -> bool:
+    return any(contains(item, part) for item in items)
 
 
 def _whole(text: str) -> int:

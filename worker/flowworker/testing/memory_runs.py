@@ -1,7 +1,9 @@
 """pgflow's state machine in memory: what `start_flow`, `start_tasks`, `complete_task` and `fail_task` do to a run.
 
 Follows core 0.8, including what one might call its quirks: tasks of a failed run keep their status, and a single step
-that feeds a map but returns no list fails the run at once.
+that feeds a map but returns no list fails the run at once. Conditions follow core 0.14: they are looked at before maps
+over nothing are completed, so that what such a map alone makes ready starts whatever its conditions say. What a skipped
+step leaves behind follows 0.15.1.
 """
 
 import json
@@ -12,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from flowworker.database.records import RunStatus
+from flowworker.definition.conditions import Consequence
 from flowworker.definition.flow import Flow
 from flowworker.definition.step import AnyStep, StepKind
 from flowworker.errors import DataError
@@ -35,6 +38,15 @@ class State(StrEnum):
     STARTED = "started"
     COMPLETED = "completed"
     FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class SkipReason(StrEnum):
+    """Why a step was skipped, in pgflow's words."""
+
+    CONDITION_UNMET = "condition_unmet"
+    HANDLER_FAILED = "handler_failed"
+    DEPENDENCY_SKIPPED = "dependency_skipped"
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -65,6 +77,7 @@ class StepRun:
     status: State = State.CREATED
     remaining_tasks: int | None = None
     error: str | None = None
+    skip_reason: SkipReason | None = None
     tasks: list[Task] = field(default_factory=list[Task])
 
     @property
@@ -141,7 +154,7 @@ def fail(task: Task, error: str, *, at: Instant, final: bool = False, retry_afte
     """Fail a started task's attempt.
 
     Returns:
-        Seconds until the next attempt; None when there is none, and the run has failed.
+        Seconds until the next attempt; None when there is none, and the step is skipped or the run has failed.
     """
     task.error = error
     if final:
@@ -152,8 +165,7 @@ def fail(task: Task, error: str, *, at: Instant, final: bool = False, retry_afte
         return None
     if task.attempts >= max_attempts(task.step.definition, task.run.flow):
         task.status, task.ended_at = State.FAILED, at.stamp
-        task.step.status, task.step.error = State.FAILED, error
-        _end(task.run, RunStatus.FAILED, at=at)
+        _exhaust(task.run, task.step, error, at=at)
         return None
     task.status, task.started_at = State.QUEUED, None
     base = task.step.definition.options.base_delay
@@ -174,7 +186,7 @@ def input_of(task: Task) -> Any:
     """The element of a map task, the outputs of a single step's dependencies."""
     step = task.step.definition
     if not task.step.is_map:
-        return {slug: task.run.steps[slug].output for slug in step.dependencies}
+        return _outputs(task.run, step)
     source = task.run.steps[step.dependencies[0]].output if step.dependencies else task.run.input
     return source[task.index]
 
@@ -217,24 +229,115 @@ def _json_type(value: Any) -> str:
 
 
 def _feed_dependants(run: Run, done: StepRun) -> None:
-    for step in run.steps.values():
-        if done.definition.slug in step.definition.dependencies:
-            step.remaining_deps -= 1
-            if step.is_map:
-                step.initial_tasks = len(done.output)
+    for step in _dependants(run, done):
+        step.remaining_deps -= 1
+        if step.is_map:
+            step.initial_tasks = len(done.output)
+
+
+def _exhaust(run: Run, step: StepRun, error: str, *, at: Instant) -> None:
+    """What follows where the last attempt of a task has failed."""
+    step.error = error
+    match step.definition.conditions.when_exhausted:
+        case Consequence.FAIL:
+            step.status = State.FAILED
+            return _end(run, RunStatus.FAILED, at=at)
+        case Consequence.SKIP:
+            _skip(run, step, SkipReason.HANDLER_FAILED)
+            _starve_dependants(run, step)
+        case Consequence.SKIP_CASCADE:
+            _skip_cascade(run, step, SkipReason.HANDLER_FAILED)
+    return _advance(run, at=at)
+
+
+def _resolve_conditions(run: Run, *, at: Instant) -> None:
+    """Skip the steps that are ready although a condition is not met, until none is left; or fail the run."""
+    while True:
+        unmet = _unmet(run)
+        if failing := next((step for step in unmet if _when_unmet(step) is Consequence.FAIL), None):
+            failing.status, failing.error = State.FAILED, "Condition not met"
+            return _end(run, RunStatus.FAILED, at=at)
+        skipped = [step for step in unmet if _when_unmet(step) is Consequence.SKIP]
+        for step in skipped:
+            _skip(run, step, SkipReason.CONDITION_UNMET)
+            _starve_dependants(run, step)
+        for step in _unmet(run):
+            if _when_unmet(step) is Consequence.SKIP_CASCADE:
+                _skip_cascade(run, step, SkipReason.CONDITION_UNMET)
+        if not skipped:
+            return None
+
+
+def _when_unmet(step: StepRun) -> Consequence:
+    return step.definition.conditions.when_unmet
+
+
+def _unmet(run: Run) -> list[StepRun]:
+    ready = (step for step in run.steps.values() if step.status is State.CREATED and step.remaining_deps == 0)
+    return [step for step in ready if not _is_met(run, step.definition)]
+
+
+def _is_met(run: Run, step: AnyStep) -> bool:
+    patterns = {"when": step.conditions.when, "unless": step.conditions.unless}
+    given = {name: memory_json.loads(pattern) for name, pattern in patterns.items() if pattern is not None}
+    if not given:
+        return True
+    value = _outputs(run, step) if step.dependencies else run.input
+    return all(memory_json.contains(value, pattern) is (name == "when") for name, pattern in given.items())
+
+
+def _outputs(run: Run, step: AnyStep) -> dict[str, Any]:
+    """Outputs of the dependencies that were not skipped."""
+    found = {slug: run.steps[slug] for slug in step.dependencies}
+    return {slug: dependency.output for slug, dependency in found.items() if dependency.status is State.COMPLETED}
+
+
+def _skip(run: Run, step: StepRun, reason: SkipReason) -> None:
+    step.status, step.skip_reason, step.remaining_tasks = State.SKIPPED, reason, None
+    for task in step.tasks:
+        if task.status in (State.QUEUED, State.STARTED):
+            task.status = State.SKIPPED
+    run.queue.move_to_archive(task.msg_id for task in step.tasks)
+
+
+def _starve_dependants(run: Run, skipped: StepRun) -> None:
+    for step in _dependants(run, skipped):
+        step.remaining_deps -= 1
+        if step.is_map:
+            step.initial_tasks = 0
+
+
+def _skip_cascade(run: Run, step: StepRun, reason: SkipReason) -> None:
+    """Skip a step and all that depend on it, directly or not."""
+    if step.status in (State.CREATED, State.STARTED):
+        _skip(run, step, reason)
+        for dependant in _dependants(run, step):
+            _skip_cascade(run, dependant, SkipReason.DEPENDENCY_SKIPPED)
+
+
+def _dependants(run: Run, step: StepRun) -> list[StepRun]:
+    return [other for other in run.steps.values() if step.definition.slug in other.definition.dependencies]
 
 
 def _advance(run: Run, *, at: Instant) -> None:
-    """Complete steps without tasks until none is left, start those that are ready, end the run when all is done."""
+    """Do what the end of a step leads to.
+
+    Resolve conditions, complete steps without tasks until none is left, start those that are ready, end the run when
+    all is done.
+    """
+    _resolve_conditions(run, at=at)
+    if run.status is not RunStatus.STARTED:
+        return
     while empty := [step for step in run.steps.values() if _is_ready(step) and step.initial_tasks == 0]:
         for step in empty:
             step.status, step.remaining_tasks = State.COMPLETED, 0
             _feed_dependants(run, step)
     for step in sorted(filter(_is_ready, run.steps.values()), key=lambda step: step.definition.slug):
         _start(run, step, at=at)
-    if all(step.status is State.COMPLETED for step in run.steps.values()):
+    if all(step.status in (State.COMPLETED, State.SKIPPED) for step in run.steps.values()):
         needed = {slug for step in run.steps.values() for slug in step.definition.dependencies}
-        leaves = {slug: step.output for slug, step in run.steps.items() if slug not in needed}
+        done = {slug: step for slug, step in run.steps.items() if step.status is State.COMPLETED}
+        leaves = {slug: step.output for slug, step in done.items() if slug not in needed}
         run.output = leaves or None
         _end(run, RunStatus.COMPLETED, at=at)
 

@@ -40,9 +40,11 @@ class FlowResult:
     output: Any
     """Outputs of the last steps, by slug, as JSON carries them; None unless the run is completed."""
     error: str | None
-    """What the failed task said; None unless the run failed."""
+    """What the failed task said, or that a condition was not met; None unless the run failed."""
     steps: Mapping[str, Any]
     """Output of every completed step, by slug; a list for a map step."""
+    skipped: Mapping[str, str]
+    """Why each skipped step was skipped, by slug: `condition_unmet`, `handler_failed` or `dependency_skipped`."""
     attempts: Sequence[Attempt]
     """In the order in which they started."""
     elapsed: float
