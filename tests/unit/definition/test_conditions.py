@@ -78,6 +78,68 @@ def test_a_map_over_the_run_s_input_takes_no_pattern_because_a_list_contains_no_
             return item
 
 
+SKIPPING: list[dict[str, Any]] = [
+    {"when": {"plan": "pro"}},
+    {"unless": {"plan": "pro"}, "when_unmet": "skip", "when_exhausted": "fail"},
+    {"when": {"plan": "pro"}, "when_unmet": "fail", "when_exhausted": "skip"},
+]
+CERTAIN: list[dict[str, Any]] = [
+    {},
+    {"when": {"plan": "pro"}, "when_unmet": "fail", "when_exhausted": "skip_cascade"},
+    {"unless": {"plan": "pro"}, "when_unmet": "skip_cascade"},
+]
+
+
+def dependent(settings: dict[str, Any]) -> Any:
+    """A flow whose first step has these settings, to be gone on with."""
+    flow: Any = Flow("shop")
+
+    @flow.step(**settings)
+    def pay(order: dict[str, Any]) -> int:  # pyright: ignore[reportUnusedFunction]
+        return len(order)
+
+    return flow
+
+
+@pytest.mark.parametrize("settings", SKIPPING)
+def test_what_may_be_skipped_must_be_optional_for_those_who_take_its_output(settings: dict[str, Any]) -> None:
+    with pytest.raises(
+        DefinitionError, match=r"step 'mail'.*parameter 'pay' takes the output of a step that may be skip"
+    ):
+
+        @dependent(settings).step
+        def mail(pay: int) -> int:  # pyright: ignore[reportUnusedFunction]
+            return pay
+
+
+@pytest.mark.parametrize("settings", SKIPPING)
+def test_what_may_be_skipped_may_be_optional_have_a_default_or_not_be_taken(settings: dict[str, Any]) -> None:
+    flow = dependent(settings)
+
+    @flow.step
+    def mail(pay: int | None) -> int:
+        return pay or 0
+
+    @flow.step
+    def file(pay: int = 7) -> int:
+        return pay
+
+    @flow.step(after=[flow.steps["pay"]])
+    def log() -> int:
+        return 0
+
+    assert [step.dependencies for step in (mail, file, log)] == [("pay",)] * 3
+
+
+@pytest.mark.parametrize("settings", CERTAIN)
+def test_what_takes_its_dependants_along_or_fails_the_run_is_never_missing(settings: dict[str, Any]) -> None:
+    @dependent(settings).step
+    def mail(pay: int) -> int:
+        return pay
+
+    assert mail.dependencies == ("pay",)
+
+
 @pytest.mark.parametrize(
     ("text", "form"),
     [

@@ -47,19 +47,24 @@ class _Roles:
     other: Parameter | None
 
 
-def bind_single(subject: Subject, *, steps: Collection[str], after: Sequence[str]) -> Handler:
+def bind_single(
+    subject: Subject, *, steps: Collection[str], after: Sequence[str], gaps: Collection[str] = ()
+) -> Handler:
     """The handler of a single step.
 
     Args:
         subject: the function.
         steps: slugs of the steps it may depend on.
         after: slugs it depends on without taking their outputs.
+        gaps: slugs of steps whose output may be missing, because they were skipped.
 
     Raises:
-        DefinitionError: the signature is ambiguous or has a type without a JSON form.
+        DefinitionError: the signature is ambiguous, has a type without a JSON form, or needs an output that may be
+            missing.
     """
     signature = _signature(subject)
     roles = _roles(subject, signature, steps)
+    _refuse_gaps(subject, roles.dependencies, gaps)
     dependent = bool(roles.dependencies or after)
     return _handler(
         subject,
@@ -139,6 +144,15 @@ def _roles(subject: Subject, signature: Signature, steps: Collection[str]) -> _R
         dependencies=tuple(parameter for parameter in named if parameter.name in steps),
         other=others[0] if others else None,
     )
+
+
+def _refuse_gaps(subject: Subject, dependencies: Sequence[Parameter], gaps: Collection[str]) -> None:
+    for parameter in dependencies:
+        if parameter.name in gaps and not (parameter.is_optional or parameter.has_default):
+            raise subject.error(
+                f"parameter {parameter.name!r} takes the output of a step that may be skipped: make it optional "
+                "(`… | None`) or give it a default, or let that step skip with 'skip_cascade'"
+            )
 
 
 def _listed(parameters: Sequence[Parameter]) -> str:

@@ -210,7 +210,8 @@ class Flow:
         if not hasattr(after, "__iter__"):
             raise subject.error(f"after= takes a list of steps, got {after!r}")
         explicit = tuple(self._own_step(subject, step, "after").slug for step in after)
-        handler = bind_single(subject, steps=self._steps.keys(), after=explicit)
+        gaps = [step.slug for step in self._steps.values() if step.conditions.leave_gaps]
+        handler = bind_single(subject, steps=self._steps.keys(), after=explicit, gaps=gaps)
         taken = handler.dependencies.names if handler.dependencies else ()
         dependencies = tuple(dict.fromkeys((*taken, *explicit)))
         return self._add(subject, StepKind.SINGLE, dependencies, settings, handler)
