@@ -1,8 +1,11 @@
 """Pictures of a flow."""
 
+from dataclasses import replace
+
 import pytest
 
 from flowworker import DefinitionError
+from flowworker.definition.conditions import Conditions, Consequence
 from flowworker.definition.graph import levels, mermaid, tree
 from flowworker.definition.shape import FlowShape, StepShape
 from flowworker.definition.step import StepKind
@@ -53,6 +56,31 @@ def test_the_tree_shows_every_step_once_and_names_its_other_dependencies() -> No
         "│   └── end",
         "│       └── total (also after fetch, urls)",
         "└── log",
+    ]
+
+
+CONDITIONAL = shape(
+    replace(single("pay"), conditions=Conditions(when='{"plan":"<b>"}', when_unmet=Consequence.FAIL)),
+    replace(mapped("mail", "pay"), conditions=Conditions(when_exhausted=Consequence.SKIP_CASCADE)),
+)
+
+
+def test_the_tree_says_conditions_in_the_words_of_the_code() -> None:
+    assert tree(CONDITIONAL).splitlines() == [
+        "report",
+        '└── pay when={"plan":"<b>"} when_unmet=fail',
+        "    └── mail [map] when_exhausted=skip_cascade",
+    ]
+
+
+def test_mermaid_shows_conditions_under_the_name_and_dashes_the_border() -> None:
+    assert mermaid(CONDITIONAL).splitlines() == [
+        "flowchart TD",
+        '    s0["pay<br/>when=#123;#34;plan#34;:#34;#60;b#62;#34;#125;<br/>when_unmet=fail"]',
+        '    s1[["mail (map)<br/>when_exhausted=skip_cascade"]]',
+        "    s0 --> s1",
+        "    style s0 stroke-dasharray: 4",
+        "    style s1 stroke-dasharray: 4",
     ]
 
 

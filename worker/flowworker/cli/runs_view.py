@@ -5,6 +5,9 @@ from datetime import datetime
 
 from flowworker.cli.output import NONE, Column, ago, as_table, one_line, span, stamp
 from flowworker.database.runs import Run, RunDetails, RunSummary, StepState, StepStatus, TaskState, TaskStatus
+from flowworker.definition.conditions import Conditions
+
+CONDITION_UNMET = "condition_unmet"
 
 OUTPUT_LIMIT = 500
 """Longest output of a run shown as text."""
@@ -33,7 +36,7 @@ def step_columns(run: Run, now: datetime) -> Sequence[Column[StepState]]:
         Column(title="TASKS", cell=progress, right=True),
         Column(title="ATTEMPTS", cell=lambda step: step.attempts, right=True),
         Column(title="TOOK", cell=lambda step: took(step.started_at, step.ended_at or last), right=True),
-        Column(title="ERROR", cell=lambda step: step.error or step.skip_reason),
+        Column(title="ERROR", cell=lambda step: why(step)),
     )
 
 
@@ -94,8 +97,18 @@ def changes(before: RunDetails | None, after: RunDetails) -> Iterator[str]:
 def step_line(step: StepState) -> str:
     """One step in one line."""
     tasks = f" {progress(step)}" if step.kind == "map" and step.initial_tasks is not None else ""
-    reason = f": {one_line(step.error or step.skip_reason or '')}" if step.error or step.skip_reason else ""
-    return f"step {step.step_slug} {step.status}{tasks}{reason}"
+    reason = why(step)
+    return f"step {step.step_slug} {step.status}{tasks}{f': {one_line(reason)}' if reason else ''}"
+
+
+def why(step: StepState) -> str | None:
+    """Why a step failed or was skipped: pgflow's reason, then the handler's error, or the conditions not met."""
+    if step.status is StepStatus.SKIPPED and step.error:
+        return f"{step.skip_reason}: {step.error}"
+    reason = step.error or step.skip_reason
+    unmet = step.attempts == 0 and (step.status is StepStatus.FAILED or step.skip_reason == CONDITION_UNMET)
+    conditions = " ".join(Conditions(when=_text(step.when_json), unless=_text(step.unless_json)))
+    return f"{reason}: {conditions}" if reason and unmet and conditions else reason
 
 
 def run_line(run: Run) -> str:
@@ -125,3 +138,7 @@ def took(start: datetime | None, end: datetime | None) -> str:
 
 def _deserves_a_line(task: TaskState) -> bool:
     return task.status in {TaskStatus.FAILED, TaskStatus.STARTED} or (task.attempts > 1) or task.error is not None
+
+
+def _text(json: bytes | None) -> str | None:
+    return None if json is None else json.decode()

@@ -134,10 +134,15 @@ class StepState:
     """Attempts of all its tasks together."""
     error: str | None
     skip_reason: str | None
+    """`condition_unmet`, `handler_failed` or `dependency_skipped`."""
     started_at: datetime | None
     completed_at: datetime | None
     failed_at: datetime | None
     skipped_at: datetime | None
+    when_json: bytes | None = None
+    """JSON object that the step's input must contain for it to run."""
+    unless_json: bytes | None = None
+    """JSON object that it must not contain."""
 
     @property
     def ended_at(self) -> datetime | None:
@@ -328,7 +333,13 @@ def _summary(row: asyncpg.Record) -> RunSummary:
 
 def _step(row: asyncpg.Record) -> StepState:
     values = dict(row)
-    return StepState(status=StepStatus(values.pop("status")), dependencies=tuple(values.pop("dependencies")), **values)
+    return StepState(
+        status=StepStatus(values.pop("status")),
+        dependencies=tuple(values.pop("dependencies")),
+        when_json=_json(values.pop("when")),
+        unless_json=_json(values.pop("unless")),
+        **values,
+    )
 
 
 def _task(row: asyncpg.Record) -> TaskState:

@@ -4,8 +4,8 @@ The words of pgflow's other libraries are `if`, `ifNot`, `whenUnmet` and `whenEx
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Literal, TypeAlias, cast
@@ -45,10 +45,22 @@ class Conditions:
     when_unmet: Consequence = Consequence.SKIP
     when_exhausted: Consequence = Consequence.FAIL
 
+    def __iter__(self) -> Iterator[str]:
+        """What differs from the defaults, in the words of a flow in code: `when={"plan":"pro"}`."""
+        for field in fields(self):
+            value: str | None = getattr(self, field.name)
+            if value != field.default:
+                yield said(field.name, value)
+
     @property
     def leave_gaps(self) -> bool:
         """Whether dependants may have to run without the step's output."""
         return Consequence.SKIP in {self.when_exhausted, self.when_unmet if self.when or self.unless else None}
+
+
+def said(name: str, value: str | None) -> str:
+    """One condition in the words of a flow in code."""
+    return f"no {name}" if value is None else f"{name}={value.word if isinstance(value, Consequence) else value}"
 
 
 PLAIN = Conditions()

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
 
+from flowworker.definition.conditions import PLAIN
 from flowworker.definition.shape import FlowShape, StepShape
 from flowworker.definition.step import StepKind
 from flowworker.errors import DefinitionError
@@ -29,7 +30,7 @@ def levels(shape: FlowShape) -> Mapping[str, int]:
 
 
 def mermaid(shape: FlowShape) -> str:
-    """The graph as a Mermaid flowchart; map steps have double borders.
+    """The graph as a Mermaid flowchart; map steps have double borders, steps with conditions dashed ones.
 
     Nodes are numbered, because a slug may be a word Mermaid reserves (`end`).
     """
@@ -40,7 +41,8 @@ def mermaid(shape: FlowShape) -> str:
         for step in shape.steps
         for dependency in step.dependencies
     ]
-    return "\n".join(["flowchart TD", *nodes, *edges])
+    dashed = [f"    style {numbers[step.slug]} stroke-dasharray: 4" for step in shape.steps if step.conditions != PLAIN]
+    return "\n".join(["flowchart TD", *nodes, *edges, *dashed])
 
 
 def tree(shape: FlowShape) -> str:
@@ -53,11 +55,17 @@ def tree(shape: FlowShape) -> str:
 
 
 def _mermaid_label(step: StepShape) -> str:
+    conditions = "".join(f"<br/>{_mermaid_text(condition)}" for condition in step.conditions)
     match step.kind:
         case StepKind.SINGLE:
-            return f'["{step.slug}"]'
+            return f'["{step.slug}{conditions}"]'
         case StepKind.MAP:
-            return f'[["{step.slug} (map)"]]'
+            return f'[["{step.slug} (map){conditions}"]]'
+
+
+def _mermaid_text(text: str) -> str:
+    """Text in which nothing ends the label, or is read as HTML or Markdown."""
+    return "".join(char if char.isalnum() or char in " =_:,.-" else f"#{ord(char)};" for char in text)
 
 
 def _parent(step: StepShape, depth: Mapping[str, int]) -> str | None:
@@ -78,4 +86,5 @@ def _tree_label(step: StepShape, parent: str | None) -> str:
     kind = " [map]" if step.kind is StepKind.MAP else ""
     others = [dependency for dependency in step.dependencies if dependency != parent]
     also = f" (also after {', '.join(others)})" if others else ""
-    return f"{step.slug}{kind}{also}"
+    conditions = "".join(f" {condition}" for condition in step.conditions)
+    return f"{step.slug}{kind}{also}{conditions}"

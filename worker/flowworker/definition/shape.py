@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from flowworker.definition.conditions import PLAIN, Conditions, Consequence
+from flowworker.definition.conditions import PLAIN, Conditions, said
 from flowworker.definition.flow import Flow
 from flowworker.definition.options import FlowOptions, StepOptions
 from flowworker.definition.step import StepKind
@@ -115,14 +115,10 @@ def _step_differences(code: StepShape, database: StepShape) -> list[str]:
 def _condition_differences(code: StepShape, database: StepShape) -> list[str]:
     pairs = ((name, getattr(code.conditions, name), getattr(database.conditions, name)) for name in CONDITION_NAMES)
     return [
-        f"step {code.slug!r} has {_condition(name, ours)} in the code, {_condition(name, theirs)} in the database"
+        f"step {code.slug!r} has {said(name, ours)} in the code, {said(name, theirs)} in the database"
         for name, ours, theirs in pairs
         if ours != theirs
     ]
-
-
-def _condition(name: str, value: str | None) -> str:
-    return f"no {name}" if value is None else f"{name}={value.word if isinstance(value, Consequence) else value}"
 
 
 def _order_differences(code: Sequence[str], database: Sequence[str]) -> list[str]:

@@ -11,6 +11,8 @@ SELECT
     s.failed_at,
     to_jsonb(s) ->> 'skip_reason' AS skip_reason,
     (to_jsonb(s) ->> 'skipped_at')::timestamptz AS skipped_at,
+    nullif(to_jsonb(d) -> 'required_input_pattern', 'null')::text AS "when",
+    nullif(to_jsonb(d) -> 'forbidden_input_pattern', 'null')::text AS unless,
     coalesce(t.queued, 0) AS queued,
     coalesce(t.started, 0) AS started,
     coalesce(t.completed, 0) AS completed,
