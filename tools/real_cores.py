@@ -30,6 +30,7 @@ TESTS = (
     "tests/integration/sources/test_flow_recovery.py",
     "tests/integration/sources/test_map_tasks.py",
     "tests/integration/runtime/test_drains_and_death.py",
+    "tests/integration/runtime/test_conditions.py",
     "tests/integration/client",
 )
 
