@@ -220,8 +220,8 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
 
     def setup(self) -> None:
-        self.timeout = REQUEST_TIMEOUT
         super().setup()
+        self.connection.settimeout(REQUEST_TIMEOUT)
 
     def do_GET(self) -> None:
         self._reply(with_body=True)

@@ -294,7 +294,7 @@ async def test_the_next_heartbeat_comes_as_soon_as_a_silent_peer_can_be_dead(
         while not any(later - earlier < 0.7 * interval for earlier, later in pairwise(port.asked)):
             peer = replace(make_peer(100, 0), beat=datetime.now(UTC))
             port.crew = Crew(silent=[peer], looked_at=1)
-            await until(lambda peer=peer: any(news.dead == [peer] for news in member.news))
+            await until(lambda: any(result.dead == [peer] for result in member.results), "the peer is dead")  # noqa: B023
     await heartbeat.stop()
 
 
