@@ -130,7 +130,7 @@ async def test_an_answer_that_would_grow_in_memory_is_not_taken_apart(
     text = f"""
         SELECT 0 AS visible, 0 AS startable, NULL AS oldest_startable_at, 0 AS delayed, NULL AS due_in, 0 AS in_flight,
             false AS in_flight_cut, 0 AS stalled, NULL AS longest_timeout, true AS queue_readable,
-            ({drains})::jsonb AS drains, NULL AS options, false AS read_only, 1 AS layout,
+            false AS queue_per_step, ({drains})::jsonb AS drains, NULL AS options, false AS read_only, 1 AS layout,
             ({workers})::jsonb AS workers
         WHERE ({", ".join(f"${number}::{kind}" for number, kind in enumerate(types, 1))}) IS NOT NULL
     """
