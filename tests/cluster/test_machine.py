@@ -33,9 +33,13 @@ def settings(tmp_path: Path) -> Path:
 @pytest.fixture
 def stranger(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process that runs, by its command line, a module of ours for a state folder."""
-    code = "import time; time.sleep(600)"
-    process = subprocess.Popen([sys.executable, "-c", code, "-m", MODULE, str(tmp_path / "state")])
+    code = "import time; print(flush=True); time.sleep(600)"
+    command = [sys.executable, "-c", code, "-m", MODULE, str(tmp_path / "state")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()  # a process that has only just begun its program has no command line yet
     yield process
+    process.stdout.close()
     process.kill()
     process.wait()
 
