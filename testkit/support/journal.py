@@ -84,8 +84,9 @@ class Writer:
 
 
 def read(directory: Path) -> list[Entry]:
-    """All lines so far."""
+    """All whole lines so far: of one that is being written a reader may see a part."""
     path = directory / JOURNAL
     if not path.exists():
         return []
-    return [Entry(**orjson.loads(line)) for line in path.read_bytes().splitlines()]
+    whole, _, _ = path.read_bytes().rpartition(b"\n")
+    return [Entry(**orjson.loads(line)) for line in whole.splitlines()]
