@@ -23,7 +23,8 @@ def test_the_operator_has_asked_for_nothing_that_is_not_granted(stage: Stage) ->
     entries = [*while_bound(audit_log(stage.cluster))]
     used = requested(entries, refused=False)
     assert used, f"{USER} has asked for nothing"
-    assert requested(entries, refused=True) == set()
+    # An API server that has only just started may not know the roles yet, and refuses for a moment what they grant.
+    assert requested(entries, refused=True) <= granted(rules())
     assert used <= granted(rules())
     print(f"granted and not used here: {sorted(granted(rules()) - used)}")
 
