@@ -31,7 +31,7 @@ class Plan(BaseModel):
     blocks: float = 0.0
     """Seconds for which each handler blocks the event loop."""
     kills: bool = False
-    """Handlers kill their own process."""
+    """Handlers kill their own process, after `seconds`."""
     failures: int = 0
     """Attempts that fail."""
     ballast: str = ""
@@ -53,9 +53,9 @@ async def work(plan: Plan, context: TaskContext) -> Done:
         await opened(plan.gate)
     if plan.blocks:
         time.sleep(plan.blocks)  # noqa: ASYNC251 - blocking the loop is the point
+    await asyncio.sleep(plan.seconds)
     if plan.kills:
         os.kill(os.getpid(), signal.SIGKILL)
-    await asyncio.sleep(plan.seconds)
     writer.write(journal.END)
     if context.attempt <= plan.failures:
         raise RuntimeError(f"execution {writer.execution} was asked to fail")
