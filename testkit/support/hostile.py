@@ -81,6 +81,14 @@ async def costly_password(said: bytes) -> AsyncIterator[bytes]:
     yield frame(b"R", struct.pack("!i", 11) + b"r=" + nonce + b",s=c2FsdHNhbHQ=,i=200000000")
 
 
+async def dear_password(said: bytes) -> AsyncIterator[bytes]:
+    """A check of the password that takes as long as it may; then the server hangs up."""
+    nonce = said.rpartition(b"r=")[2] + b"x"
+    yield frame(b"R", struct.pack("!i", 11) + b"r=" + nonce + b",s=c2FsdHNhbHQ=,i=100000")
+    await asyncio.sleep(0.5)
+    raise ConnectionResetError
+
+
 async def nonsense(_: bytes) -> AsyncIterator[bytes]:
     """Bytes that are no protocol."""
     yield b"HTTP/1.1 400 Bad Request\r\n\r\n" * 1000
@@ -139,7 +147,7 @@ class HostileServer:
                     writer.write(b"N")
                 elif not greeted:
                     greeted = True
-                    if self.misdeed is costly_password:
+                    if self.misdeed in {costly_password, dear_password}:
                         writer.write(frame(b"R", struct.pack("!i", 10) + b"SCRAM-SHA-256\0\0"))
                     elif self.at_start:
                         return await self._misbehave(writer, b"")

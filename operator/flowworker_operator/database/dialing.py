@@ -37,6 +37,7 @@ class Dialer:
     """For the exchange of keys, that of the last connection first; the first is the one in use."""
     refused: str | None = field(default=None, init=False)
     """Why the gate has ended a connection since the last one was opened."""
+    _hashing: int = field(default=0, init=False)
 
     async def open(
         self,
@@ -78,6 +79,15 @@ class Dialer:
         transport.gate.begin()
         return connection
 
+    def take_hashing(self) -> int:
+        """Rounds of hashing that passwords have taken since this was last asked."""
+        taken, self._hashing = self._hashing, 0
+        return taken
+
+    def count_hashing(self, iterations: int) -> None:
+        """Take in that the check of a password takes so many rounds of hashing."""
+        self._hashing += iterations
+
     def refuse(self, reason: str) -> None:
         """Take in why a gate has ended a connection."""
         self.refused = reason
@@ -110,7 +120,7 @@ class _Loop:
         if ssl is not None:
             restrict(ssl, self._dialer.groups[0])
         for address in await self._dialer.resolve(host):
-            gate = Gate(self._dialer.refuse)
+            gate = Gate(self._dialer.refuse, self._dialer.count_hashing)
             try:
                 transport, gated = await self._loop.create_connection(
                     lambda gate=gate: _behind(gate, factory()), address, port, ssl=ssl, server_hostname=name

@@ -27,7 +27,8 @@ FRAME_BYTES = 1 << 16
 SETTINGS = 100
 """Reports of settings (ParameterStatus) in the life of a connection, each of which the driver remembers."""
 SCRAM_ITERATIONS = 100_000
-"""Rounds of hashing that a server may ask for on one connection; PostgreSQL asks for 4096. The event loop does them."""
+"""Rounds of hashing that a server may ask for on one connection; PostgreSQL asks for 4096. The event loop does them, in
+about 24 ms. Whoever connects rests in proportion."""
 
 ROW, SETTING, AUTHENTICATION = b"D", b"S", b"R"
 _ITERATIONS = re.compile(rb",i=(\d+)")
@@ -41,13 +42,15 @@ TOO_COSTLY = f"it asks for more than {SCRAM_ITERATIONS} iterations to check the 
 class Gate:
     """What one connection may still receive."""
 
-    def __init__(self, refused: Callable[[str], None]) -> None:
+    def __init__(self, refused: Callable[[str], None], hashing: Callable[[int], None]) -> None:
         """Allow what it takes to begin a session.
 
         Args:
             refused: called once, with why the connection is ended.
+            hashing: called with the rounds of hashing that a check of the password is about to take.
         """
         self._refused = refused
+        self._hashing = hashing
         self._begun = False
         self._closed = False
         self._bytes = STARTUP_BYTES
@@ -129,8 +132,12 @@ class Gate:
         digits = found[1].lstrip(b"0")
         if len(digits) > len(str(SCRAM_ITERATIONS)):
             return TOO_COSTLY
-        self._iterations -= int(digits or b"0")
-        return TOO_COSTLY if self._iterations < 0 else None
+        iterations = int(digits or b"0")
+        self._iterations -= iterations
+        if self._iterations < 0:
+            return TOO_COSTLY
+        self._hashing(iterations)
+        return None
 
 
 class GatedTransport:

@@ -54,6 +54,10 @@ EAGER_INTERVAL = 1.0
 """While work must be noticed soon, or a worker may have died."""
 SHORTEST_REST = 0.2
 """Seconds between two ticks whatever happens: changes that come together are read together."""
+REST_PER_ITERATION = 100e-6
+"""Seconds of rest for each round of hashing that the check of a password took, some 400 times as long as the event loop
+was busy with it: a server that asks for as many as it may, and hangs up, is connected to every 10 s, and PostgreSQL as
+it is delivered every 0.4 s."""
 HURRY = RateLimit(burst=10, per_second=1)
 """Ticks that a database itself may bring forward, by announcing messages or by answers that change: what it says has
 no end, and the ticks that come anyway see to it within a second."""
@@ -320,8 +324,9 @@ class DatabaseWatcher:
             logger.log(level, "%s", shown(line, limit=LONGEST_LINE))
 
     async def _rest(self) -> None:
-        pause = self._pause()
-        shortest = pause if self._failures else SHORTEST_REST
+        hashing = self._dialer.take_hashing() * REST_PER_ITERATION
+        pause = max(self._pause(), hashing)
+        shortest = pause if self._failures else max(SHORTEST_REST, hashing)
         await asyncio.sleep(shortest)
         if pause > shortest:
             try:

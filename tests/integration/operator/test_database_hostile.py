@@ -9,8 +9,8 @@ from typing import Any
 
 import asyncpg
 import pytest
-from testkit.support.hostile import AT_START, IN_ANSWER, MIB, HostileServer, Misdeed, many_rows
-from testkit.support.waiting import until
+from testkit.support.hostile import AT_START, IN_ANSWER, MIB, HostileServer, Misdeed, dear_password, many_rows
+from testkit.support.waiting import hold_for, until
 from tests.conftest import Database
 from tests.integration.operator.observer import TIMEOUT, Observer, session, subject
 
@@ -78,6 +78,16 @@ async def test_what_a_hostile_server_sends_costs_little_memory_and_time(
         assert found["memory"] < MOST_MEMORY, found
         assert found["busy"] < MOST_BUSY, found
         assert "was ended: it" in found["fault"], found
+
+
+async def test_a_server_whose_password_takes_long_to_check_is_connected_to_rarely(observer: Observer) -> None:
+    server = HostileServer(dear_password, at_start=False)
+    async with server.running() as dsn:
+        observer.watch(dsn, subject("other"))
+        await until(lambda: server.done, "the password is checked")
+        await hold_for(6.0)  # it fails, and failures are tried again after two seconds at most
+        assert server.done == 1
+        await observer.databases.close()
 
 
 async def test_a_good_database_is_read_beside_hostile_ones(observer: Observer, database: Database) -> None:

@@ -16,7 +16,7 @@ async def test_a_connection_that_is_lost_before_its_answer_is_waited_for_is_no_e
     loop, unseen = asyncio.get_running_loop(), list[Any]()
     loop.set_exception_handler(lambda _, context: unseen.append(context))
     inner = TLSUpgradeProto(loop, "host", 5432, ssl.create_default_context(), ssl_is_advisory=True)
-    gated = GatedProtocol(inner, Gate(lambda _: None), framed=False)
+    gated = GatedProtocol(inner, Gate(lambda _: None, lambda _: None), framed=False)
     gated.connection_lost(None)
     assert inner.on_data.done()
     del inner, gated
@@ -45,6 +45,9 @@ def test_the_rounds_of_hashing_of_a_connection_are_bounded_however_they_are_writ
     frames: list[bytes], admitted: bool
 ) -> None:
     refused: list[str] = []
-    gate = Gate(refused.append)
+    hashing: list[int] = []
+    gate = Gate(refused.append, hashing.append)
     assert all(gate.admits(frame, framed=True) for frame in frames) is admitted
     assert refused == ([] if admitted else [TOO_COSTLY])
+    assert sum(hashing) <= SCRAM_ITERATIONS
+    assert not admitted or hashing == [4096]
