@@ -28,7 +28,7 @@ SETTINGS = 100
 """Reports of settings (ParameterStatus) in the life of a connection, each of which the driver remembers."""
 SCRAM_ITERATIONS = 100_000
 """Rounds of hashing that a server may ask for on one connection; PostgreSQL asks for 4096. The event loop does them, in
-about 24 ms. Whoever connects rests in proportion."""
+about 24 ms; the watcher that connects rests in proportion."""
 
 ROW, SETTING, AUTHENTICATION = b"D", b"S", b"R"
 _ITERATIONS = re.compile(rb",i=(\d+)")
