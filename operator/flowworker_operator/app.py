@@ -132,7 +132,12 @@ def _assemble(
         return await parts.reconciler.round(key)
 
     queue: WorkQueue[Key] = WorkQueue(
-        round_of, random=random.random, clock=clock, on_error=_complain, least_pause=_asked_pause
+        round_of,
+        random=random.random,
+        clock=clock,
+        group=lambda key: key.namespace,
+        on_error=_complain,
+        least_pause=_asked_pause,
     )
     secrets = Secrets(cluster, clock, queue.add)
     databases = Databases(clock=clock, on_reading=queue.add, known=known_hosts(settings.database_host_list))

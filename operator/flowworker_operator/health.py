@@ -18,7 +18,7 @@ from prometheus_client.exposition import choose_encoder
 from flowworker.errors import UsageError
 
 STUCK_AFTER = 180.0
-"""Seconds that a round may wait and run. Each request may take 30 and a round has several."""
+"""Seconds that a round may run: one that is cut short ends well before."""
 BLIND_AFTER = 300.0
 """Seconds in which every re-list found changes that no watch had delivered."""
 
@@ -28,7 +28,7 @@ class Pulse:
     """What health is judged by."""
 
     stuck_for: float
-    """Seconds that the round which waits or runs longest has done so."""
+    """Seconds that the longest of the rounds which run has taken."""
     blind_for: float
     """Seconds for which re-lists have found changes that no watch delivered."""
     unwatched_for: float

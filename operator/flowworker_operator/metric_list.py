@@ -77,7 +77,7 @@ WAITING_KEYS = GaugeSpec(
 )
 STUCK = GaugeSpec(
     name="flowworker_operator_longest_round_seconds",
-    help="How long the round that waits or runs longest has done so.",
+    help="How long the longest of the rounds that run has taken.",
 )
 MISSED = CounterSpec(
     name="flowworker_operator_missed_changes_total",

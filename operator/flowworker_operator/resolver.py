@@ -2,17 +2,18 @@
 
 A name may take the system's resolver twenty seconds, and a thread that waits for it cannot be stopped. asyncio looks
 names up in a pool of a few threads that everything in the process shares. Here each lookup has a thread of its own for
-as long as it takes, and a namespace never has more than half of the threads that the others leave: however many slow
-hosts a tenant has, there is a thread for the next one's, also for a host that the first one waits for too.
+as long as it takes, shared fairly among namespaces: however many slow hosts a tenant has, there is a thread for the
+next one's, also for a host that the first one waits for too.
 """
 
 import asyncio
 import ipaddress
 import socket
 import threading
-from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+
+from flowworker_operator.fair_queue import FairQueue
 
 THREADS = 128
 """Lookups at once. A thread that waits costs some 50 KiB."""
@@ -59,11 +60,14 @@ class Resolver:
     lookup: Lookup = system_lookup
     threads: int = THREADS
     _searches: dict[str, _Search] = field(default_factory=dict[str, _Search], init=False)
-    _queues: "dict[str, deque[_Search]]" = field(default_factory=dict[str, "deque[_Search]"], init=False)
-    _running: Counter[str] = field(default_factory=Counter[str], init=False)
+    _queue: FairQueue[str, _Search] = field(init=False)
     _known: dict[str, _Known] = field(default_factory=dict[str, _Known], init=False)
     _purged_at: int = field(default=0, init=False)
     """Answers at which those that are too old are looked for."""
+
+    def __post_init__(self) -> None:
+        """All threads are free."""
+        self._queue = FairQueue(self.threads)
 
     async def resolve(self, namespace: str, host: str) -> Sequence[str]:
         """The addresses of a host.
@@ -84,47 +88,34 @@ class Resolver:
         if search is None:
             search = self._searches[host] = _Search(host, asyncio.get_running_loop().create_future())
         if search.began is None and namespace not in search.queued:
-            self._queue(namespace, search)
+            self._let_wait(namespace, search)
         search.waiting += 1
         try:
             return await asyncio.shield(search.answer)
         finally:
             search.waiting -= 1
 
-    def _queue(self, namespace: str, search: _Search) -> None:
+    def _let_wait(self, namespace: str, search: _Search) -> None:
         """Let a search wait for a thread of a namespace, also where it waits for one of another already."""
         search.queued.add(namespace)
-        self._queues.setdefault(namespace, deque()).append(search)
+        self._queue.put(namespace, search)
         # The caller does not wait yet, and a search that no caller waits for is not begun.
         asyncio.get_running_loop().call_soon(self._begin_next)
 
     def _begin_next(self) -> None:
-        while (namespace := self._next_namespace()) is not None:
-            queue = self._queues[namespace]
-            search = queue.popleft()
-            if not queue:
-                del self._queues[namespace]
-            if search.began is not None or search.answer.done():
-                continue
-            if search.waiting:
+        while (taken := self._queue.take()) is not None:
+            namespace, search = taken
+            if search.waiting and search.began is None:
                 self._begin(search, namespace)
-            else:
+                continue
+            self._queue.release(namespace)
+            if search.began is None and not search.answer.done():
                 search.answer.cancel()
                 del self._searches[search.host]
-
-    def _next_namespace(self) -> str | None:
-        """The namespace with the fewest threads, if it may have one more."""
-        namespace = min(self._queues, key=lambda one: self._running[one], default=None)
-        if namespace is None:
-            return None
-        mine, all_of_them = self._running[namespace], self._running.total()
-        left = self.threads - (all_of_them - mine)
-        return namespace if all_of_them < self.threads and mine < max(1, left // 2) else None
 
     def _begin(self, search: _Search, namespace: str) -> None:
         loop = asyncio.get_running_loop()
         search.namespace, search.began = namespace, self.clock()
-        self._running[namespace] += 1
         thread = threading.Thread(target=self._look_up, args=(loop, search), name="lookup of a host", daemon=True)
         try:
             thread.start()
@@ -145,9 +136,7 @@ class Resolver:
             return  # the loop has ended meanwhile
 
     def _end(self, search: _Search, result: Sequence[str] | OSError) -> None:
-        self._running[search.namespace] -= 1
-        if not self._running[search.namespace]:
-            del self._running[search.namespace]
+        self._queue.release(search.namespace)
         del self._searches[search.host]
         if isinstance(result, OSError):
             if search.waiting:

@@ -15,7 +15,7 @@ from flowworker_operator.api.template import LARGEST_TEMPLATE
 from flowworker_operator.bounded import Shares
 from flowworker_operator.cluster.resources import DEPLOYMENTS, FLOWWORKERS, PODS, Object, Resource
 from flowworker_operator.database import Key
-from flowworker_operator.domain.naming import LOOKED_AT, NAME_LABEL
+from flowworker_operator.domain.naming import LOOKED_AT, NAME_LABEL, ORPHANING
 
 REMEMBERED = 20_000
 """Objects of one resource that are gone, in equal shares of the namespaces: they are known until the next re-list, and
@@ -160,6 +160,8 @@ def owner_or_self(resource: Resource, item: Object) -> Key:
 
 LONGEST_TEXT = 253
 """Characters of a label or an annotation that is kept; ours are shorter."""
+MOST_NAMED = 16
+"""Owners and finalizers of an object that are kept."""
 LARGEST_DEPLOYMENT = 3 * LARGEST_TEMPLATE
 """Bytes of the spec of a Deployment as JSON, with what the API server and others add to ours."""
 
@@ -173,9 +175,13 @@ def slim(resource: Resource, item: Object) -> Object:
 
     Of a FlowWorker whose template is too large no decision is made, and a Deployment with one that none of ours can
     have become is not mended. Who may write objects with our labels writes annotations as he likes, a megabyte in
-    each: only those with a meaning are kept.
+    each, and thousands of owners and finalizers: only what has a meaning is kept.
     """
     metadata = {name: value for name, value in item["metadata"].items() if name != "managedFields"}
+    if "ownerReferences" in metadata:
+        metadata["ownerReferences"] = _owners(metadata["ownerReferences"])
+    if "finalizers" in metadata:
+        metadata["finalizers"] = _finalizers(metadata["finalizers"])
     for texts in {"labels", "annotations"} & metadata.keys():
         metadata[texts] = {
             name: text for name, text in metadata[texts].items() if name in LOOKED_AT and len(text) <= LONGEST_TEXT
@@ -187,6 +193,21 @@ def slim(resource: Resource, item: Object) -> Object:
         item = {**item, "spec": _bounded_deployment(item["spec"])}
     kept: Iterable[str] = ("status",) if resource == PODS else (name for name in item if name != "metadata")
     return {"metadata": metadata, **{name: item[name] for name in kept if name in item}}
+
+
+def _owners(references: Iterable[Object]) -> Sequence[Object]:
+    """Each owner once, the controller first: whose an object is stays the same."""
+    owners = {one["uid"]: one for one in references}
+    first = sorted(owners.values(), key=lambda one: not one.get("controller"))[:MOST_NAMED]
+    return [
+        {name: value if isinstance(value, bool) else value[:LONGEST_TEXT] for name, value in one.items()}
+        for one in first
+    ]
+
+
+def _finalizers(names: Iterable[str]) -> Sequence[str]:
+    """The one with a meaning for us first, of which there is a message in any case."""
+    return [name[:LONGEST_TEXT] for name in sorted(names, key=lambda one: one != ORPHANING)[:MOST_NAMED]]
 
 
 def _bounded(spec: Object) -> Object:

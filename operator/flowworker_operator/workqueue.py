@@ -4,6 +4,9 @@ A key that is added while it waits is there once; one that is added while its ro
 round says when the next one is due; one that raises is tried again after a growing, random pause, longer where its
 error asks for that, and during the pause nothing can make the key hurry. The random part keeps many keys that failed
 together from coming back together.
+
+Keys belong to groups, which share the rounds fairly: neither many changes in one namespace nor a policy that lets its
+writes take long delays another.
 """
 
 import asyncio
@@ -12,10 +15,14 @@ from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from flowworker_operator.fair_queue import FairQueue
+
 K = TypeVar("K", bound=Hashable)
 
-PARALLEL = 8
-"""Rounds at once: most of a round is waiting for the API server."""
+PARALLEL = 32
+"""Rounds at once, half of which one group gets: most of a round is waiting for the API server."""
+LONGEST_ROUND = 120.0
+"""Seconds after which a round is cut short and counts as failed. Each of its requests has a deadline of its own."""
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 10.0
 """Seconds between two tries of a key that fails, so also the longest wait once the reason of the failure has gone,
@@ -44,6 +51,7 @@ class WorkQueue(Generic[K]):
         *,
         random: Callable[[], float],
         clock: Callable[[], float],
+        group: Callable[[K], Hashable],
         on_error: Callable[[K, Exception], None],
         least_pause: Callable[[Exception], float],
         parallel: int = PARALLEL,
@@ -54,6 +62,7 @@ class WorkQueue(Generic[K]):
             work: one round; answers in how many seconds the next one is due, or None when the key is done with.
             random: numbers from 0 to 1.
             clock: seconds of a monotonic clock.
+            group: which keys share rounds fairly with those of others.
             on_error: called with the key and the error of every round that raised.
             least_pause: seconds that an error asks to wait.
             parallel: rounds at once.
@@ -61,11 +70,13 @@ class WorkQueue(Generic[K]):
         self._work = work
         self._random = random
         self._clock = clock
+        self._group = group
         self._on_error = on_error
         self._least_pause = least_pause
-        self._parallel = parallel
         self._entries: dict[K, _Entry] = {}
-        self._waiting: asyncio.Queue[K] = asyncio.Queue()
+        self._waiting: FairQueue[Hashable, K] = FairQueue(parallel)
+        self._rounds: asyncio.TaskGroup | None = None
+        """Those that run; None when none may begin."""
 
     def add(self, key: K) -> None:
         """Ask for a round as soon as possible."""
@@ -76,7 +87,7 @@ class WorkQueue(Generic[K]):
         if entry.waiting_since is None:
             entry.waiting_since = now
             if entry.running_since is None:
-                self._waiting.put_nowait(key)
+                self._let_wait(key)
 
     def after(self, key: K, seconds: float) -> None:
         """Ask for a round in some seconds, unless one comes sooner."""
@@ -94,42 +105,57 @@ class WorkQueue(Generic[K]):
 
     @property
     def stuck_for(self) -> float:
-        """Seconds that the key which waits or runs longest has done so; 0 when nothing is to be done."""
-        moments = (
-            moment
-            for entry in self._entries.values()
-            for moment in (entry.running_since, entry.waiting_since)
-            if moment is not None
-        )
-        return max(0.0, self._clock() - min(moments, default=self._clock()))
+        """Seconds that the longest of the rounds which run has taken; 0 when none runs.
+
+        What waits does not count: many keys of one group may wait for long, which is no fault of ours.
+        """
+        began = (entry.running_since for entry in self._entries.values() if entry.running_since is not None)
+        return max(0.0, self._clock() - min(began, default=self._clock()))
 
     async def run(self) -> None:
         """Work until cancelled; rounds that are under way are cancelled, too."""
         try:
-            async with asyncio.TaskGroup() as workers:
-                for _ in range(self._parallel):
-                    workers.create_task(self._serve())
+            async with asyncio.TaskGroup() as rounds:
+                await self._let_begin(rounds)
         finally:
             for entry in self._entries.values():
                 self._unset(entry)
 
-    async def _serve(self) -> None:
-        while True:
-            key = await self._waiting.get()
+    async def _let_begin(self, rounds: asyncio.TaskGroup) -> None:
+        self._rounds = rounds
+        try:
+            self._begin_next()
+            await asyncio.Event().wait()
+        finally:
+            self._rounds = None
+
+    def _let_wait(self, key: K) -> None:
+        self._waiting.put(self._group(key), key)
+        self._begin_next()
+
+    def _begin_next(self) -> None:
+        while self._rounds is not None and (taken := self._waiting.take()) is not None:
+            group, key = taken
             entry = self._entry(key)
             entry.waiting_since, entry.running_since = None, self._clock()
-            next_in = await self._round(key, entry)
-            entry.running_since = None
-            if entry.waiting_since is not None:
-                self._again(key, entry)
-            elif next_in is not None:
-                self.after(key, next_in)
-            elif entry.timer is None:
-                self._entries.pop(key, None)
+            self._rounds.create_task(self._serve(group, key, entry))
+
+    async def _serve(self, group: Hashable, key: K, entry: _Entry) -> None:
+        next_in = await self._round(key, entry)
+        entry.running_since = None
+        if entry.waiting_since is not None:
+            self._again(key, entry)
+        elif next_in is not None:
+            self.after(key, next_in)
+        elif entry.timer is None:
+            self._entries.pop(key, None)
+        self._waiting.release(group)
+        self._begin_next()
 
     async def _round(self, key: K, entry: _Entry) -> float | None:
         try:
-            next_in = await self._work(key)
+            async with asyncio.timeout(LONGEST_ROUND):
+                next_in = await self._work(key)
         except Exception as error:  # noqa: BLE001 - whatever a round raises, the others go on
             with contextlib.suppress(Exception):
                 self._on_error(key, error)
@@ -148,7 +174,7 @@ class WorkQueue(Generic[K]):
         """Give a key that was added during its round another one: at once, or after its pause."""
         pause = entry.paused_until - self._clock()
         if pause <= 0:
-            self._waiting.put_nowait(key)
+            self._let_wait(key)
             return
         entry.waiting_since = None
         self.after(key, pause)

@@ -26,8 +26,9 @@ from flowworker_operator.resolver import Resolver
 TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
 """Seconds; connecting includes the TLS handshake, which a frozen server never answers."""
 
-CONNECTIONS = 32
-"""At most so many at once; they are kept alive between requests."""
+CONNECTIONS = 64
+"""At most so many at once, which is more than all rounds need: the Lease is renewed beside them. They are kept alive
+between requests."""
 
 LARGEST_ANSWER = 16 * 1024 * 1024
 """Bytes that are read of one answer. An object has a megabyte and a half at most where it is stored, and six times as

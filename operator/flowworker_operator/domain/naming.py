@@ -36,6 +36,8 @@ LOOKED_AT = frozenset(
     }
 )  # fmt: skip
 """Labels and annotations of an object that decisions look at."""
+ORPHANING = "orphan"
+"""Finalizer of Kubernetes by which a deletion leaves behind what belongs to the object."""
 DELETION_COST = "-1000"
 """Far below the default of 0; recognisable as ours."""
 

@@ -11,7 +11,7 @@ from flowworker_operator.domain.conditions import Facts, frozen
 from flowworker_operator.domain.drain import DRAIN_SECONDS, Resize, departing, resize
 from flowworker_operator.domain.events import events_of
 from flowworker_operator.domain.grace import drain_seconds, grace_seconds, lacks_grace, new_grace_seconds
-from flowworker_operator.domain.naming import DELETION_COST, compiler_name, deployment_name
+from flowworker_operator.domain.naming import DELETION_COST, ORPHANING, compiler_name, deployment_name
 from flowworker_operator.domain.ownership import owner
 from flowworker_operator.domain.plan import Plan
 from flowworker_operator.domain.reporting import due, is_notable, status_of
@@ -21,10 +21,6 @@ from flowworker_operator.domain.snapshot import RevisionState, Snapshot
 
 AGAIN_AFTER = timedelta(seconds=10)
 """Least age of a pod that could not create a flow or queue, such as an evicted one, before it is replaced."""
-
-
-ORPHANING = "orphan"
-"""Finalizer of Kubernetes by which a deletion leaves behind what belongs to the object."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

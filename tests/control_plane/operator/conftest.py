@@ -1,13 +1,15 @@
 """Fixtures of the operator's tests: PostgreSQL that records what workers do, and a world for each test."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from testkit.cluster.control_plane import ControlPlane
 from tests.chaos.arena import Arena
 from tests.chaos.ground import Ground
 from tests.chaos.workloads import fan, jobs, single
+from tests.control_plane.conftest import RESTRICTED
 from tests.control_plane.operator.world import World, new_world
 
 HERE = Path(__file__).parent
@@ -37,3 +39,12 @@ async def world(control_plane: ControlPlane, namespace: str, ground: Ground) -> 
         yield world
         complaints = [line for operator in world.operators for line in operator.complaints()]
     assert not complaints, "\n".join(complaints)
+
+
+@pytest.fixture
+def elsewhere(control_plane: ControlPlane) -> Iterator[str]:
+    """One more namespace."""
+    name = f"elsewhere-{uuid4().hex[:10]}"
+    control_plane.create_namespace(name, RESTRICTED)
+    yield name
+    control_plane.api.delete(f"/api/v1/namespaces/{name}")

@@ -1,16 +1,11 @@
 """What belongs to a FlowWorker, what does not, and what is put right."""
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import replace
-from uuid import uuid4
 
-import pytest
-from testkit.cluster.control_plane import ControlPlane
 from testkit.support.rights import rules
 from testkit.support.waiting import hold_for, until
 from tests.chaos.workloads import Plan, single
-from tests.control_plane.conftest import RESTRICTED
 from tests.control_plane.operator.world import BUDGETS, DEPLOYMENTS, EVENTS, FLOWWORKERS, World
 
 WEBHOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
@@ -124,15 +119,6 @@ async def test_an_older_resource_of_another_namespace_stops_no_other(world: Worl
     await until(lambda: has_event(world, "SharedDatabase"), "there is an event of it")
     events = [one["message"] for one in await world.list(EVENTS) if one["reason"] == "SharedDatabase"]
     assert not any("older" in message or elsewhere in message for message in events), "nobody is named"
-
-
-@pytest.fixture
-def elsewhere(control_plane: ControlPlane) -> Iterator[str]:
-    """One more namespace."""
-    name = f"elsewhere-{uuid4().hex[:10]}"
-    control_plane.create_namespace(name, RESTRICTED)
-    yield name
-    control_plane.api.delete(f"/api/v1/namespaces/{name}")
 
 
 async def test_a_deployment_of_another_owner_in_our_way_is_reported_and_left_alone(world: World) -> None:

@@ -154,6 +154,33 @@ def test_what_others_write_beside_our_labels_is_not_kept(store: Store, resource:
     assert len(orjson.dumps(kept)) <= len(before) + 100
 
 
+@pytest.mark.parametrize("resource", [PODS, DEPLOYMENTS])
+def test_of_thousands_of_owners_and_finalizers_few_are_kept(store: Store, resource: Resource) -> None:
+    item = live_pod("a", "p") if resource == PODS else live_deployment()
+    (ours,) = live_deployment()["metadata"]["ownerReferences"]
+    others = [
+        {"apiVersion": "v1", "kind": "ConfigMap", "name": "x" * 1000, "uid": f"other-{number}"}
+        for number in range(1000)
+    ]
+    item["metadata"]["ownerReferences"] = [*others, ours]
+    item["metadata"]["finalizers"] = [*(f"of.others/{number}" for number in range(10_000)), "orphan"]
+    store.put(resource, item)
+    (kept,) = store.belonging(resource, KEY)
+    assert len(orjson.dumps(kept)) < 20_000
+    assert ours in kept["metadata"]["ownerReferences"]
+    assert "orphan" in kept["metadata"]["finalizers"]
+
+
+def test_an_owner_that_is_named_many_times_does_not_hide_another(store: Store) -> None:
+    item = live_deployment()
+    (ours,) = item["metadata"]["ownerReferences"]
+    own = {**ours, "controller": False}
+    item["metadata"]["ownerReferences"] = [*[own] * 100, {**own, "uid": "other"}]
+    store.put(DEPLOYMENTS, item)
+    (kept,) = store.belonging(DEPLOYMENTS, KEY)
+    assert {one["uid"] for one in kept["metadata"]["ownerReferences"]} == {own["uid"], "other"}
+
+
 @pytest.mark.parametrize("nested", [False, True])
 def test_a_deployment_that_is_larger_than_any_of_ours_is_known_without_its_template(store: Store, nested: bool) -> None:
     item, deep = live_deployment(), dict[str, Any]()

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from flowworker_operator.workqueue import FIRST_PAUSE, LONGEST_ASKED, LONGEST_PAUSE, WorkQueue
+from flowworker_operator.workqueue import FIRST_PAUSE, LONGEST_ASKED, LONGEST_PAUSE, LONGEST_ROUND, WorkQueue
 
 pytestmark = [pytest.mark.looptime]
 
@@ -16,7 +16,7 @@ Work = Callable[[str], Awaitable[float | None]]
 
 
 class Bench:
-    """A queue under test and what it has done."""
+    """A queue under test and what it has done. The group of a key is what stands before its slash."""
 
     def __init__(self, work: Work, *, parallel: int = 2, luck: float = 1.0) -> None:
         self.errors: list[tuple[str, Exception]] = []
@@ -24,6 +24,7 @@ class Bench:
             work,
             random=lambda: luck,
             clock=asyncio.get_running_loop().time,
+            group=lambda key: key.partition("/")[0],
             on_error=lambda key, error: self.errors.append((key, error)),
             least_pause=lambda error: 60.0 if isinstance(error, PermissionError) else 0.0,
             parallel=parallel,
@@ -225,9 +226,83 @@ async def test_a_key_that_is_done_with_leaves_nothing_behind_and_may_come_back()
     assert rounds == 2
 
 
+async def test_a_group_with_any_number_of_long_rounds_delays_no_other() -> None:
+    done: list[tuple[str, float]] = []
+
+    async def work(key: str) -> None:
+        if key.startswith("slow/"):
+            await asyncio.sleep(60)
+        done.append((key, now()))
+
+    bench = Bench(work, parallel=4)
+    for number in range(50):
+        bench.queue.add(f"slow/{number}")
+    async with bench.working() as queue:
+        await asyncio.sleep(1)
+        for number in range(3):
+            queue.add(f"good/{number}")
+        await asyncio.sleep(1)
+    assert done == [("good/0", 1.0), ("good/1", 1.0), ("good/2", 1.0)]
+
+
+async def test_groups_that_wait_take_turns() -> None:
+    done: list[str] = []
+
+    async def work(key: str) -> None:
+        done.append(key)
+
+    bench = Bench(work, parallel=1)
+    for number in range(100):
+        bench.queue.add(f"busy/{number}")
+    bench.queue.add("good/0")
+    async with bench.working():
+        await asyncio.sleep(1)
+    assert done.index("good/0") == 1
+    assert len(done) == 101
+
+
 async def test_what_takes_long_shows() -> None:
     bench = Bench(lambda _: asyncio.sleep(100))
     async with bench.working() as queue:
         queue.add("a")
         await asyncio.sleep(42)
         assert queue.stuck_for == pytest.approx(42)
+
+
+async def test_a_long_wait_among_many_is_not_taken_for_a_round_that_is_stuck() -> None:
+    bench = Bench(lambda _: asyncio.sleep(10))
+    for number in range(100):
+        bench.queue.add(f"busy/{number}")
+    async with bench.working() as queue:
+        await asyncio.sleep(305)
+        assert queue.depth > 0
+        assert queue.stuck_for == pytest.approx(5)
+
+
+async def test_a_round_that_does_not_end_is_cut_short_and_tried_again() -> None:
+    times: list[float] = []
+
+    async def work(_: str) -> None:
+        times.append(now())
+        await asyncio.sleep(1000)
+
+    bench = Bench(work)
+    async with bench.working() as queue:
+        queue.add("a")
+        await asyncio.sleep(LONGEST_ROUND + 2)
+    assert times == [0, LONGEST_ROUND + FIRST_PAUSE]
+    assert [type(error) for _, error in bench.errors] == [TimeoutError]
+
+
+async def test_keys_added_while_the_queue_ends_are_ignored() -> None:
+    async def work(_: str) -> None:
+        try:
+            await asyncio.sleep(100)
+        finally:
+            bench.queue.add("late/0")
+
+    bench = Bench(work)
+    async with bench.working() as queue:
+        queue.add("a")
+        await asyncio.sleep(1)
+    assert queue.depth == 1
