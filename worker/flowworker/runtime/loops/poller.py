@@ -153,6 +153,7 @@ class Poller(Service):
                 self._starts.note(claim.claimed_at)
             for task in () if self._abandoned else claim.tasks:
                 self._launch(task)
+            await asyncio.sleep(0)  # handlers begin before anything else is asked for
             return claim
         finally:
             self._held_tasks.expect(0)
