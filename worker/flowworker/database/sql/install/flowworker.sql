@@ -23,10 +23,10 @@ CREATE TABLE IF NOT EXISTS flowworker.workers (
     reported_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 COMMENT ON TABLE flowworker.workers IS 'One row per incarnation of a worker, written by its heartbeat; pruned a day after its end.';
-COMMENT ON COLUMN flowworker.workers.boot_id IS 'Shared by all workers of one process; tells a restarted container from its predecessor.';
+COMMENT ON COLUMN flowworker.workers.boot_id IS 'Shared by all workers of one process; another one in a container that was restarted.';
 
 ALTER TABLE flowworker.workers ADD COLUMN IF NOT EXISTS longest_timeout integer;
-COMMENT ON COLUMN flowworker.workers.longest_timeout IS 'Seconds that a task may take, where no table of pgflow tells it.';
+COMMENT ON COLUMN flowworker.workers.longest_timeout IS 'Seconds that a task may take, where no table of pgflow has it.';
 
 -- What a worker says about its health, beyond that it lives.
 ALTER TABLE flowworker.workers ADD COLUMN IF NOT EXISTS begun_at timestamptz;
