@@ -183,7 +183,7 @@ def _assemble(
             recorder=recorder,
             metrics=metrics,
             readable=readable,
-            rivals=Rivals(
+            installations=Rivals(
                 me=Installation(
                     release=f"{settings.lease_namespace}/{settings.lease_name}", version=version("flowworker")
                 ),

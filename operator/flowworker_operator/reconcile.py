@@ -94,7 +94,7 @@ class Reconciler:
         recorder: EventRecorder,
         metrics: Metrics,
         readable: ReadableScopes,
-        rivals: Rivals,
+        installations: Rivals,
         leads: Callable[[], bool],
         clock: Callable[[], float],
         wall: Callable[[], datetime],
@@ -109,7 +109,7 @@ class Reconciler:
         self._recorder = recorder
         self._metrics = metrics
         self._readable = readable
-        self._installations = rivals
+        self._installations = installations
         self._leads = leads
         self._clock = clock
         self._wall = wall

@@ -25,7 +25,10 @@ from typing import ClassVar
 
 
 class ExitCode(IntEnum):
-    """Exit codes of the `flowworker` command; the numbers are those of BSD's sysexits."""
+    """Exit codes of the `flowworker` command; the numbers are those of BSD's sysexits.
+
+    Two more come from elsewhere: 1 from a command that waited in vain, 130 after Ctrl-C.
+    """
 
     DRAINED = 0
     USAGE = 64

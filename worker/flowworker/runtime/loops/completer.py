@@ -23,9 +23,9 @@ from flowworker.runtime.held_tasks import HeldTask
 from flowworker.runtime.loops.quarantine import (
     MOST_BYTES,
     MOST_TRIES,
-    Attempt,
     Item,
     Quarantine,
+    WriteAttempt,
     most_tries,
     take_batch,
 )
@@ -306,7 +306,7 @@ class Completer(Service):
             except TimeoutError:
                 continue
 
-    async def _try_aside(self, attempt: Attempt) -> None:
+    async def _try_aside(self, attempt: WriteAttempt) -> None:
         finish = await self._finish(attempt.items, attempt.limits, waits_for_lock=attempt.waits_for_lock)
         left = self._settle(attempt.items, finish)
         held_up: list[Item] = []
@@ -322,14 +322,14 @@ class Completer(Service):
                 failed.append(item)
         self._conclude(attempt, written=len(left) < len(attempt.items), held_up=held_up, failed=failed)
 
-    def _answers_others(self, attempt: Attempt, item: Item) -> bool:
+    def _answers_others(self, attempt: WriteAttempt, item: Item) -> bool:
         """Whether others were written since this one lost its connection before, alone: then it is no outage."""
         proven = len(attempt.items) == 1 and item.lost > MOST_LOST and self._writes > item.written_then
         item.lost += 1
         item.written_then = self._writes
         return proven
 
-    def _conclude(self, attempt: Attempt, *, written: bool, held_up: list[Item], failed: list[Item]) -> None:
+    def _conclude(self, attempt: WriteAttempt, *, written: bool, held_up: list[Item], failed: list[Item]) -> None:
         now = self._clock()
         if written:
             for item in self._quarantine.written(attempt, [*held_up, *failed]):

@@ -86,7 +86,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class WriteAttempt:
     """What is to be tried now."""
 
     group: Group
@@ -135,7 +135,7 @@ class Quarantine:
             if trouble is not Trouble.LOCKED:
                 group.size, group.dissolves = 1, False
 
-    def take(self, now: float) -> Attempt | None:
+    def take(self, now: float) -> WriteAttempt | None:
         """The next try: of the groups that are due, the one with the fewest failures, then the longest wait."""
         due = [group for group in self._groups.values() if group.due <= now]
         if not due:
@@ -144,7 +144,7 @@ class Quarantine:
         self._turn += 1
         group.turn = self._turn
         items = take_batch(group.items, most=group.size, most_bytes=MOST_BYTES)
-        return Attempt(group=group, items=items, limits=limits_for(group, items), waits_for_lock=group.dissolves)
+        return WriteAttempt(group=group, items=items, limits=limits_for(group, items), waits_for_lock=group.dissolves)
 
     def wait(self, now: float) -> float | None:
         """Seconds until something is due; None while nothing is here."""
@@ -155,7 +155,7 @@ class Quarantine:
         for group in self._groups.values():
             group.due = 0.0
 
-    def written(self, attempt: Attempt, left: Sequence[Item]) -> list[Item]:
+    def written(self, attempt: WriteAttempt, left: Sequence[Item]) -> list[Item]:
         """Something of the group was written, and `left` was not; returns what need not wait here any more."""
         group = attempt.group
         group.waits = group.failures = 0
@@ -167,14 +167,14 @@ class Quarantine:
         self._forget_empty(group)
         return freed
 
-    def locked(self, attempt: Attempt, left: Sequence[Item], *, now: float) -> None:
+    def locked(self, attempt: WriteAttempt, left: Sequence[Item], *, now: float) -> None:
         """The group's lock was not to be had."""
         group = attempt.group
         group.items.extendleft(reversed(left))
         group.waits += 1
         group.due = now + backoff(group.waits, self._randomness, cap=LONGEST_LOCK_PAUSE)
 
-    def failed(self, attempt: Attempt, left: Sequence[Item], *, now: float) -> None:
+    def failed(self, attempt: WriteAttempt, left: Sequence[Item], *, now: float) -> None:
         """Several results failed together: the next try takes fewer."""
         group = attempt.group
         group.items.extendleft(reversed(left))
@@ -186,7 +186,7 @@ class Quarantine:
         """Seconds until an item that failed alone is tried again."""
         return backoff(item.tries, self._randomness, base=1.0, cap=LONGEST_PAUSE)
 
-    def settle(self, attempt: Attempt) -> None:
+    def settle(self, attempt: WriteAttempt) -> None:
         """End a try of which nothing is left here."""
         self._forget_empty(attempt.group)
 

@@ -1,4 +1,4 @@
-"""The source of a pgflow flow: claims in two statements, finishes behind the fence, gives back what others left."""
+"""The source of a pgflow flow: one statement claims, a second reads the attempts that it began; results are fenced."""
 
 import asyncio
 import logging
