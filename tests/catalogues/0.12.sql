@@ -3,10 +3,8 @@ ALTER TYPE pgflow.step_task_record ADD ATTRIBUTE flow_input jsonb;
 
 DROP FUNCTION pgflow.ensure_flow_compiled(text, jsonb);
 CREATE FUNCTION pgflow.ensure_flow_compiled(flow_slug text, shape jsonb, allow_data_loss boolean DEFAULT false)
-RETURNS jsonb LANGUAGE plpgsql AS $$
-BEGIN
-    RAISE EXCEPTION 'ensure_flow_compiled may delete the runs of a flow; nothing of FlowWorker calls it';
-END
+RETURNS jsonb LANGUAGE sql AS $$
+    SELECT pgflow.compile_shape(ensure_flow_compiled.flow_slug, shape, pgflow.is_local() OR allow_data_loss)
 $$;
 
 CREATE FUNCTION pgflow.output_of_tasks(run_id uuid, step_slug text) RETURNS jsonb LANGUAGE sql AS $$

@@ -238,3 +238,52 @@ BEGIN
           AND task.task_index = fail_task.task_index;
 END
 $$;
+
+-- Conditions count in a comparison. A pattern is an object that says whether there is one, and then its value.
+CREATE OR REPLACE FUNCTION pgflow.compared_step(step jsonb) RETURNS jsonb LANGUAGE sql AS $$
+    SELECT jsonb_build_object(
+        'slug', step -> 'slug',
+        'stepType', step -> 'stepType',
+        'dependencies', (
+            SELECT coalesce(jsonb_agg(dep ORDER BY dep COLLATE "C"), '[]')
+            FROM jsonb_array_elements_text(step -> 'dependencies') AS dep),
+        'conditions', jsonb_build_array(
+            step -> 'requiredInputPattern', step -> 'forbiddenInputPattern', step -> 'whenUnmet', step -> 'whenExhausted')
+    )
+$$;
+
+CREATE FUNCTION pgflow.shaped_pattern(pattern jsonb) RETURNS jsonb LANGUAGE sql AS $$
+    SELECT jsonb_build_object('defined', pattern IS NOT NULL)
+        || CASE WHEN pattern IS NULL THEN '{}' ELSE jsonb_build_object('value', pattern) END
+$$;
+
+CREATE OR REPLACE FUNCTION pgflow.stored_steps(slug text) RETURNS SETOF jsonb LANGUAGE sql AS $$
+    SELECT jsonb_build_object(
+        'slug', step.step_slug,
+        'stepType', step.step_type,
+        'dependencies', ARRAY(
+            SELECT dep.dep_slug FROM pgflow.deps AS dep
+            WHERE dep.flow_slug = step.flow_slug AND dep.step_slug = step.step_slug),
+        'requiredInputPattern', pgflow.shaped_pattern(step.required_input_pattern),
+        'forbiddenInputPattern', pgflow.shaped_pattern(step.forbidden_input_pattern),
+        'whenUnmet', step.when_unmet,
+        'whenExhausted', step.when_exhausted
+    )
+    FROM pgflow.steps AS step WHERE step.flow_slug = stored_steps.slug ORDER BY step.step_index
+$$;
+
+CREATE OR REPLACE FUNCTION pgflow.add_shaped_step(slug text, step jsonb) RETURNS void LANGUAGE sql AS $$
+    SELECT FROM pgflow.add_step(
+        flow_slug => slug,
+        step_slug => step ->> 'slug',
+        deps_slugs => ARRAY(SELECT jsonb_array_elements_text(step -> 'dependencies')),
+        max_attempts => (step #>> '{options,maxAttempts}')::integer,
+        base_delay => (step #>> '{options,baseDelay}')::integer,
+        timeout => (step #>> '{options,timeout}')::integer,
+        start_delay => (step #>> '{options,startDelay}')::integer,
+        step_type => step ->> 'stepType',
+        required_input_pattern => step #> '{requiredInputPattern,value}',
+        forbidden_input_pattern => step #> '{forbiddenInputPattern,value}',
+        when_unmet => coalesce(step ->> 'whenUnmet', 'skip'),
+        when_exhausted => coalesce(step ->> 'whenExhausted', 'fail'))
+$$;

@@ -1,7 +1,5 @@
 -- Compilation can no longer be asked to lose data.
 DROP FUNCTION pgflow.ensure_flow_compiled(text, jsonb, boolean);
-CREATE FUNCTION pgflow.ensure_flow_compiled(flow_slug text, shape jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
-BEGIN
-    RAISE EXCEPTION 'ensure_flow_compiled may delete the runs of a flow; nothing of FlowWorker calls it';
-END
+CREATE FUNCTION pgflow.ensure_flow_compiled(flow_slug text, shape jsonb) RETURNS jsonb LANGUAGE sql AS $$
+    SELECT pgflow.compile_shape(ensure_flow_compiled.flow_slug, shape, pgflow.is_local())
 $$;

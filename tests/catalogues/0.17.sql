@@ -1,4 +1,5 @@
--- Every step and task names its queue, and a claim must name it too.
+-- Every step and task names its queue, and a claim must name it too. Workers name their software's version (0.17.1).
+ALTER TABLE pgflow.workers ADD COLUMN pgflow_version text;
 ALTER TABLE pgflow.flows
     ADD COLUMN queue_mode text NOT NULL DEFAULT 'flow' CHECK (queue_mode IN ('flow', 'step'));
 CREATE UNIQUE INDEX idx_flows_normalized_slug ON pgflow.flows (lower(flow_slug));
@@ -56,8 +57,29 @@ DROP FUNCTION pgflow.ensure_flow_compiled(text, jsonb);
 CREATE FUNCTION pgflow.ensure_flow_compiled(
     flow_slug text, shape jsonb, queue_mode text DEFAULT 'flow', route_map jsonb DEFAULT NULL
 ) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+    -- Without a route map the flow's own queue is meant.
+    routed boolean := NOT EXISTS (
+        SELECT FROM jsonb_array_elements(shape -> 'steps') WITH ORDINALITY AS shaped(step, number)
+        FULL JOIN jsonb_array_elements(route_map) WITH ORDINALITY AS routes(route, number) USING (number)
+        WHERE route_map IS NOT NULL AND route IS DISTINCT FROM jsonb_build_object(
+            'stepSlug', step -> 'slug', 'queueName', lower(ensure_flow_compiled.flow_slug)));
+    found jsonb;
 BEGIN
-    RAISE EXCEPTION 'ensure_flow_compiled may delete the runs of a flow; nothing of FlowWorker calls it';
+    IF queue_mode <> 'flow' THEN
+        RAISE EXCEPTION 'no catalogue compiles a flow with a queue for each step';
+    END IF;
+    IF NOT routed THEN
+        RAISE EXCEPTION 'the route map of flow "%" is not the one that follows from its steps', ensure_flow_compiled.flow_slug;
+    END IF;
+    found := pgflow.compile_shape(ensure_flow_compiled.flow_slug, shape, pgflow.is_local());
+    IF found ->> 'status' = 'verified' AND EXISTS (
+        SELECT FROM pgflow.flows AS flow
+        WHERE flow.flow_slug = ensure_flow_compiled.flow_slug AND flow.queue_mode <> ensure_flow_compiled.queue_mode
+    ) THEN
+        RETURN '{"status": "mismatch", "differences": ["the flow has a queue for each step"], "mismatchKind": "routing"}';
+    END IF;
+    RETURN found || jsonb_build_object('mismatchKind', CASE found ->> 'status' WHEN 'mismatch' THEN 'shape' END);
 END
 $$;
 
