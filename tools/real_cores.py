@@ -25,6 +25,7 @@ OLDEST = (0, 9)
 TESTS = (
     "tests/contract/test_flow_contract.py",
     "tests/contract/test_compilation_contract.py",
+    "tests/contract/test_registration_contract.py",
     "tests/integration/sources/test_migrations.py",
     "tests/integration/sources/test_flow_claim.py",
     "tests/integration/sources/test_flow_finish.py",

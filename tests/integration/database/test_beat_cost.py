@@ -55,7 +55,7 @@ class Fleet:
 
     async def explain(self) -> dict[str, Any]:
         """Beat once; returns how the server did it."""
-        statement = beat_statement(with_pgflow=True, health=True, revive=False)
+        statement = beat_statement(with_pgflow=True, health=True, stamps=False, revive=False)
         payload = orjson.dumps([{**_values(self.mine)}])
         since = await self.owner.fetchval("SELECT clock_timestamp() - interval '1 hour'")
         text = await self.owner.fetchval(

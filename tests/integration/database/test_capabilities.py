@@ -21,8 +21,10 @@ DISTINGUISHING = {
     "skipping": "0.14",
     "cancelled_tasks": "0.15",
     "start_mode": "0.15",
+    "can_track": "0.15",
     "queue_columns": "0.17",
     "queue_mode": "0.17",
+    "pgflow_version": "0.17",
 }
 """Feature -> the first catalogue that has it."""
 

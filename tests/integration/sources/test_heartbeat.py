@@ -57,7 +57,7 @@ async def test_one_statement_beats_for_all_workers_of_a_process(world: World, pu
     assert [found.own[r.worker_id].state for r in reports] == ["running"] * 3
     assert set(found.crews) == {(FLOW, "a"), (FLOW, "b"), (QUEUE, "c")}
     registered = await world.owner.fetch("SELECT queue_name, function_name FROM pgflow.workers ORDER BY 1")
-    assert [tuple(row) for row in registered] == [("a", "py:test"), ("b", "py:test")]
+    assert [tuple(row) for row in registered] == [("a", "py:a"), ("b", "py:b")]
 
 
 async def test_a_beat_writes_the_report(world: World, pulse: Connection) -> None:

@@ -71,6 +71,8 @@ class Capabilities:
     """steps and step_tasks name their queue (core 0.17 or newer)."""
     queue_mode: bool
     start_mode: bool
+    pgflow_version: bool
+    """pgflow.workers names the version of each worker's software (core 0.17.1 or newer)."""
     mark_worker_stopped: bool
     requeue_stalled_tasks: bool
     ensure_compiled_arity: int
@@ -91,6 +93,8 @@ class Capabilities:
     can_write_flows: bool
     can_work: bool
     """The role may claim and finish pgflow tasks."""
+    can_track: bool
+    """The role may register functions that start by themselves (core 0.15 or newer)."""
     can_notify: bool
     """The role may write the throttle row, as every insert does on a queue with notify."""
     can_report: bool

@@ -167,6 +167,8 @@ async def register(
     reports: Sequence[Report],
     *,
     health: bool = True,
+    stamps: bool = False,
+    tracks: bool = False,
     is_gone: Callable[[UUID], bool] = lambda _: False,
 ) -> Beat:
     """The first beat of an incarnation; also takes over an id whose worker has ended.
@@ -178,15 +180,24 @@ async def register(
         connection: to the database.
         reports: of workers of one process.
         health: whether the database has `HEALTH_COLUMNS`.
+        stamps: whether pgflow's table names the version of each worker's software.
+        tracks: whether functions that start by themselves can be registered with pgflow.
         is_gone: whether the process of a boot id in our own network namespace has ended.
     """
     if health:
         await _mark_gone(connection, reports, is_gone)
-    return await _beat(connection, reports, look=Look(), health=health, revive=True)
+    if tracks:
+        await connection.execute(load("workers/track"), [r.slug for r in reports if r.kind is SourceKind.FLOW])
+    return await _beat(connection, reports, look=Look(), health=health, stamps=stamps, revive=True)
 
 
 async def beat(
-    connection: Connection, reports: Sequence[Report], *, look: Look | None = None, health: bool = True
+    connection: Connection,
+    reports: Sequence[Report],
+    *,
+    look: Look | None = None,
+    health: bool = True,
+    stamps: bool = False,
 ) -> Beat:
     """One heartbeat for all workers of the process; never revives a row that is marked lost or stopped.
 
@@ -195,9 +206,9 @@ async def beat(
     """
     looked = look or Look()
     try:
-        return await _beat(connection, reports, look=looked, health=health, revive=False)
+        return await _beat(connection, reports, look=looked, health=health, stamps=stamps, revive=False)
     except asyncpg.LockNotAvailableError:
-        return await _beat(connection, reports, look=looked, health=health, revive=False, pgflow=False)
+        return await _beat(connection, reports, look=looked, health=health, stamps=False, revive=False, pgflow=False)
 
 
 async def mark_stopped(connection: Connection, last: Sequence[Report], features: Capabilities) -> None:
@@ -241,12 +252,19 @@ async def _mark_gone(connection: Connection, reports: Sequence[Report], is_gone:
 
 
 async def _beat(
-    connection: Connection, reports: Sequence[Report], *, look: Look, health: bool, revive: bool, pgflow: bool = True
-) -> Beat:  # fmt: skip
+    connection: Connection,
+    reports: Sequence[Report],
+    *,
+    look: Look,
+    health: bool,
+    stamps: bool,
+    revive: bool,
+    pgflow: bool = True,
+) -> Beat:
     with_pgflow = pgflow and any(report.kind is SourceKind.FLOW for report in reports)
     encoding = connection.get_settings().server_encoding
     payload = orjson.dumps([_as_json(report, encoding) for report in reports])
-    statement = beat_statement(with_pgflow=with_pgflow, health=health, revive=revive)
+    statement = beat_statement(with_pgflow=with_pgflow, health=health, stamps=stamps, revive=revive)
     rows = await connection.fetch(statement, payload, look.since, look.after, look.sample)
     boots = {report.worker_id: report.boot_id for report in reports}
     own = [row for row in rows if row["what"] == "own"]
@@ -259,12 +277,13 @@ async def _beat(
 
 
 @cache
-def beat_statement(*, with_pgflow: bool, health: bool, revive: bool) -> str:
+def beat_statement(*, with_pgflow: bool, health: bool, stamps: bool, revive: bool) -> str:
     """The text of a heartbeat; it takes reports as JSON, and the fields of a `Look`.
 
     Args:
         with_pgflow: whether it writes pgflow's own table too.
         health: whether the database has `HEALTH_COLUMNS`.
+        stamps: whether pgflow's own table names the version of each worker's software.
         revive: whether it may begin a new incarnation under an id that has ended.
     """
     ended, same_process = "w.state IN ('lost', 'stopped')", "w.boot_id = excluded.boot_id"
@@ -273,7 +292,12 @@ def beat_statement(*, with_pgflow: bool, health: bool, revive: bool) -> str:
     return fill(
         "workers/beat",
         unless_locked=unless_locked,
-        registered=fill(registered, unless_locked=unless_locked),
+        registered=fill(
+            registered,
+            unless_locked=unless_locked,
+            version_column=load("workers/version_column" if stamps else "workers/nothing"),
+            version_value=load("workers/version_value" if stamps else "workers/nothing"),
+        ),
         may_write=f"{ended} OR {same_process}" if revive else f"NOT {ended} AND {same_process}",
         health_columns=load("workers/health_columns" if health else "workers/nothing"),
         health_updates=load("workers/health_updates" if health else "workers/nothing"),

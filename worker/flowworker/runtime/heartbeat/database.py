@@ -72,18 +72,22 @@ class DatabaseHeartbeat:
         self._on_lost: Callable[[], None] = _nothing
 
     async def register(self, reports: Sequence[Report]) -> Beat:
-        self._features = await self._other(detect)
+        self._features = features = await self._other(detect)
         health = self._has_health
         return await self._other(
-            lambda connection: heartbeat.register(connection, reports, health=health, is_gone=is_gone)
-        )
+            lambda connection: heartbeat.register(
+                connection, reports, health=health, stamps=features.pgflow_version, tracks=features.can_track,
+                is_gone=is_gone,
+            )
+        )  # fmt: skip
 
     async def beat(self, reports: Sequence[Report], look: Look) -> Beat:
         health = self._has_health
+        stamps = self._features is not None and self._features.pgflow_version
         return await self._pair.run(
             self._beat,
             self._link,
-            lambda connection: heartbeat.beat(connection, reports, look=look, health=health),
+            lambda connection: heartbeat.beat(connection, reports, look=look, health=health, stamps=stamps),
             # Peers count the seconds: a heartbeat that was cancelled, for whatever reason, waits for no retry.
             repeated_after=(asyncpg.QueryCanceledError,),
         )

@@ -55,6 +55,7 @@ SELECT
     EXISTS (SELECT FROM found_column WHERE name = 'pgflow.step_tasks.queue_name') AS queue_columns,
     EXISTS (SELECT FROM found_column WHERE name = 'pgflow.flows.queue_mode') AS queue_mode,
     EXISTS (SELECT FROM found_column WHERE name = 'pgflow.worker_functions.start_mode') AS start_mode,
+    EXISTS (SELECT FROM found_column WHERE name = 'pgflow.workers.pgflow_version') AS pgflow_version,
     EXISTS (SELECT FROM found_function WHERE signature = 'pgflow.mark_worker_stopped(uuid)') AS mark_worker_stopped,
     EXISTS (SELECT FROM found_function WHERE signature = 'pgflow.requeue_stalled_tasks()') AS requeue_stalled_tasks,
     (SELECT coalesce(max(pronargs), 0) FROM found_function WHERE name = 'pgflow.ensure_flow_compiled') AS ensure_compiled_arity,
@@ -77,6 +78,12 @@ SELECT
         SELECT bool_and(reachable AND has_table_privilege(oid, 'UPDATE'))
         FROM found_table WHERE name IN ('pgflow.runs', 'pgflow.step_states', 'pgflow.step_tasks', 'pgflow.workers')
     ), false) AS can_work,
+    coalesce((
+        SELECT t.reachable AND has_table_privilege(t.oid, 'INSERT') AND has_table_privilege(t.oid, 'UPDATE')
+            AND has_function_privilege(f.oid, 'EXECUTE')
+        FROM found_table t, found_function f
+        WHERE t.name = 'pgflow.worker_functions' AND f.signature = 'pgflow.track_worker_function(text, text)'
+    ), false) AS can_track,
     coalesce((
         SELECT reachable AND has_table_privilege(oid, 'INSERT') AND has_table_privilege(oid, 'UPDATE')
         FROM found_table WHERE name = 'pgmq.notify_insert_throttle'

@@ -1,8 +1,9 @@
 -- pgflow's own table: its foreign key lets a worker claim, and other tools see the heartbeat and may deprecate it. A row
--- that such a tool has locked is written by a later heartbeat.
+-- that such a tool has locked is written by a later heartbeat. What pgflow calls the function is what all workers of a flow
+-- have in common: see track.sql.
 registered AS (
-    INSERT INTO pgflow.workers AS w (worker_id, queue_name, function_name)
-    SELECT report.worker_id, report.queue_name, 'py:' || report.worker_name
+    INSERT INTO pgflow.workers AS w (worker_id, queue_name, function_name{version_column})
+    SELECT report.worker_id, report.queue_name, 'py:' || report.slug{version_value}
     FROM report
     JOIN written USING (worker_id)
     LEFT JOIN LATERAL (
