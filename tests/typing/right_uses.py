@@ -30,6 +30,11 @@ async def fetch(url: str, ctx: TaskContext) -> int:
     return len(url) * ctx.attempt
 
 
+@report.step(when={"urls": []}, unless={"draft": True}, when_unmet="skip_cascade", when_exhausted="skip")
+async def apology(site: Site) -> str:
+    return "nothing to fetch"
+
+
 @report.map(over=fetch, run_in="process")
 def double(size: int) -> float:
     return size * 2.0

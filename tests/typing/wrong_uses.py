@@ -32,6 +32,11 @@ async def perhaps(count: int) -> list[str] | None:
     return ["name"] if count else None
 
 
+@flow.step(when={"kind": "a"}, when_unmet="skip-cascade")  # pyright: ignore[reportArgumentType]
+async def consequence_under_pgflow_s_own_name(count: int) -> int:
+    return count
+
+
 @flow.step
 async def by_name(count: int) -> dict[str, int]:
     return {"name": count}
