@@ -13,7 +13,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
@@ -32,7 +32,7 @@ from tests.integration.sources.world import World, a_world, completed, failed
 
 from flowworker.bench.observing import processor_seconds
 from flowworker.database.local_server import LocalServer
-from flowworker.database.records import TaskResult
+from flowworker.database.records import ClaimedTask, Outcome, TaskResult
 from flowworker.definition.flow import Flow
 from flowworker.runtime.sources.flow_source import FlowSource
 
@@ -106,22 +106,26 @@ async def cost(template: Database, *, runs: int) -> Cost:
             await world.start("brittle", list(range(TASKS)))
         sources = [await world.source(brittle) for _ in range(WORKERS)]
         used, began = await _processor(world), time.monotonic()
-        done = await asyncio.gather(*(work(source, random.Random(n)) for n, source in enumerate(sources)))
+        done = await asyncio.gather(*(work(source, one_in_ten(random.Random(n))) for n, source in enumerate(sources)))
         seconds, used = time.monotonic() - began, await _processor(world) - used
         result = Cost(tasks=sum(done), deadlocks=await deadlocks(world), seconds=seconds, processor=used)
     await drop_database(database)
     return result
 
 
-async def work(source: FlowSource, chance: random.Random) -> int:
+def one_in_ten(chance: random.Random) -> Callable[[ClaimedTask], Outcome]:
+    """Handlers of which one in ten fails."""
+    return lambda _: failed() if chance.random() < FAILING else completed()
+
+
+async def work(source: FlowSource, handler: Callable[[ClaimedTask], Outcome]) -> int:
     """Claim and finish until nothing is left; returns the number of tasks."""
     idle = done = 0
     while idle < 5:
         tasks = (await source.claim(10, ())).tasks
         done += len(tasks)
         idle = 0 if tasks else idle + 1
-        outcomes = [failed() if chance.random() < FAILING else completed() for _ in tasks]
-        results = [TaskResult(task=task, outcome=outcome) for task, outcome in zip(tasks, outcomes, strict=True)]
+        results = [TaskResult(task=task, outcome=handler(task)) for task in tasks]
         await asyncio.gather(*(source.finish([result]) for result in results))
     return done
 

@@ -33,6 +33,21 @@ CREATE TRIGGER cancel_tasks AFTER UPDATE OF status ON pgflow.runs
 CREATE TRIGGER skip_tasks AFTER UPDATE OF status ON pgflow.step_states
     FOR EACH ROW WHEN (new.status = 'skipped' AND old.status <> 'skipped') EXECUTE FUNCTION pgflow.end_tasks('skipped');
 
+-- The trigger ends the tasks, and archives their messages only then.
+CREATE OR REPLACE FUNCTION pgflow.fail_unmet(run_id uuid) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE pgflow.step_states AS state
+    SET status = 'failed', failed_at = now(), error_message = 'Condition not met'
+    WHERE state.run_id = fail_unmet.run_id AND state.step_slug = (
+        SELECT unmet.step_slug FROM pgflow.unmet_steps(fail_unmet.run_id) AS unmet WHERE unmet.when_unmet = 'fail' LIMIT 1);
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    UPDATE pgflow.runs AS run SET status = 'failed', failed_at = now() WHERE run.run_id = fail_unmet.run_id;
+    RETURN true;
+END
+$$;
+
 CREATE FUNCTION pgflow.extend_claimed(tasks pgflow.step_tasks[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     extended integer;

@@ -127,7 +127,7 @@ async def complete_and_undo(
     await transaction.start()
     try:
         fences = [fence_of(task, worker_id) for task in tasks]
-        answers = await complete(connection, worker_id, fences, outputs, own_maps=own_maps)
+        answers = await complete(connection, worker_id, fences, outputs, own_maps=own_maps, queue_name=flow.slug)
         statements = (*STATES, TASKS, ARCHIVE.format(slug=flow.slug))
         rows = [row for statement in statements for row in await connection.fetch(statement)]
         messages = await connection.fetch(MESSAGES.format(slug=flow.slug))
@@ -184,7 +184,7 @@ async def test_tasks_of_a_run_that_the_same_write_has_failed_stay_as_they_are(wo
     outputs = [b"7"] * 4
     fences = [fence_of(task, worker_id) for task in tasks]
     worker = await world.database.connect_as_worker()
-    await complete(worker, worker_id, fences, outputs, own_maps=True)
+    await complete(worker, worker_id, fences, outputs, own_maps=True, queue_name="two_maps")
     await worker.close()
     assert (await world.run(run_id))[0] == "failed"
     assert {(await world.task(run_id, "over_input", n))["status"] for n in range(3)} == {"started"}

@@ -112,6 +112,10 @@ async def completing(place: Place) -> list[Any]:
     return [place.grown.worker_id, *await fences(place), [b"1"] * 10]
 
 
+async def deciding(place: Place) -> list[Any]:
+    return [*await completing(place), list(range(1, 11))]
+
+
 async def failing(place: Place) -> list[Any]:
     ids = [place.grown.worker_id] * 10
     return ["one_step", ids, *await fences(place), ["e"] * 10, [True, False] * 5, [None] * 10]
@@ -200,7 +204,7 @@ HOT: Mapping[str, Arguments] = {
 
 COMPOSED = {
     "flow/claim", "flow/start_map_tasks", "flow/start_tasks_plain", "flow/start_tasks_routed", "flow/starts_map",
-    "flow/complete", "flow/complete_maps", "flow/fenced_results", "queue/claim", "queue/claim_free",
+    "flow/complete", "flow/complete_maps", "flow/fenced_results", "flow/waiting", "queue/claim", "queue/claim_free",
     "queue/claim_held", "queue/claim_holder", "queue/unless_locked", "queue/extend_all", "queue/extend_part",
     "probe/probe", "probe/flows", "probe/flow_backlog", "probe/queue_backlog", "probe/queue", "client/run_error",
 }  # fmt: skip
@@ -224,6 +228,7 @@ def composed(place: Place) -> Iterator[tuple[str, str, Arguments]]:
         yield f"complete, {own_maps=}", flow_results.complete_statement(own_maps=own_maps), completing
         text = flow_tasks.claim_statement("one_step", routed=routed, own_maps=own_maps)
         yield f"claim tasks, {own_maps=}", text, claiming_tasks
+    yield "complete, decisive", flow_results.decisive_statement("one_step"), deciding
     for thorough in (True, False):
         text = claim_statement("one_step", last_read_at=True, begun_at=True, thorough=thorough)
         yield f"claim jobs, {thorough=}", text, claiming_jobs

@@ -6,6 +6,7 @@ import pytest
 
 from flowworker import DefinitionError, Flow
 from flowworker.definition.conditions import PLAIN, Conditions, Consequence, canonical
+from flowworker.definition.step import decisive_steps
 
 
 def root_step(**settings: Any) -> Conditions:
@@ -150,3 +151,35 @@ def test_what_takes_its_dependants_along_or_fails_the_run_is_never_missing(setti
 )
 def test_what_jsonb_calls_equal_has_one_form(text: str, form: str) -> None:
     assert canonical(text) == form
+
+
+def test_decisive_is_what_comes_before_a_condition_that_fails_the_run() -> None:
+    flow = Flow("decisive")
+
+    @flow.step
+    async def first(value: dict[str, int]) -> int:
+        return len(value)
+
+    @flow.map
+    async def beside(value: int) -> int:  # pyright: ignore[reportUnusedFunction]
+        return value
+
+    @flow.step
+    async def second(first: int) -> int:
+        return first
+
+    @flow.step(when={"second": 1}, when_unmet="skip")
+    async def skipped(second: int) -> int:  # pyright: ignore[reportUnusedFunction]
+        return second
+
+    assert decisive_steps(flow.steps) == set()
+
+    @flow.step(unless={"second": 1}, when_unmet="fail")
+    async def refused(second: int) -> int:
+        return second
+
+    @flow.step
+    async def after(refused: int) -> int:  # pyright: ignore[reportUnusedFunction]
+        return refused
+
+    assert decisive_steps(flow.steps) == {"first", "second"}

@@ -95,6 +95,8 @@ async def complete(
     outputs: Sequence[bytes],
     *,
     own_maps: bool,
+    queue_name: str,
+    decisive: Sequence[int] = (),
     skip_locked: bool = False,
 ) -> dict[int, Answer]:
     """Complete tasks; answers by position, without those whose fence was lost and, if so wanted, what is locked.
@@ -105,16 +107,34 @@ async def complete(
         fences: the attempts.
         outputs: for each, as JSON.
         own_maps: our function that completes tasks of maps is there; used where it equals the core's.
+        queue_name: of the tasks' messages.
+        decisive: positions of tasks after which their run may fail by a condition, on cores that then end its others.
         skip_locked: leave out what is locked.
     """
+    arguments = (worker_id, *_columns(fences), list(outputs))
+    if decisive:
+        statement = decisive_statement(queue_name, skip_locked=skip_locked)
+        return _answers(await connection.fetch(statement, *arguments, [position + 1 for position in decisive]))
     statement = complete_statement(own_maps=own_maps, skip_locked=skip_locked)
-    return _answers(await connection.fetch(statement, worker_id, *_columns(fences), list(outputs)))
+    return _answers(await connection.fetch(statement, *arguments))
 
 
 def complete_statement(*, own_maps: bool, skip_locked: bool = False) -> str:
     """The text of a write of outputs; see `complete`."""
     fenced = fill("flow/fenced_results", unless_locked=_unless_locked(skip_locked))
-    return fill("flow/complete_maps" if own_maps else "flow/complete", fenced_results=fenced)
+    if own_maps:
+        return fill("flow/complete_maps", fenced_results=fenced)
+    return fill("flow/complete", fenced_results=fenced, waiting="", after_waiting="")
+
+
+def decisive_statement(queue_name: str, *, skip_locked: bool = False) -> str:
+    """The text of a write of outputs some of which may fail their run; see `complete`."""
+    return fill(
+        "flow/complete",
+        fenced_results=fill("flow/fenced_results", unless_locked=_unless_locked(skip_locked)),
+        waiting=fill("flow/waiting", queue_table=queue_table(queue_name)),
+        after_waiting=load("flow/after_waiting"),
+    )
 
 
 async def fail(

@@ -57,6 +57,11 @@ class Conditions:
         """Whether dependants may have to run without the step's output."""
         return Consequence.SKIP in {self.when_exhausted, self.when_unmet if self.when or self.unless else None}
 
+    @property
+    def fail_runs(self) -> bool:
+        """Whether the run fails where they are not met."""
+        return self.when_unmet is Consequence.FAIL and (self.when or self.unless) is not None
+
 
 def said(name: str, value: str | None) -> str:
     """One condition in the words of a flow in code."""

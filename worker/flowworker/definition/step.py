@@ -1,7 +1,7 @@
 """One step of a flow: still callable like the function it was made from, and known by name to the steps after it."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from enum import StrEnum
 from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar
@@ -82,3 +82,14 @@ class Step(Generic[P, Returned_co, Output_co]):
 
 
 AnyStep: TypeAlias = Step[..., Any, Any]
+
+
+def decisive_steps(steps: Mapping[str, AnyStep]) -> frozenset[str]:
+    """Steps after which a run may fail because the condition of a later one is not met."""
+    wanted = {slug for step in steps.values() if step.conditions.fail_runs for slug in step.dependencies}
+    found: set[str] = set()
+    while wanted:
+        slug = wanted.pop()
+        found.add(slug)
+        wanted.update(set(steps[slug].dependencies) - found)
+    return frozenset(found)

@@ -22,7 +22,7 @@ from flowworker.database.lost_peers import LostPeers
 from flowworker.database.records import ClaimedTask, Peer, SourceKind, TaskResult, Verdict
 from flowworker.database.server_clock import ServerClock
 from flowworker.definition.flow import Flow
-from flowworker.definition.step import StepKind
+from flowworker.definition.step import StepKind, decisive_steps
 from flowworker.errors import DatabaseUnavailableError, UnknownFlowError, UnknownRunError
 from flowworker.runtime.source import Claim, Finish, Recovery
 from flowworker.runtime.sources.claiming import ClaimLane, beside_claims, with_more_time
@@ -60,6 +60,7 @@ class FlowSource:
             links: the connections of the process.
         """
         self._flow = flow
+        self._decisive = decisive_steps(flow.steps)
         self._worker_id = worker_id
         self._links = links
         self._lane = ClaimLane(links)
@@ -296,6 +297,7 @@ class FlowSource:
             known=self._links.known,
             queue_name=self.queue_name,
             worker_id=self._worker_id,
+            decisive=self._decisive,
             skip_locked=skip_locked,
         )
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -28,6 +29,8 @@ class FlowWriter:
     known: Known
     queue_name: str
     worker_id: UUID
+    decisive: AbstractSet[str] = frozenset()
+    """Steps after which a run may fail by a condition."""
     skip_locked: bool = False
     _touched: set[UUID] = field(default_factory=set[UUID])
     _written_at: set[datetime] = field(default_factory=set[datetime])
@@ -82,10 +85,13 @@ class FlowWriter:
     async def _complete(self, fences: Sequence[Fence], outputs: Sequence[bytes]) -> dict[int, Answer]:
         def complete(own_maps: bool) -> Awaitable[dict[int, Answer]]:
             return flow_results.complete(
-                self.connection, self.worker_id, fences, outputs, own_maps=own_maps, skip_locked=self.skip_locked
-            )
+                self.connection, self.worker_id, fences, outputs, own_maps=own_maps, queue_name=self.queue_name,
+                decisive=decisive, skip_locked=self.skip_locked,
+            )  # fmt: skip
 
-        own_maps = (await self.known.of(self.connection)).own_map_tasks
+        features = await self.known.of(self.connection)
+        own_maps, ends_others = features.own_map_tasks, features.cancelled_tasks
+        decisive = [n for n, fence in enumerate(fences) if ends_others and fence.step_slug in self.decisive]
         try:
             return await complete(own_maps)
         except MISSING_OBJECT:
