@@ -78,3 +78,13 @@ async def test_what_people_set_on_a_function_stays(world: World) -> None:
         await world.owner.execute("UPDATE pgflow.worker_functions SET enabled = false")
         await enlist(world, "a")
         assert await functions(world) == [("py:a", "process", False)]
+
+
+async def test_a_worker_registers_while_the_functions_are_locked(world: World) -> None:
+    """As a migration does."""
+    if (await detect(world.owner)).start_mode:
+        async with world.owner.transaction():
+            await world.owner.execute("LOCK TABLE pgflow.worker_functions IN SHARE MODE")
+            await enlist(world, "a")
+        assert await world.owner.fetchval("SELECT function_name FROM pgflow.workers") == "py:a"
+        assert await functions(world) == []

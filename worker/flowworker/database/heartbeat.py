@@ -6,6 +6,7 @@ silent. It looks at a sample of them, so that its cost does not grow with the fl
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import cache
@@ -187,7 +188,8 @@ async def register(
     if health:
         await _mark_gone(connection, reports, is_gone)
     if tracks:
-        await connection.execute(load("workers/track"), [r.slug for r in reports if r.kind is SourceKind.FLOW])
+        with suppress(asyncpg.PostgresError):  # pgflow's tools show less; the worker needs nothing of it
+            await connection.execute(load("workers/track"), [r.slug for r in reports if r.kind is SourceKind.FLOW])
     return await _beat(connection, reports, look=Look(), health=health, stamps=stamps, revive=True)
 
 
