@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from flowworker.database.connection import Connection, connect
-from flowworker.database.grants import grant
+from flowworker.database.grants import Profile, grant
 from flowworker.database.install import install
 from flowworker.database.local_server import DEVELOPMENT_SETTINGS, LocalServer, embedded_binaries
 from flowworker.database.packaged import packaged_files
@@ -36,12 +36,15 @@ REAL_CORE = Path(os.environ["FLOWWORKER_TEST_CORE"]) if "FLOWWORKER_TEST_CORE" i
 
 OWNER_ROLE = "flowworker_owner"
 WORKER_ROLE = "flowworker_worker"
+ADMIN_ROLE = "flowworker_administrator"
+"""Has the rights that `flowworker db install --admin-role` grants."""
 STRANGER_ROLE = "flowworker_stranger"
 """May log in and nothing else."""
 
 ROLES = f"""
     CREATE ROLE {OWNER_ROLE} LOGIN;
     CREATE ROLE {WORKER_ROLE} LOGIN;
+    CREATE ROLE {ADMIN_ROLE} LOGIN;
     CREATE ROLE {STRANGER_ROLE} LOGIN;
     GRANT pg_signal_backend TO {OWNER_ROLE};
 """
@@ -89,6 +92,11 @@ class Database:
     def worker_dsn(self) -> str:
         """Connection string of the role that workers use, with the least rights."""
         return self.server.dsn(self.name, WORKER_ROLE)
+
+    @property
+    def admin_dsn(self) -> str:
+        """Connection string of the role that cancels, with the least rights."""
+        return self.server.dsn(self.name, ADMIN_ROLE)
 
     @property
     def superuser_dsn(self) -> str:
@@ -147,12 +155,18 @@ async def create_roles(server: LocalServer) -> None:
         await admin.close()
 
 
+async def grant_roles(owner: Connection) -> None:
+    """Give the roles of this module their rights."""
+    await grant(owner, WORKER_ROLE)
+    await grant(owner, ADMIN_ROLE, Profile.ADMINISTRATOR)
+
+
 async def install_everything(database: Database) -> None:
-    """Install as the owner and give the worker's role its rights."""
+    """Install as the owner and give the roles their rights."""
     owner = await database.connect()
     try:
         await install(owner)
-        await grant(owner, WORKER_ROLE)
+        await grant_roles(owner)
     finally:
         await owner.close()
 
@@ -179,7 +193,7 @@ async def upgrade(database: Database, core: str) -> None:
             async with owner.transaction():
                 await owner.execute(migration)
         await owner.execute("RESET lock_timeout")
-        await grant(owner, WORKER_ROLE)
+        await grant_roles(owner)
     finally:
         await owner.close()
 
@@ -190,7 +204,7 @@ async def apply_catalogues(database: Database, core: str) -> None:
     try:
         for step in CORES[1 : CORES.index(core) + 1]:
             await owner.execute((CATALOGUES / f"{step}.sql").read_text())
-        await grant(owner, WORKER_ROLE)
+        await grant_roles(owner)
     finally:
         await owner.close()
 

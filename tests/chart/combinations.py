@@ -45,7 +45,7 @@ EVERYTHING: dict[str, Any] = {
     },
     "databaseInstall": {
         "enabled": True, "secret": {"name": "postgres-owner"}, "roles": ["flowworker_worker", "reports"],
-        "clientRoles": ["shop", "billing"], "runEvents": "all",
+        "clientRoles": ["shop", "billing"], "adminRoles": ["ada"], "runEvents": "all",
     },
     "extraObjects": [
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-extra"}},

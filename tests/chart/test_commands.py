@@ -78,7 +78,7 @@ async def test_helm_test_fails_when_something_else_answers(operator: Operator) -
 
 async def test_the_install_job_prepares_a_database_and_prints_the_grants(database: Database, tmp_path: Path) -> None:
     roles = [WORKER_ROLE, STRANGER_ROLE]
-    given = {"roles": roles, "clientRoles": roles, "runEvents": "all"}
+    given = {"roles": roles, "clientRoles": roles, "adminRoles": roles, "runEvents": "all"}
     job = only(render({"databaseInstall": {"enabled": True, "secret": {"name": "a"}, **given}}), "Job")
     (container,) = job["spec"]["template"]["spec"]["containers"]
     (mount, _) = container["volumeMounts"]
@@ -90,7 +90,7 @@ async def test_the_install_job_prepares_a_database_and_prints_the_grants(databas
         assert code == 0, said
         for role in roles:
             assert f'GRANT SELECT, INSERT, UPDATE ON "pgflow"."runs" TO "{role}"' in said
-            assert said.count(f'GRANT USAGE ON SCHEMA "pgflow" TO "{role}"') == 2, "as a worker and as a client"
+            assert said.count(f'GRANT USAGE ON SCHEMA "pgflow" TO "{role}"') == 3, "one for each purpose"
         assert "announces: all" in said
 
 

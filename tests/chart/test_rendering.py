@@ -143,7 +143,8 @@ def test_the_install_job_runs_before_everything_and_knows_the_secret_by_a_file()
     assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
     assert container["args"][:3] == ["db", "install", "--database-file=/var/run/flowworker/owner-database/uri"]
     assert container["args"][3:] == [
-        "--role=flowworker_worker", "--role=reports", "--client-role=shop", "--client-role=billing", "--run-events=all",
+        "--role=flowworker_worker", "--role=reports", "--client-role=shop", "--client-role=billing", "--admin-role=ada",
+        "--run-events=all",
     ]  # fmt: skip
 
 

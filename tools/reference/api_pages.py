@@ -32,6 +32,7 @@ from flowworker import (
     WorkerPool,
     testing,
 )
+from flowworker.database.cancelling import CancelledJob, CancelledRun
 from flowworker.database.jobs_admin import Job as StoredJob
 from flowworker.database.runs import Run
 from flowworker.definition.context import Cancellation, Message
@@ -41,7 +42,7 @@ from flowworker.worker_options import WorkerOptions
 GROUPS: Sequence[tuple[str, Sequence[type[Any]]]] = (
     ("Definitions", (Flow, Step, StepSettings, Queue, Job)),
     ("Inside a handler", (TaskContext, Message, Cancellation, Retry, Fail)),
-    ("Clients", (Client, JsonText, Run, StoredJob)),
+    ("Clients", (Client, JsonText, Run, StoredJob, CancelledRun, CancelledJob)),
     ("Workers inside a program", (Worker, WorkerPool, WorkerOptions, Restart, JobRun, EventStream)),
     ("Errors", (FlowWorkerError, DefinitionError, InputError, OutputError)),
 )

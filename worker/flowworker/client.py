@@ -1,4 +1,4 @@
-"""The client: start runs and send jobs, wait for them, read them back, try them again.
+"""The client: start runs and send jobs, wait for them, read them back, try them again, cancel them.
 
 Example:
     async with Client(dsn) as client:
@@ -17,7 +17,8 @@ from uuid import UUID
 import asyncpg
 import stamina
 
-from flowworker.database import jobs_admin, runs, workers_admin
+from flowworker.database import cancelling, jobs_admin, runs, workers_admin
+from flowworker.database.cancelling import CancelledJob, CancelledRun, Request
 from flowworker.database.connection import AnyConnection, Connection, connect
 from flowworker.database.faults import translated
 from flowworker.database.jobs_admin import Job, JobState
@@ -138,6 +139,26 @@ class Client:
         if not run.has_ended:
             raise DataError(f"run {run_id} is still under way; only a run that has ended can be tried again")
         return await self._start(run.flow_slug, run.input_json, new_run_id or runs.retry_id(run_id), None)
+
+    async def cancel_run(self, run_id: UUID, *, reason: str | None = None, actor: str | None = None) -> CancelledRun:
+        """Cancel a run that is under way: its tasks end, and it fails with an error that says who cancelled it and why.
+
+        Handlers of its tasks are notified by their worker's next heartbeat, within five seconds, and their results are
+        superseded. The request is on record in `flowworker.requests`. Repeating the call gives what the first one did.
+        The database role needs the rights of `flowworker db install --admin-role`.
+
+        Args:
+            run_id: of the run.
+            reason: at most 1,000 characters.
+            actor: who asks, at most 200 characters; None for the name of the database role.
+
+        Raises:
+            UnknownRunError: the database has no such run.
+            DataError: the run has ended by itself, or the record cannot hold `reason` or `actor`.
+        """
+        request = Request(actor=actor, reason=reason)
+        async with self._connection("cancel a run") as connection:
+            return await cancelling.cancel_run(connection, run_id, request)
 
     async def wait(self, run_id: UUID, *, timeout: float | None = None) -> Run:
         """Wait until a run has ended, well or badly.
@@ -260,7 +281,7 @@ class Client:
             return await jobs_admin.read_job(connection, name, job_id)
 
     async def retry_job(self, queue: "Queue | str", job_id: int) -> int:
-        """Send the payload of a failed job again, as a new job; repeating the call gives the same new job.
+        """Send the payload of a failed or cancelled job again, as a new job; repeating it gives the same new job.
 
         Returns:
             The new job's id.
@@ -268,11 +289,35 @@ class Client:
         Raises:
             UnknownQueueError: the database has no such queue.
             UnknownJobError: the queue has and had no such job.
-            DataError: the job has not failed.
+            DataError: the job has neither failed nor been cancelled.
         """
         name = queue if isinstance(queue, str) else queue.name
         async with self._connection("send a job again") as connection:
             return await jobs_admin.retry_job(connection, name, job_id)
+
+    async def cancel_job(
+        self, queue: "Queue | str", job_id: int, *, reason: str | None = None, actor: str | None = None
+    ) -> CancelledJob:
+        """Cancel a job that waits or runs: it is archived as cancelled.
+
+        A handler that has it is notified by its worker's next heartbeat, within five seconds, and its result is
+        superseded. Otherwise as `cancel_run`.
+
+        Args:
+            queue: a queue, or its name.
+            job_id: of the job.
+            reason: at most 1,000 characters.
+            actor: who asks, at most 200 characters; None for the name of the database role.
+
+        Raises:
+            UnknownQueueError: the database has no such queue.
+            UnknownJobError: the queue has and had no such job.
+            DataError: the job has ended by itself, or the record cannot hold `reason` or `actor`.
+        """
+        name = queue if isinstance(queue, str) else queue.name
+        request = Request(actor=actor, reason=reason)
+        async with self._connection("cancel a job") as connection:
+            return await cancelling.cancel_job(connection, name, job_id, request)
 
     # Workers
 

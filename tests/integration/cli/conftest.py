@@ -60,3 +60,9 @@ def cli(database: Database, project: Path) -> Cli:
 def owner_cli(database: Database, project: Path) -> Cli:
     """The command line in that folder, as the owner of the database."""
     return Cli(folder=project, dsn=database.dsn)
+
+
+@pytest.fixture
+def admin_cli(database: Database, project: Path) -> Cli:
+    """The command line in that folder, with an administrator's rights."""
+    return Cli(folder=project, dsn=database.admin_dsn)

@@ -24,7 +24,7 @@ async def test_install_reports_grants_and_can_be_repeated(empty_database: Databa
 async def test_install_grants_to_every_role_that_is_named(empty_database: Database, cli: Cli) -> None:
     owner = Cli(folder=cli.folder, dsn=empty_database.dsn)
     both = (WORKER_ROLE, STRANGER_ROLE)
-    for option in ("--role", "--client-role"):
+    for option in ("--role", "--client-role", "--admin-role"):
         answer = await owner("db", "install", *(part for role in both for part in (option, role)))
         assert answer.code == 0
         for role in both:

@@ -105,7 +105,9 @@ async def test_a_queue_is_found_by_the_name_that_the_database_folds(folding: Cli
     listed = await folding("jobs", "list", queue, "-o", "json")
     assert [job["msg_id"] for job in listed.json] == [int(sent.out)], listed.err
     assert (await folding("jobs", "show", queue, sent.out.strip())).code == 0
-    assert "only a failed job" in (await folding("jobs", "retry", queue, sent.out.strip())).err
+    assert "only a failed or cancelled job" in (await folding("jobs", "retry", queue, sent.out.strip())).err
+    assert "is cancelled" in (await folding("jobs", "cancel", queue, sent.out.strip())).out
+    assert "was cancelled before" in (await folding("jobs", "cancel", queue, sent.out.strip())).out
 
 
 async def test_an_answer_that_the_terminal_cannot_spell_is_written_all_the_same(owner_cli: Cli, mail: str) -> None:

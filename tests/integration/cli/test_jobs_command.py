@@ -61,3 +61,23 @@ async def test_a_payload_that_the_database_would_not_keep_is_refused(cli: Cli, m
         assert refused.code == 64, refused
         assert problem in refused.err
     assert (await cli("jobs", "list", mail, "-o", "json")).json == []
+
+
+async def test_cancel_archives_a_job_and_may_be_repeated(admin_cli: Cli, mail: str) -> None:
+    job_id = (await admin_cli("jobs", "send", mail, "--payload", "1")).out.strip()
+    cancelled = await admin_cli("jobs", "cancel", mail, job_id, "--reason", "sent twice", "--actor", "ada")
+    assert (cancelled.code, cancelled.err) == (0, "")
+    assert cancelled.out == f"job {job_id} of queue mail is cancelled: it was waiting\n"
+    again = await admin_cli("jobs", "cancel", mail, job_id)
+    assert "was cancelled before" in again.out
+    assert "by ada: sent twice" in again.out
+    shown = await admin_cli("jobs", "show", mail, job_id)
+    assert "state:    cancelled" in shown.out
+    assert "error:    cancelled by ada: sent twice" in shown.out
+    assert (await admin_cli("jobs", "cancel", mail, job_id, "-o", "json")).json["is_new"] is False
+
+
+async def test_cancel_of_an_unknown_job_ends_with_65(admin_cli: Cli, mail: str) -> None:
+    refused = await admin_cli("jobs", "cancel", mail, "7")
+    assert refused.code == 65
+    assert refused.err == "error: queue 'mail' has no job 7; list them with `flowworker jobs list mail`\n"

@@ -1,12 +1,19 @@
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
-from tests.conftest import Database
+from testkit.support.waiting import until
+from tests.conftest import ADMIN_ROLE, Database
 from tests.integration.cli.calling import Cli
 from tests.integration.client.acting import complete, fail
 
 from flowworker.client import Client
 from flowworker.database.connection import Connection
+
+BLOCKED = f"""
+    SELECT count(*) FROM pg_stat_activity
+    WHERE usename = '{ADMIN_ROLE}' AND datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0
+"""
 
 
 @pytest.fixture
@@ -153,3 +160,63 @@ async def test_an_input_is_stored_as_it_was_given(cli: Cli, client: Client, shop
         async with client:
             assert (await client.run(UUID(started.out.strip()))).run.input_json.decode() == text
         assert "12345678901234567890.120" in (await cli("runs", "show", started.out.strip(), "-o", "json")).out
+
+
+async def test_cancel_says_what_it_did_and_may_be_repeated(admin_cli: Cli, client: Client, shop: str) -> None:
+    async with client:
+        run = await client.start(shop, 1)
+    cancelled = await admin_cli("runs", "cancel", str(run.run_id), "--reason", "wrong customer", "--actor", "ada")
+    assert (cancelled.code, cancelled.err) == (0, "")
+    assert cancelled.out == f"run {run.run_id} is cancelled: 1 waiting tasks have ended, and 0 at work\n"
+    again = await admin_cli("runs", "cancel", str(run.run_id))
+    assert again.code == 0
+    assert "was cancelled before" in again.out
+    assert "by ada: wrong customer" in again.out
+    as_json = (await admin_cli("runs", "cancel", str(run.run_id), "-o", "json")).json
+    assert (as_json["actor"], as_json["is_new"], as_json["queued"]) == ("ada", False, 1)
+    assert "error:   cancelled by ada: wrong customer" in (await admin_cli("runs", "show", str(run.run_id))).out
+
+
+async def test_who_cancels_is_the_login_unless_a_name_is_given(admin_cli: Cli, client: Client, shop: str) -> None:
+    async with client:
+        run = await client.start(shop, 1)
+    named = replace(admin_cli, environment={"LOGNAME": "grace"})
+    assert (await named("runs", "cancel", str(run.run_id), "-o", "json")).json["actor"] == "grace"
+
+
+async def test_a_run_that_is_completed_is_not_cancelled(
+    admin_cli: Cli, client: Client, worker: Connection, shop: str
+) -> None:
+    async with client:
+        run = await client.start(shop, 1)
+    await complete(worker, run, "items", [])
+    refused = await admin_cli("runs", "cancel", str(run.run_id))
+    assert refused.code == 65
+    assert refused.err == (
+        f"error: run {run.run_id} is completed already; only a run that is under way can be cancelled\n"
+    )
+
+
+async def test_cancel_without_the_right_ends_with_77(cli: Cli, client: Client, shop: str) -> None:
+    async with client:
+        run = await client.start(shop, 1)
+    refused = await cli("runs", "cancel", str(run.run_id))
+    assert refused.code == 77
+    assert "flowworker db install --admin-role ROLE" in refused.err
+
+
+async def test_a_command_killed_while_it_cancels_is_finished_by_the_next_one(
+    admin_cli: Cli, client: Client, worker: Connection, owner: Connection, shop: str
+) -> None:
+    async with client:
+        run = await client.start(shop, 1)
+    async with worker.transaction():
+        await worker.execute("SELECT FROM pgflow.runs FOR UPDATE")
+        process = await admin_cli.start("runs", "cancel", str(run.run_id))
+        await until(lambda: owner.fetchval(BLOCKED), "the command waits for the run")
+        process.kill()
+        await process.communicate()
+    cancelled = await admin_cli("runs", "cancel", str(run.run_id), "-o", "json")
+    assert cancelled.code == 0
+    assert await owner.fetchval("SELECT count(*) FROM flowworker.requests WHERE outcome = 'cancelled'") == 1
+    assert await owner.fetchval("SELECT count(*) FROM pgmq.q_shop") == 0

@@ -15,8 +15,8 @@ from flowworker.database.statements import load
 RUNS = 1_000_000
 LIMIT = 50
 
+FLOW = "SELECT pgflow.create_flow('one_step'), pgflow.add_step('one_step', 'only')"
 FILL = (
-    "SELECT pgflow.create_flow('one_step'), pgflow.add_step('one_step', 'only')",
     f"""
     INSERT INTO pgflow.runs (flow_slug, input, remaining_steps, run_id, status, started_at, failed_at)
     SELECT 'one_step', '{{}}', 0, md5('run' || n)::uuid, 'failed', now() - n * interval '1 second', now()
@@ -42,6 +42,7 @@ FILL = (
 @pytest.fixture
 async def finished(database: Database, owner: Connection) -> Connection:
     """A database with many runs that failed, half of them before they had a task."""
+    await owner.execute(FLOW)
     admin = await connect(database.superuser_dsn, application_name="test")
     await admin.execute("SET session_replication_role = replica")  # looking up each foreign key takes minutes
     for statement in FILL:
@@ -81,3 +82,27 @@ async def test_reading_the_newest_runs_or_one_reads_no_other_run_s_rows(finished
     loops, kinds = (await reads(finished, load("client/run_links"), "one_step", [UUID(int=1), UUID(int=2)]))["runs"]
     assert loops <= 2
     assert kinds <= {"Index Scan", "Index Only Scan"}
+
+
+REQUESTS = f"""
+    INSERT INTO flowworker.requests (actor, action, kind, slug, target, outcome)
+    SELECT 'ada', 'cancel', 'run', 'one_step', md5('run' || n), 'cancelled' FROM generate_series(1, {RUNS}) AS n
+"""
+READ_IN_FULL = """
+    SELECT relname FROM pg_stat_xact_user_tables
+    WHERE seq_tup_read > 1000 AND schemaname IN ('pgflow', 'pgmq', 'flowworker')
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+async def test_cancelling_a_run_reads_no_table_in_full(finished: Connection) -> None:
+    await finished.execute(REQUESTS)
+    await finished.execute("SELECT pgmq.send_batch('one_step', array_fill('{}'::jsonb, ARRAY[100000]))")
+    await finished.execute("ANALYZE")
+    run_id = await finished.fetchval("SELECT run_id FROM pgflow.start_flow('one_step', '1')")
+    async with finished.transaction():
+        row = await finished.fetchrow("SELECT * FROM flowworker.cancel_run($1, 'ada', NULL)", run_id)
+        assert row is not None
+        assert (row["outcome"], row["queued"]) == ("cancelled", 1)
+        assert [found["relname"] for found in await finished.fetch(READ_IN_FULL)] == []

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
-from tests.conftest import OWNER_ROLE, STRANGER_ROLE, WORKER_ROLE, Database, create_database
+from tests.conftest import OWNER_ROLE, STRANGER_ROLE, WORKER_ROLE, Database, create_database, grant_roles
 
-from flowworker.database.connection import Connection
+from flowworker.database.connection import Connection, connect
 from flowworker.database.grants import Grantable, Profile, grant, grant_statements
 from flowworker.database.local_server import LocalServer
 from flowworker.errors import UsageError
@@ -45,7 +45,16 @@ ALLOWED = {
     "bring back a throttle row": "INSERT INTO pgmq.notify_insert_throttle (queue_name) VALUES ('mail')",
 }
 
+CANCELLING = {
+    "cancel a run": "SELECT flowworker.cancel_run(run_id, 'ada', NULL) FROM pgflow.start_flow('sample', '{}')",
+    "cancel a job": "SELECT flowworker.cancel_job('mail', (SELECT pgmq.send('mail', '{}')), 'ada', NULL)",
+    "read the requests": "SELECT FROM flowworker.requests",
+}
+
 DENIED = {
+    "change a request": "UPDATE flowworker.requests SET actor = 'someone else'",
+    "delete a request": "DELETE FROM flowworker.requests",
+    "clear the requests": "TRUNCATE flowworker.requests",
     "create a flow": "SELECT pgflow.create_flow('another')",
     "add a step": "SELECT pgflow.add_step('sample', 'another')",
     "write a flow": "INSERT INTO pgflow.flows (flow_slug) VALUES ('another')",
@@ -94,7 +103,7 @@ def prepared(postgres: LocalServer, template: str) -> Database:
         database = await create_database(postgres, "test_grants", template)
         owner = await database.connect()
         await owner.execute(SETUP)
-        await grant(owner, WORKER_ROLE)
+        await grant_roles(owner)
         await owner.close()
         return database
 
@@ -151,6 +160,41 @@ def test_names_are_quoted() -> None:
         'ALTER DEFAULT PRIVILEGES FOR ROLE "The Owner" IN SCHEMA "pgmq" '
         'GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO "o""dd"',
     ]
+
+
+@pytest.mark.parametrize("action", CANCELLING.keys() - {"read the requests"})
+async def test_a_worker_may_not_cancel(shared: Connection, action: str) -> None:
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await shared.execute(CANCELLING[action])
+
+
+ADMINISTRATOR_MAY = (
+    "start a run", "send a job", "lock a run", "read a run", "list queues", "archive a message",
+    "write an archived message", "ask for a drain", "end a drain", "bring back a throttle row",
+)  # fmt: skip
+ADMINISTRATOR_MAY_NOT = ("register", "report", "prune reports", *DENIED)
+
+
+@pytest.fixture
+async def acting(prepared: Database) -> AsyncIterator[Connection]:
+    """An administrator's connection to the prepared database; what the test does is rolled back."""
+    connection = await connect(prepared.admin_dsn, application_name="test")
+    transaction = connection.transaction()
+    await transaction.start()
+    yield connection
+    await transaction.rollback()
+    await connection.close()
+
+
+@pytest.mark.parametrize("action", [*ADMINISTRATOR_MAY, *CANCELLING])
+async def test_an_administrator_may(acting: Connection, action: str) -> None:
+    await acting.execute({**ALLOWED, **CANCELLING}[action])
+
+
+@pytest.mark.parametrize("action", ADMINISTRATOR_MAY_NOT)
+async def test_an_administrator_may_not(acting: Connection, action: str) -> None:
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await acting.execute({**ALLOWED, **DENIED}[action])
 
 
 CLIENT_MAY = (

@@ -53,6 +53,14 @@ def install_(
             help="Also let this role start runs, send jobs and read results. May be repeated.",
         ),
     ] = None,
+    admin_role: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--admin-role",
+            metavar="ROLE",
+            help="Also let this role do what a client's may, cancel runs and jobs, and drain workers. May be repeated.",
+        ),
+    ] = None,
     only: Annotated[Only | None, typer.Option("--only", help="Install nothing but our own schema.")] = None,
     run_events: Annotated[
         RunEventScope | None,
@@ -75,7 +83,11 @@ def install_(
         report = await install(connection, only=None if only is None else Component(only), run_events=run_events)
         statements = [
             statement
-            for profile, names in ((Profile.WORKER, role), (Profile.CLIENT, client_role))
+            for profile, names in (
+                (Profile.WORKER, role),
+                (Profile.CLIENT, client_role),
+                (Profile.ADMINISTRATOR, admin_role),
+            )
             for name in names or ()
             for statement in await grant(connection, name, profile)
         ]

@@ -1,12 +1,12 @@
-"""`flowworker jobs`: send, list, show and retry jobs of plain queues."""
+"""`flowworker jobs`: send, list, show, retry and cancel jobs of plain queues."""
 
 from datetime import UTC, datetime
 from typing import Annotated, TypeAlias
 
 import typer
 
-from flowworker.cli.jobs_view import job_columns, job_text
-from flowworker.cli.options import Dsn, DsnFile, Limit, OutputOption, with_client
+from flowworker.cli.jobs_view import cancelled_text, job_columns, job_text
+from flowworker.cli.options import Actor, Dsn, DsnFile, Limit, OutputOption, Reason, actor_or_login, with_client
 from flowworker.cli.output import Output, as_json, say, show
 from flowworker.cli.references import queue_or_name
 from flowworker.cli.values import headers, json_text
@@ -16,7 +16,7 @@ from flowworker.database.jobs_admin import JobState
 LONGEST_DELAY = 10 * 365 * 86400
 """Seconds."""
 
-group = typer.Typer(help="Send, list, show and retry jobs of plain queues.", rich_markup_mode=None)
+group = typer.Typer(help="Send, list, show, retry and cancel jobs of plain queues.", rich_markup_mode=None)
 
 QueueName: TypeAlias = Annotated[str, typer.Argument(metavar="QUEUE", help="Name of the queue.")]
 JobId: TypeAlias = Annotated[int, typer.Argument(metavar="JOB", min=1, help="Id of the job within its queue.")]
@@ -96,13 +96,36 @@ def show_(
 def retry(
     queue: QueueName, job: JobId, output: OutputOption = Output.TABLE, dsn: Dsn = None, database_file: DsnFile = None
 ) -> None:
-    """Send a failed job again, as a new one, and print its id.
+    """Send a failed or cancelled job again, and print the new one's id.
 
     Repeating the command sends nothing more and prints the same id.
     """
 
     async def work(client: Client) -> None:
         _say_id(await client.retry_job(queue, job), output)
+
+    with_client(dsn, database_file, work)
+
+
+@group.command()
+def cancel(
+    queue: QueueName,
+    job: JobId,
+    reason: Reason = None,
+    actor: Actor = None,
+    output: OutputOption = Output.TABLE,
+    dsn: Dsn = None,
+    database_file: DsnFile = None,
+) -> None:
+    """Cancel a job of QUEUE that waits or runs.
+
+    It is archived as cancelled, with who cancelled it and why. A handler that has it is notified within five seconds.
+    Repeating the command changes nothing more.
+    """
+
+    async def work(client: Client) -> None:
+        cancelled = await client.cancel_job(queue, job, reason=reason, actor=actor_or_login(actor))
+        say(as_json(cancelled) if output is Output.JSON else cancelled_text(cancelled))
 
     with_client(dsn, database_file, work)
 

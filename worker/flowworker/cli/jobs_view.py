@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from flowworker.cli.output import Column, ago, one_line, span, stamp
+from flowworker.database.cancelling import CancelledJob
 from flowworker.database.jobs_admin import Job
 
 TEXT_LIMIT = 500
@@ -25,6 +26,16 @@ def job_columns(now: datetime) -> Sequence[Column[Job]]:
 def job_text(job: Job) -> str:
     """One job in full."""
     return "\n".join(_lines(job))
+
+
+def cancelled_text(job: CancelledJob) -> str:
+    """What a cancellation did, or has done before."""
+    subject = f"job {job.msg_id} of queue {job.queue}"
+    if not job.is_new:
+        reason = "" if job.reason is None else f": {one_line(job.reason)}"
+        return f"{subject} was cancelled before, at {stamp(job.requested_at)} by {job.actor}{reason}"
+    ran = "it was running, and its handler is notified within five seconds" if job.was_running else "it was waiting"
+    return f"{subject} is cancelled: {ran}"
 
 
 def _lines(job: Job) -> Iterator[str]:

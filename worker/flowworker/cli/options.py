@@ -1,6 +1,7 @@
 """Options that many commands share, and what they stand for."""
 
 import asyncio
+import getpass
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar
@@ -28,6 +29,11 @@ DsnFile: TypeAlias = Annotated[
 ]
 OutputOption: TypeAlias = Annotated[Output, typer.Option("--output", "-o", help="Form of the answer.")]
 Limit: TypeAlias = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many at most.")]
+Reason: TypeAlias = Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; kept with the request.")]
+Actor: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--actor", metavar="NAME", help="Who asks; your login name unless given.", show_default=False),
+]
 References: TypeAlias = Annotated[
     list[str], typer.Argument(metavar="MODULE:OBJECT", help="Flows and queues, or lists of them.")
 ]
@@ -70,6 +76,16 @@ def with_connection(dsn: str | None, file: Path | None, work: Callable[[Connecti
             await connection.close()
 
     return asyncio.run(session())
+
+
+def actor_or_login(actor: str | None) -> str | None:
+    """Who asks: the name given, else that of the login; None where the system knows none."""
+    if actor is not None:
+        return actor
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return None
 
 
 def run_uuid(text: str) -> UUID:

@@ -1,4 +1,4 @@
-"""`flowworker runs`: start, list, show, watch and retry runs."""
+"""`flowworker runs`: start, list, show, watch, retry and cancel runs."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -7,10 +7,20 @@ from uuid import UUID
 
 import typer
 
-from flowworker.cli.options import Dsn, DsnFile, Limit, OutputOption, run_uuid, with_client
+from flowworker.cli.options import (
+    Actor,
+    Dsn,
+    DsnFile,
+    Limit,
+    OutputOption,
+    Reason,
+    actor_or_login,
+    run_uuid,
+    with_client,
+)
 from flowworker.cli.output import Output, as_json, note, say, show
 from flowworker.cli.references import flow_or_slug
-from flowworker.cli.runs_view import run_columns, run_text
+from flowworker.cli.runs_view import cancelled_text, run_columns, run_text
 from flowworker.cli.values import json_text
 from flowworker.cli.watching import watch as watch_run
 from flowworker.client import Client
@@ -20,7 +30,7 @@ from flowworker.database.runs import Run
 RUN_NOT_COMPLETED = 1
 """Exit code when the run that was waited for failed, or did not end in time."""
 
-group = typer.Typer(help="Start, list, show, watch and retry runs.", rich_markup_mode=None)
+group = typer.Typer(help="Start, list, show, watch, retry and cancel runs.", rich_markup_mode=None)
 
 RunId: TypeAlias = Annotated[str, typer.Argument(metavar="RUN", help="Id of the run.")]
 Wait: TypeAlias = Annotated[bool, typer.Option("--wait", "-w", help="Watch the run until it ends; 1 if it fails.")]
@@ -78,6 +88,29 @@ def retry(
         return await _started(client, again, wait, output)
 
     return with_client(dsn, database_file, work)
+
+
+@group.command()
+def cancel(
+    run: RunId,
+    reason: Reason = None,
+    actor: Actor = None,
+    output: OutputOption = Output.TABLE,
+    dsn: Dsn = None,
+    database_file: DsnFile = None,
+) -> None:
+    """Cancel RUN, which is under way.
+
+    Its open tasks end and it fails, with who cancelled it and why as its error. Handlers of its tasks are notified
+    within five seconds. Repeating the command changes nothing more.
+    """
+    run_id = run_uuid(run)
+
+    async def work(client: Client) -> None:
+        cancelled = await client.cancel_run(run_id, reason=reason, actor=actor_or_login(actor))
+        say(as_json(cancelled) if output is Output.JSON else cancelled_text(cancelled))
+
+    with_client(dsn, database_file, work)
 
 
 @group.command("list")

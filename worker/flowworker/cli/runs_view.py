@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from flowworker.cli.output import NONE, Column, ago, as_table, one_line, span, stamp
+from flowworker.database.cancelling import CancelledRun
 from flowworker.database.runs import Run, RunDetails, RunSummary, StepState, StepStatus, TaskState, TaskStatus
 from flowworker.definition.conditions import Conditions
 
@@ -115,6 +116,20 @@ def run_line(run: Run) -> str:
     """One run in one line."""
     duration = f" in {took(run.started_at, run.ended_at)}" if run.has_ended else ""
     return f"run {run.run_id} {run.status}{duration}{f': {one_line(run.error)}' if run.error else ''}"
+
+
+def cancelled_text(run: CancelledRun) -> str:
+    """What a cancellation did, or has done before."""
+    if not run.is_new:
+        return (
+            f"run {run.run_id} was cancelled before, at {stamp(run.requested_at)} by {run.actor}{_because(run.reason)}"
+        )
+    notified = ", whose handlers are notified within five seconds" if run.started else ""
+    return f"run {run.run_id} is cancelled: {run.queued} waiting tasks have ended, and {run.started} at work{notified}"
+
+
+def _because(reason: str | None) -> str:
+    return "" if reason is None else f": {one_line(reason)}"
 
 
 def progress(step: StepState) -> str:

@@ -51,6 +51,12 @@ MISSING_OBJECT = (
 )
 """A schema, table, function or column that an installation makes is not there."""
 
+WORKER_ROLE_OPTION = "--role"
+"""Of `flowworker db install`: gives a role what a worker needs."""
+
+ADMIN_ROLE_OPTION = "--admin-role"
+"""Of `flowworker db install`: gives a role what it takes to cancel."""
+
 
 def refusal_of(error: BaseException, purpose: str) -> MissingRightsError | None:
     """The lasting refusal an error means for `purpose` ("claim from 'mail'"); None where it means something else."""
@@ -68,8 +74,12 @@ def is_unavailable(error: BaseException) -> bool:
 
 
 @contextmanager
-def translated(purpose: str) -> Generator[None]:
+def translated(purpose: str, *, role_option: str = WORKER_ROLE_OPTION) -> Generator[None]:
     """Raise our errors for what went wrong while doing `purpose` ("start a run of 'mail'").
+
+    Args:
+        purpose: what is done.
+        role_option: the option of `flowworker db install` that grants it.
 
     Raises:
         MissingRightsError: the role may not do it.
@@ -81,7 +91,7 @@ def translated(purpose: str) -> Generator[None]:
     try:
         yield
     except asyncpg.InsufficientPrivilegeError as error:
-        raise _missing_rights(error, purpose) from error
+        raise _missing_rights(error, purpose, role_option) from error
     except LOST_STATEMENT as error:
         raise UsageError(f"cannot {purpose}: a prepared statement got lost: {REMEDY}") from error
     except MISSING_OBJECT as error:
@@ -96,8 +106,11 @@ def translated(purpose: str) -> Generator[None]:
         raise DataError(f"cannot {purpose}: the database refuses it: {describe(error)}") from error
 
 
-def _missing_rights(error: asyncpg.InsufficientPrivilegeError, purpose: str) -> MissingRightsError:
+def _missing_rights(
+    error: asyncpg.InsufficientPrivilegeError, purpose: str, role_option: str = WORKER_ROLE_OPTION
+) -> MissingRightsError:
+    needed = "what a worker needs" if role_option == WORKER_ROLE_OPTION else "what that takes"
     return MissingRightsError(
         f"the database role may not {purpose}: {describe(error)}; "
-        "grant it what a worker needs with `flowworker db install --role ROLE`"
+        f"grant it {needed} with `flowworker db install {role_option} ROLE`"
     )

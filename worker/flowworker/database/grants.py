@@ -2,7 +2,8 @@
 
 A worker claims, finishes and recovers tasks, starts runs, and reports about itself. It creates nothing, deletes no run
 and no archived message, and changes no flow: that takes the owner. A client, the program that gives work, starts runs,
-sends jobs and reads what became of them.
+sends jobs and reads what became of them. An administrator, a person or a page, does that as well, cancels runs and jobs
+and drains workers; what it asked for is on record, and it cannot take that back.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -80,6 +81,18 @@ class Profile(Enum):
         },
         queue=ADD,
         archive=AMEND,
+    )
+    ADMINISTRATOR = Rights(
+        tables={
+            "pgflow.runs": WRITE,
+            "pgflow.step_states": WRITE,
+            "pgflow.step_tasks": WRITE,
+            "pgmq.notify_insert_throttle": WRITE,
+            "flowworker.drains": FULL,
+            "flowworker.requests": ADD,
+        },
+        queue=FULL,
+        archive=WRITE,
     )
 
 

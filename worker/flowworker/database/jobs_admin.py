@@ -11,7 +11,7 @@ import asyncpg
 from pydantic_core import from_json
 
 from flowworker.database.connection import AnyConnection
-from flowworker.database.faults import translated
+from flowworker.database.faults import WORKER_ROLE_OPTION, translated
 from flowworker.database.identifiers import archive_table, queue_table
 from flowworker.database.statements import fill, load
 from flowworker.errors import DataError, UnknownJobError, UnknownQueueError
@@ -28,6 +28,8 @@ class JobState(StrEnum):
     DONE = "done"
     FAILED = "failed"
     """It failed its last attempt."""
+    CANCELLED = "cancelled"
+    """It was cancelled while it waited or ran."""
     ARCHIVED = "archived"
     """Another program archived it."""
 
@@ -53,7 +55,7 @@ class Job:
     """Seconds of the last attempt, once the job has ended."""
     worker_id: str | None
     retried_as: int | None
-    """The job that this failed one was sent again as."""
+    """The job that this failed or cancelled one was sent again as."""
 
     @property
     def payload(self) -> Any:
@@ -76,7 +78,7 @@ async def send_job(
     """
     headers = None if headers_json is None else headers_json.decode()
     queue_table(queue)  # refuses what pgmq would refuse
-    with _about_queue(queue, f"send to queue {queue!r}"):
+    with about_queue(queue, f"send to queue {queue!r}"):
         return await connection.fetchval(load("client/send_job"), queue, payload_json.decode(), headers, delay)
 
 
@@ -86,7 +88,7 @@ async def list_jobs(connection: AnyConnection, queue: str, *, state: JobState | 
     Raises:
         UnknownQueueError: the database has no such queue.
     """
-    with _about_queue(queue, f"list the jobs of queue {queue!r}"):
+    with about_queue(queue, f"list the jobs of queue {queue!r}"):
         rows = await connection.fetch(_jobs_statement(await _folded(connection, queue)), None, state, limit)
     return [_job(row) for row in rows]
 
@@ -98,7 +100,7 @@ async def read_job(connection: AnyConnection, queue: str, msg_id: int) -> Job:
         UnknownQueueError: the database has no such queue.
         UnknownJobError: the queue has no such job.
     """
-    with _about_queue(queue, f"read a job of queue {queue!r}"):
+    with about_queue(queue, f"read a job of queue {queue!r}"):
         row = await connection.fetchrow(_jobs_statement(await _folded(connection, queue)), msg_id, None, 1)
     if row is None:
         raise UnknownJobError(f"queue {queue!r} has no job {msg_id}; list them with `flowworker jobs list {queue}`")
@@ -106,27 +108,30 @@ async def read_job(connection: AnyConnection, queue: str, msg_id: int) -> Job:
 
 
 async def retry_job(connection: AnyConnection, queue: str, msg_id: int) -> int:
-    """Send a failed job's payload again and give the new job's id; the same id again when repeated.
+    """Send the payload of a failed or cancelled job again and give the new job's id; the same id again when repeated.
 
     Raises:
         UnknownQueueError: the database has no such queue.
         UnknownJobError: the queue has no such job.
-        DataError: the job has not failed.
+        DataError: the job has neither failed nor been cancelled.
     """
-    with _about_queue(queue, f"send a job of queue {queue!r} again"):
+    with about_queue(queue, f"send a job of queue {queue!r} again"):
         statement = fill("client/retry_job", archive=archive_table(await _folded(connection, queue)))
         new_id = await connection.fetchval(statement, queue, msg_id)
     if new_id is not None:
         return new_id
     job = await read_job(connection, queue, msg_id)
     if job.retried_as is None:
-        raise DataError(f"job {msg_id} of queue {queue!r} is {job.state}; only a failed job can be tried again")
+        raise DataError(
+            f"job {msg_id} of queue {queue!r} is {job.state}; only a failed or cancelled job can be tried again"
+        )
     return job.retried_as
 
 
 @contextmanager
-def _about_queue(queue: str, purpose: str) -> Generator[None]:
-    with translated(purpose):
+def about_queue(queue: str, purpose: str, *, role_option: str = WORKER_ROLE_OPTION) -> Generator[None]:
+    """Raise our errors for what went wrong with a queue; one that is missing is an `UnknownQueueError`."""
+    with translated(purpose, role_option=role_option):
         try:
             yield
         except asyncpg.UndefinedTableError as error:

@@ -257,7 +257,7 @@ async def read_run(connection: AnyConnection, run_id: UUID) -> Run:
     with translated("read a run"):
         row = await connection.fetchrow(READ_RUN, run_id)
     if row is None:
-        raise _unknown(run_id)
+        raise unknown_run(run_id)
     return _run(row)
 
 
@@ -270,7 +270,7 @@ async def read_status(connection: AnyConnection, run_id: UUID) -> RunStatus:
     with translated("read a run"):
         status = await connection.fetchval(load("client/run_status"), run_id)
     if status is None:
-        raise _unknown(run_id)
+        raise unknown_run(run_id)
     return RunStatus(status)
 
 
@@ -312,7 +312,8 @@ async def list_runs(
     return [_summary(row) for row in rows]
 
 
-def _unknown(run_id: UUID) -> UnknownRunError:
+def unknown_run(run_id: UUID) -> UnknownRunError:
+    """The error about a run that does not exist."""
     return UnknownRunError(f"the database has no run {run_id}; list them with `flowworker runs list`")
 
 

@@ -27,6 +27,10 @@ logger = logging.getLogger(__name__)
 BEAT_INTERVAL = 3.0
 """Seconds between two heartbeats."""
 
+LOOKED_AT_AFTER = 1.0
+"""Seconds for which something is held before a heartbeat looks whether it still is: so a handler of what was
+cancelled is notified at most this long and one interval later, and what is short costs no look."""
+
 OUTAGE_AFTER = 10.0
 """Seconds without a successful heartbeat after which the leases of jobs may have lapsed."""
 
@@ -229,5 +233,5 @@ def _report_lost(lost: Iterable[Lease]) -> None:
 
 
 def to_extend(held_tasks: Iterable[HeldTask], *, now: float) -> Sequence[HeldTask]:
-    """What is held for a beat or longer; a younger lease lasts beyond the next beat anyway."""
-    return tuple(held_task for held_task in held_tasks if now - held_task.claimed_at >= BEAT_INTERVAL)
+    """What is held for a while; a younger lease lasts beyond the next beat anyway."""
+    return tuple(held_task for held_task in held_tasks if now - held_task.claimed_at >= LOOKED_AT_AFTER)

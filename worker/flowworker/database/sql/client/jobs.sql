@@ -68,7 +68,7 @@ FROM (
                 r.*,
                 r.headers -> 'flowworker' AS own,
                 CASE
-                    WHEN r.headers -> 'flowworker' ->> 'status' IN ('done', 'failed')
+                    WHEN r.headers -> 'flowworker' ->> 'status' IN ('done', 'failed', 'cancelled')
                         THEN r.headers -> 'flowworker' ->> 'status'
                     ELSE 'archived'
                 END AS state

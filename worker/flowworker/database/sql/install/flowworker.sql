@@ -1,4 +1,5 @@
--- Our own schema: what workers say about themselves, which of them are asked to drain, and what was installed.
+-- Our own schema: what workers say about themselves, which of them are asked to drain, what people have asked for, and
+-- what was installed.
 CREATE SCHEMA IF NOT EXISTS flowworker;
 
 CREATE TABLE IF NOT EXISTS flowworker.workers (
@@ -76,6 +77,26 @@ ALTER TABLE flowworker.drains DROP CONSTRAINT IF EXISTS drains_pkey;
 ALTER TABLE flowworker.drains ADD PRIMARY KEY (target, created_by);
 CREATE INDEX IF NOT EXISTS drains_asked ON flowworker.drains (created_by);
 COMMENT ON COLUMN flowworker.drains.created_by IS '`user`, or `operator/` and the namespace and name of a FlowWorker.';
+
+-- The record of what was asked for. Roles that act may add to it, and neither change it nor delete from it.
+CREATE TABLE IF NOT EXISTS flowworker.requests (
+    request_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    requested_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    actor         text NOT NULL CHECK (length(actor) BETWEEN 1 AND 200),
+    database_role text NOT NULL DEFAULT session_user,
+    action        text NOT NULL CHECK (action IN ('cancel')),
+    kind          text NOT NULL CHECK (kind IN ('run', 'job')),
+    slug          text NOT NULL,
+    target        text NOT NULL,
+    reason        text CHECK (length(reason) <= 1000),
+    outcome       text NOT NULL,
+    details       jsonb NOT NULL DEFAULT '{}'
+);
+COMMENT ON TABLE flowworker.requests IS 'What people and programs asked for, one row per request: who, what, when, and what came of it.';
+COMMENT ON COLUMN flowworker.requests.actor IS 'Who asked, by their own account; database_role is what the database knows.';
+COMMENT ON COLUMN flowworker.requests.target IS 'The run id, or the id of the job within the queue that slug names.';
+COMMENT ON COLUMN flowworker.requests.outcome IS '`cancelled`, or the state in which the run or job had already ended.';
+CREATE INDEX IF NOT EXISTS requests_about ON flowworker.requests (target, kind, slug, request_id);
 
 CREATE TABLE IF NOT EXISTS flowworker.ledger (
     component    text NOT NULL,
@@ -203,5 +224,198 @@ BEGIN
     RETURN QUERY
     SELECT last, t.status, t.error_message
     FROM pgflow.complete_task(run, step, task_indexes[last], outputs[last]) AS t;
+END
+$$;
+
+-- Cancels a run: its open tasks end, their messages are archived, and the run fails, all in the caller's transaction. No
+-- row for a run that does not exist; for one that was cancelled before, what was written then, so that a call whose reply
+-- was lost can be repeated. The core's own fail_task is no way to it: it fails one task, leaves others open on cores up to
+-- 0.14, and skips the step instead where the flow says so.
+-- The locks are taken in the order of all our writes, first the run, then messages, then tasks. A claim under way holds
+-- messages: to archive them waits for it, and what comes after sees what it has started. It does not wait long for one
+-- that hangs, because all results of the run wait meanwhile.
+-- The tasks lose their worker, whose late result must not be taken for the failure that is written here.
+CREATE OR REPLACE FUNCTION flowworker.cancel_run(run uuid, asked_by text, why text)
+RETURNS TABLE (
+    flow_slug text, outcome text, actor text, reason text, requested_at timestamptz, queued integer, started integer,
+    is_new boolean
+)
+LANGUAGE plpgsql SET search_path = '' SET lock_timeout = '5s' AS $$
+#variable_conflict use_column
+DECLARE
+    flow text;
+    run_status text;
+    final_status text;
+    explanation CONSTANT text := 'cancelled by ' || asked_by || coalesce(': ' || why, '');
+    ended_at timestamptz;
+    queue text;
+    messages bigint[];
+    counts jsonb := '{}';
+    step text;
+    request bigint;
+BEGIN
+    SELECT r.flow_slug, r.status INTO flow, run_status FROM pgflow.runs AS r WHERE r.run_id = run FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    SELECT q.request_id INTO request
+    FROM flowworker.requests AS q
+    WHERE q.target = run::text AND q.kind = 'run' AND q.action = 'cancel' AND q.outcome = 'cancelled';
+    IF FOUND THEN
+        RETURN QUERY
+        SELECT
+            q.slug, q.outcome, q.actor, q.reason, q.requested_at,
+            (q.details ->> 'queued')::integer, (q.details ->> 'started')::integer, false
+        FROM flowworker.requests AS q
+        WHERE q.request_id = request;
+        RETURN;
+    END IF;
+
+    IF run_status = 'started' THEN
+        FOR queue, messages IN
+            SELECT coalesce(to_jsonb(t) ->> 'queue_name', t.flow_slug), array_agg(t.message_id ORDER BY t.message_id)
+            FROM pgflow.step_tasks AS t
+            WHERE t.run_id = run AND t.status IN ('queued', 'started') AND t.message_id IS NOT NULL
+            GROUP BY 1
+            ORDER BY 1
+        LOOP
+            PERFORM pgmq.archive(queue, messages);
+        END LOOP;
+
+        ended_at := clock_timestamp();
+        final_status := CASE WHEN EXISTS (
+            SELECT FROM pg_catalog.pg_constraint AS c
+            WHERE c.conrelid = 'pgflow.step_tasks'::regclass AND c.contype = 'c'
+                AND pg_catalog.pg_get_constraintdef(c.oid) LIKE '%''cancelled''%'
+        ) THEN 'cancelled' ELSE 'failed' END;
+        WITH open AS MATERIALIZED (
+            SELECT t.step_slug, t.task_index, t.status
+            FROM pgflow.step_tasks AS t
+            WHERE t.run_id = run AND t.status IN ('queued', 'started')
+        ),
+        ended AS (
+            UPDATE pgflow.step_tasks AS t
+            SET status = final_status,
+                failed_at = CASE final_status WHEN 'failed' THEN greatest(ended_at, t.started_at) END,
+                error_message = explanation,
+                last_worker_id = NULL
+            FROM open
+            WHERE t.run_id = run AND t.step_slug = open.step_slug AND t.task_index = open.task_index
+            RETURNING open.status
+        )
+        SELECT jsonb_build_object(
+            'queued', count(*) FILTER (WHERE ended.status = 'queued'),
+            'started', count(*) FILTER (WHERE ended.status = 'started')
+        ) INTO counts FROM ended;
+
+        FOR step IN
+            UPDATE pgflow.step_states AS s
+            SET status = 'failed', failed_at = greatest(ended_at, s.started_at), error_message = explanation
+            WHERE s.run_id = run AND s.status = 'started'
+            RETURNING s.step_slug
+        LOOP
+            PERFORM realtime.send(
+                jsonb_build_object(
+                    'event_type', 'step:failed', 'run_id', run, 'step_slug', step, 'status', 'failed',
+                    'error_message', explanation, 'failed_at', ended_at
+                ),
+                'step:' || step || ':failed', 'pgflow:run:' || run, false
+            );
+        END LOOP;
+        UPDATE pgflow.runs AS r SET status = 'failed', failed_at = greatest(ended_at, r.started_at) WHERE r.run_id = run;
+        PERFORM realtime.send(
+            jsonb_build_object(
+                'event_type', 'run:failed', 'run_id', run, 'flow_slug', flow, 'status', 'failed',
+                'error_message', explanation, 'failed_at', ended_at
+            ),
+            'run:failed', 'pgflow:run:' || run, false
+        );
+        run_status := 'cancelled';
+    END IF;
+
+    RETURN QUERY
+    INSERT INTO flowworker.requests AS q (actor, action, kind, slug, target, reason, outcome, details)
+    VALUES (asked_by, 'cancel', 'run', flow, run::text, why, run_status, counts)
+    RETURNING
+        q.slug, q.outcome, q.actor, q.reason, q.requested_at,
+        coalesce((q.details ->> 'queued')::integer, 0), coalesce((q.details ->> 'started')::integer, 0), true;
+END
+$$;
+
+-- Cancels a job, waiting or running: it moves to the archive, where its headers say so. No row for a job that does not
+-- exist; for one that was cancelled before, what was written then. A worker that runs it finds at its next heartbeat that
+-- the lease is lost, and its result finds no message.
+CREATE OR REPLACE FUNCTION flowworker.cancel_job(queue text, job bigint, asked_by text, why text)
+RETURNS TABLE (outcome text, actor text, reason text, requested_at timestamptz, was_running boolean, is_new boolean)
+LANGUAGE plpgsql SET search_path = '' SET lock_timeout = '5s' AS $$
+#variable_conflict use_column
+DECLARE
+    -- As pgmq names its tables: by the database's rules, whatever those of the arguments are.
+    name CONSTANT text COLLATE "default" := lower(queue COLLATE "default");
+    lease_end timestamptz;
+    reads integer;
+    given jsonb;
+    counts jsonb := '{}';
+    failures integer;
+    is_running boolean := false;
+    is_waiting boolean;
+    is_archived boolean;
+    ending text;
+    request bigint;
+BEGIN
+    EXECUTE format(
+        'SELECT true, q.vt, q.read_ct, q.headers FROM pgmq.%I AS q WHERE q.msg_id = $1 FOR UPDATE',
+        pgmq.format_table_name(name, 'q')
+    ) INTO is_waiting, lease_end, reads, given USING job;
+    IF is_waiting THEN
+        failures := coalesce(
+            jsonb_path_query_first(given, '$.flowworker.failures ? (@ > 0 && @ < 1000000)')::integer, 0);
+        is_running := lease_end > clock_timestamp() AND reads > failures + coalesce(
+            jsonb_path_query_first(given, '$.flowworker.releases ? (@ > 0 && @ < 1000000)')::integer, 0);
+        EXECUTE format('UPDATE pgmq.%I AS q SET headers = $2 WHERE q.msg_id = $1', pgmq.format_table_name(name, 'q'))
+        USING job, CASE jsonb_typeof(given) WHEN 'object' THEN given ELSE '{}' END || jsonb_build_object(
+            'flowworker',
+            (CASE jsonb_typeof(given -> 'flowworker') WHEN 'object' THEN given -> 'flowworker' ELSE '{}' END
+                - ARRAY['holder', 'claimed_at', 'stacktrace'])
+            || jsonb_build_object(
+                'status', 'cancelled',
+                'error', 'cancelled by ' || asked_by || coalesce(': ' || why, ''),
+                'attempt', failures + is_running::integer
+            )
+        );
+        PERFORM pgmq.archive(name, job);
+        counts := jsonb_build_object('was_running', is_running);
+        ending := 'cancelled';
+    ELSE
+        EXECUTE format(
+            $sql$
+                SELECT true, CASE
+                    WHEN q.headers -> 'flowworker' ->> 'status' IN ('done', 'failed', 'cancelled')
+                    THEN q.headers -> 'flowworker' ->> 'status' ELSE 'archived'
+                END
+                FROM pgmq.%I AS q
+                WHERE q.msg_id = $1
+            $sql$,
+            pgmq.format_table_name(name, 'a')
+        ) INTO is_archived, ending USING job;
+        IF is_archived IS NULL THEN
+            RETURN;
+        END IF;
+        SELECT max(q.request_id) INTO request
+        FROM flowworker.requests AS q
+        WHERE q.target = job::text AND q.kind = 'job' AND q.slug = name AND q.outcome = 'cancelled';
+        IF ending = 'cancelled' AND request IS NOT NULL THEN
+            RETURN QUERY
+            SELECT q.outcome, q.actor, q.reason, q.requested_at, (q.details ->> 'was_running')::boolean, false
+            FROM flowworker.requests AS q
+            WHERE q.request_id = request;
+            RETURN;
+        END IF;
+    END IF;
+
+    RETURN QUERY
+    INSERT INTO flowworker.requests AS q (actor, action, kind, slug, target, reason, outcome, details)
+    VALUES (asked_by, 'cancel', 'job', name, job::text, why, ending, counts)
+    RETURNING q.outcome, q.actor, q.reason, q.requested_at, is_running, is_waiting IS TRUE;
 END
 $$;

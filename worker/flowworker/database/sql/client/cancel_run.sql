@@ -1,0 +1,2 @@
+-- Cancels a run, in a function of ours: see install/flowworker.sql. $2 who asks, unless it is the role itself; $3 why.
+SELECT * FROM flowworker.cancel_run($1, coalesce($2::text, session_user::text), $3::text)
