@@ -16,6 +16,7 @@ NAVIGATION: Mapping[str, Sequence[str]] = {
         *("docs/how-to/define-a-flow.md", "docs/how-to/conditions.md"),
         *("docs/how-to/change-a-flow.md", "docs/how-to/queues.md"),
         *("docs/how-to/run-workers.md", "docs/how-to/deploy.md", "docs/how-to/connect.md"),
+        "docs/how-to/find-runs.md",
         *("docs/how-to/retries.md", "docs/how-to/cancel.md"),
         *("docs/how-to/timeouts.md", "docs/how-to/long-tasks.md"),
         *("docs/how-to/processes.md", "docs/how-to/embed-a-worker.md", "docs/how-to/notify.md"),

@@ -24,6 +24,7 @@ from flowworker.database.faults import translated
 from flowworker.database.jobs_admin import Job, JobState
 from flowworker.database.records import RunStatus
 from flowworker.database.run_events import RunEvents
+from flowworker.database.run_search import SEARCH_TIMEOUT, RunSearch, search_runs
 from flowworker.database.runs import FlowSummary, Run, RunDetails, RunSummary
 from flowworker.database.workers_admin import WorkerReport
 from flowworker.definition import run_input
@@ -213,12 +214,48 @@ class Client:
         flow: "Flow | str | None" = None,
         status: RunStatus | None = None,
         since: datetime | None = None,
+        until: datetime | None = None,
+        error: str | None = None,
+        id_prefix: str | None = None,
+        input: Mapping[str, str] | None = None,  # noqa: A002 - pgflow's word
+        oldest_first: bool = False,
+        after: UUID | None = None,
         limit: int = 50,
+        timeout: float = SEARCH_TIMEOUT,
     ) -> list[RunSummary]:
-        """The newest runs, newest first."""
-        slug = flow if flow is None or isinstance(flow, str) else flow.slug
+        """Find runs, the newest first.
+
+        Args:
+            flow: of this flow.
+            status: of this status.
+            since: started then or later.
+            until: started before.
+            error: failed with an error that holds this text, in whatever case.
+            id_prefix: whose ids begin so, with or without dashes.
+            input: whose inputs hold these values, as text, by path: `{"customer.id": "7"}`, `{"items.0": "a"}`.
+            oldest_first: the oldest first.
+            after: the last run of the page before, to go on behind it.
+            limit: most runs to give.
+            timeout: seconds after which the search is ended.
+
+        Raises:
+            UnknownRunError: `after` is no run.
+            UsageError: no run's id begins with `id_prefix`.
+            DataError: the search took longer than `timeout`. Quick are those by flow, status failed, time and id.
+        """
+        search = RunSearch(
+            flow_slug=flow if flow is None or isinstance(flow, str) else flow.slug,
+            status=status,
+            since=since,
+            until=until,
+            error=error,
+            id_prefix=id_prefix,
+            input=input or {},
+            oldest_first=oldest_first,
+            after=after,
+        )
         async with self._connection("list runs") as connection:
-            return await runs.list_runs(connection, flow_slug=slug, status=status, since=since, limit=limit)
+            return await search_runs(connection, search, limit=limit, timeout=timeout)
 
     async def flows(self) -> list[FlowSummary]:
         """Every flow of the database, with what is going on in it."""

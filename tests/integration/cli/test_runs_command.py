@@ -133,13 +133,16 @@ async def test_a_list_that_is_cut_says_so(cli: Cli, client: Client, shop: str) -
         for number in range(2):
             await client.start(shop, number)
     cut, whole = await cli("runs", "list", "--limit", "1"), await cli("runs", "list", "--limit", "2")
-    assert cut.err == "these are the newest 1; there are more: see --limit, --flow, --status and --hours\n"
+    last = cut.out.splitlines()[1].split()[0]
+    assert cut.err == f"these are the newest 1; there are more: add --after {last}, or --limit\n"
     assert (len(cut.out.splitlines()), len(whole.out.splitlines()), whole.err) == (2, 3, "")
+    rest = await cli("runs", "list", "--limit", "1", "--after", last)
+    assert (rest.out.splitlines()[1].split()[0], rest.err) == (whole.out.splitlines()[2].split()[0], "")
 
 
 async def test_list_filters(cli: Cli, client: Client, worker: Connection, shop: str) -> None:
     async with client:
-        run = await client.start(shop, 1)
+        run = await client.start(shop, {"customer": {"id": 7}})
         await client.start(shop, 2)
     await fail(worker, run, "items", "no stock")
 
@@ -149,7 +152,32 @@ async def test_list_filters(cli: Cli, client: Client, worker: Connection, shop: 
     assert await count() == 2
     assert await count("--status", "failed") == 1
     assert await count("--flow", "other") == 0
-    assert await count("--hours", "1", "--limit", "1") == 1
+    assert await count("--since", "1h", "--limit", "1") == 1
+    assert await count("--until", "1h") == 0
+    assert await count("--since", "2020-01-01", "--until", "2020-01-01T08:30+01:00") == 0
+    assert await count("--error", "STOCK") == 1
+    assert await count("--id", str(run.run_id)[:13]) == 1
+    assert await count("--input", "customer.id=7") == 1
+    assert await count("--input", "customer.id=8") == 0
+    oldest = await cli("runs", "list", "-o", "json", "--oldest-first", "--limit", "1")
+    assert oldest.json[0]["run_id"] == str(run.run_id)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--since", "yesterday"], "--since takes a time ago, such as 90s, 30m, 24h or 7d"),
+        (["--until", "9" * 400 + "d"], "--until takes a time ago"),
+        (["--input", "customer"], "--input takes PATH=VALUE"),
+        (["--input", "=7"], "--input takes PATH=VALUE"),
+        (["--id", "xyz"], "no run's id begins with 'xyz'"),
+        (["--after", "xyz"], "'xyz' is no run id"),
+    ],
+)
+async def test_a_search_that_makes_no_sense_ends_with_64(cli: Cli, options: list[str], problem: str) -> None:
+    refused = await cli("runs", "list", *options)
+    assert refused.code == 64
+    assert problem in refused.err
 
 
 async def test_an_input_is_stored_as_it_was_given(cli: Cli, client: Client, shop: str) -> None:

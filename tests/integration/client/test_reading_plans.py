@@ -1,6 +1,7 @@
 """What people read of runs costs the same among many finished runs as among few."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +10,7 @@ import pytest
 from tests.conftest import Database
 
 from flowworker.database.connection import Connection, connect
-from flowworker.database.runs import LIST_RUNS
+from flowworker.database.run_search import NEWEST, OLDEST, id_range
 from flowworker.database.statements import load
 
 RUNS = 1_000_000
@@ -68,16 +69,30 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from nodes(inner)
 
 
+NOTHING = dict.fromkeys(("flow", "status", "since", "until", "first", "last", "error", "input", "begin", "after"))
+SEARCHES: dict[str, tuple[str, dict[str, object]]] = {
+    "the newest": (NEWEST, {}),
+    "the oldest": (OLDEST, {}),
+    "of one flow": (NEWEST, {"flow": "one_step"}),
+    "failed": (NEWEST, {"status": "failed"}),
+    "before a time": (NEWEST, {"until": datetime.now(UTC) - timedelta(days=5)}),
+    "after a time, the oldest": (OLDEST, {"since": datetime.now(UTC) - timedelta(days=5)}),
+    "a later page": (NEWEST, {"begin": datetime.now(UTC) - timedelta(days=5), "after": UUID(int=1 << 127)}),
+    "a later page, the oldest": (OLDEST, {"begin": datetime.now(UTC) - timedelta(days=5), "after": UUID(int=1 << 127)}),
+    "by id": (NEWEST, dict(zip(("first", "last"), id_range("01234"), strict=True))),
+}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-async def test_reading_the_newest_runs_or_one_reads_no_other_run_s_rows(finished: Connection) -> None:
-    for flow in (None, "one_step"):
-        found = await reads(finished, LIST_RUNS, flow, None, None, LIMIT)
-        for table in ("step_tasks", "step_states"):
+async def test_finding_runs_reads_no_others(finished: Connection) -> None:
+    for search, (statement, asked) in SEARCHES.items():
+        found = await reads(finished, statement, *{**NOTHING, **asked}.values(), LIMIT)
+        for table in ("runs", "step_tasks", "step_states"):
             loops, kinds = found[table]
-            assert loops <= LIMIT, table
-            assert kinds <= {"Index Scan", "Index Only Scan"}, table
-    rows = await finished.fetch(LIST_RUNS, None, None, None, 4)
+            assert loops <= LIMIT, (search, table)
+            assert kinds <= {"Index Scan", "Index Only Scan"}, (search, table)
+    rows = await finished.fetch(NEWEST, *NOTHING.values(), 4)
     assert [row["error"] for row in rows] == ["step1", "task2", "step3", "task4"]
     loops, kinds = (await reads(finished, load("client/run_links"), "one_step", [UUID(int=1), UUID(int=2)]))["runs"]
     assert loops <= 2

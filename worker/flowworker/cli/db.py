@@ -9,7 +9,7 @@ import typer
 from flowworker.cli import doctor
 from flowworker.cli.db_view import status_text
 from flowworker.cli.options import Dsn, DsnFile, OutputOption, with_connection
-from flowworker.cli.output import Column, Output, as_json, say, show
+from flowworker.cli.output import Column, Output, as_json, note, say, show
 from flowworker.database.connection import Connection
 from flowworker.database.grants import Profile, grant
 from flowworker.database.install import ComponentReport, install
@@ -92,11 +92,14 @@ def install_(
             for statement in await grant(connection, name, profile)
         ]
         if output is Output.JSON:
-            say(as_json({"components": report.components, "pins": report.pins, "grants": statements}))
+            answer = {"components": report.components, "pins": report.pins, "index": report.index, "grants": statements}
+            say(as_json(answer))
             return
         show(COLUMNS, report.components, output)
-        for statement in (*report.pins, *statements):
+        for statement in (*report.pins, *report.index.statements, *statements):
             say(f"{statement};")
+        if report.index.note is not None:
+            note(report.index.note)
 
     with_connection(dsn, database_file, work)
 

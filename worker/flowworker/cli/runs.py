@@ -1,7 +1,7 @@
 """`flowworker runs`: start, list, show, watch, retry and cancel runs."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated, TypeAlias
 from uuid import UUID
 
@@ -21,10 +21,11 @@ from flowworker.cli.options import (
 from flowworker.cli.output import Output, as_json, note, say, show
 from flowworker.cli.references import flow_or_slug
 from flowworker.cli.runs_view import cancelled_text, run_columns, run_text
-from flowworker.cli.values import json_text
+from flowworker.cli.values import json_text, moment, parts_of_input
 from flowworker.cli.watching import watch as watch_run
 from flowworker.client import Client
 from flowworker.database.records import RunStatus
+from flowworker.database.run_search import SEARCH_TIMEOUT
 from flowworker.database.runs import Run
 
 RUN_NOT_COMPLETED = 1
@@ -117,23 +118,58 @@ def cancel(
 def list_(
     flow: Annotated[str | None, typer.Option("--flow", metavar="SLUG", help="Only runs of this flow.")] = None,
     status: Annotated[RunStatus | None, typer.Option("--status", help="Only runs of this status.")] = None,
-    hours: Annotated[
-        float | None, typer.Option("--hours", min=0, help="Only runs started within this many hours.")
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="TIME", help="Only runs started since then: 24h, 7d, 2026-01-31T08:30."),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="TIME", help="Only runs started before then, given likewise.")
+    ] = None,
+    error: Annotated[
+        str | None, typer.Option("--error", metavar="TEXT", help="Only runs that failed with this in the error.")
+    ] = None,
+    id_prefix: Annotated[
+        str | None, typer.Option("--id", metavar="PREFIX", help="Only runs whose id begins so.")
+    ] = None,
+    run_input: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="PATH=VALUE",
+            help="Only runs with this in the input: customer.id=7, items.0=a. Repeat for several.",
+        ),
+    ] = None,
+    oldest_first: Annotated[bool, typer.Option("--oldest-first", help="The oldest first.")] = False,
+    after: Annotated[
+        str | None, typer.Option("--after", metavar="RUN", help="Go on behind this run: the next page.")
     ] = None,
     limit: Limit = 50,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0.1, metavar="SECONDS", help="End the search after this long.")
+    ] = SEARCH_TIMEOUT,
     output: OutputOption = Output.TABLE,
     dsn: Dsn = None,
     database_file: DsnFile = None,
 ) -> None:
-    """List runs, newest first."""
+    """List runs, newest first.
+
+    Quick are searches by flow, status failed, time and id. Others may have to read many runs, and are ended after
+    --timeout.
+    """
     now = datetime.now(UTC)
-    since = None if hours is None else now - timedelta(hours=hours)
+    started_since, started_before = moment(since, "--since", now), moment(until, "--until", now)
+    wanted = parts_of_input(run_input or ())
+    last = None if after is None else run_uuid(after)
 
     async def work(client: Client) -> None:
-        runs = await client.runs(flow=flow, status=status, since=since, limit=limit + 1)
+        runs = await client.runs(
+            flow=flow, status=status, since=started_since, until=started_before, error=error, id_prefix=id_prefix,
+            input=wanted, oldest_first=oldest_first, after=last, limit=limit + 1, timeout=timeout,
+        )  # fmt: skip
         show(run_columns(now), runs[:limit], output)
         if len(runs) > limit:
-            note(f"these are the newest {limit}; there are more: see --limit, --flow, --status and --hours")
+            order = "oldest" if oldest_first else "newest"
+            note(f"these are the {order} {limit}; there are more: add --after {runs[limit - 1].run_id}, or --limit")
 
     with_client(dsn, database_file, work)
 

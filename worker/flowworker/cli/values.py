@@ -1,11 +1,17 @@
-"""JSON values on the command line: given in place, read from a file, or from standard input."""
+"""Values on the command line: JSON, given in place, from a file or from standard input; times; parts of inputs."""
 
 import json
+import re
 import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from flowworker.definition.json_text import JsonText
 from flowworker.errors import UsageError
+
+AGO = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<unit>[smhd])", re.ASCII)
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def json_text(text: str | None, option: str) -> JsonText | None:
@@ -34,6 +40,38 @@ def headers(pairs: list[str]) -> dict[str, str] | None:
         if "=" not in pair:
             raise UsageError(f"--header takes NAME=VALUE, got {pair!r}")
     return dict(pair.split("=", 1) for pair in pairs) or None
+
+
+def moment(text: str | None, option: str, now: datetime) -> datetime | None:
+    """A moment: so long ago (`90s`, `30m`, `24h`, `7d`), or by ISO 8601, in UTC unless it says otherwise.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if text is None:
+        return None
+    try:
+        if ago := AGO.fullmatch(text):
+            return now - timedelta(**{UNITS[ago["unit"]]: float(ago["number"])})
+        found = datetime.fromisoformat(text)
+        return found if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise UsageError(
+            f"{option} takes a time ago, such as 90s, 30m, 24h or 7d, or a moment such as 2026-01-31 or "
+            f"2026-01-31T08:30+01:00, got {text!r}"
+        ) from None
+
+
+def parts_of_input(pairs: Sequence[str]) -> dict[str, str]:
+    """Values by path, given as PATH=VALUE.
+
+    Raises:
+        UsageError: one has no path or no `=`.
+    """
+    for pair in pairs:
+        if not pair.partition("=")[0] or "=" not in pair:
+            raise UsageError(f"--input takes PATH=VALUE, such as customer.id=7, got {pair!r}")
+    return dict(pair.split("=", 1) for pair in pairs)
 
 
 def _content(text: str, option: str) -> str:

@@ -19,6 +19,7 @@ from flowworker.database.inventory import Inventory, refuse_unknown
 from flowworker.database.owner_rights import pins, read_definers
 from flowworker.database.packaged import Component, PackagedFile, packaged_files, packaged_version
 from flowworker.database.run_events import DEFAULT_SCOPE, RunEventScope, chosen_scope
+from flowworker.database.run_index import IndexReport, make_run_index
 from flowworker.database.statements import load
 from flowworker.errors import DatabaseUnavailableError, MissingRightsError, UsageError
 
@@ -53,6 +54,8 @@ class InstallReport:
     components: Sequence[ComponentReport]
     pins: Sequence[str]
     """Statements that took the caller's search_path from functions that run with their owner's rights."""
+    index: IndexReport
+    """What was done about the index on pgflow's runs."""
 
     def action(self, component: Component) -> Action:
         """What became of a component."""
@@ -83,12 +86,13 @@ async def install(
     """
     if run_events is not None and only not in (None, Component.REALTIME):
         raise UsageError(f"what is announced about runs is no part of {only}: leave out one of --only and --run-events")
-    before, applied, pinned = None, list[PackagedFile](), list[str]()
+    before, applied, pinned, index = None, list[PackagedFile](), list[str](), IndexReport()
     while True:
         try:
             inventory, file = await _apply_next(connection, only, run_events)
             if file is None and only is not Component.FLOWWORKER:
                 pinned += await _pin(connection)
+                index = await make_run_index(connection)
         except CONNECTION_LOST as error:
             raise DatabaseUnavailableError(
                 f"the connection broke during the installation: {describe(error)}. Run it again: it goes on from there."
@@ -96,7 +100,7 @@ async def install(
         before = before or inventory
         if file is None:
             report = partial(_report, before=before, after=inventory, applied=applied, only=only)
-            return InstallReport(components=[report(component) for component in Component], pins=pinned)
+            return InstallReport(components=[report(component) for component in Component], pins=pinned, index=index)
         applied.append(file)
 
 

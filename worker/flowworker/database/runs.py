@@ -17,7 +17,6 @@ from flowworker.database.statements import fill, load
 from flowworker.errors import DataError, UnknownFlowError, UnknownRunError
 
 READ_RUN = fill("client/run", error=load("client/run_error"))
-LIST_RUNS = fill("client/runs", error=load("client/run_error"))
 
 
 class StepStatus(StrEnum):
@@ -298,20 +297,6 @@ async def read_details(connection: AnyConnection, run_id: UUID, task_limit: int)
     )
 
 
-async def list_runs(
-    connection: AnyConnection,
-    *,
-    flow_slug: str | None,
-    status: RunStatus | None,
-    since: datetime | None,
-    limit: int,
-) -> list[RunSummary]:
-    """The newest runs, newest first; None means any."""
-    with translated("list runs"):
-        rows = await connection.fetch(LIST_RUNS, flow_slug, status, since, limit)
-    return [_summary(row) for row in rows]
-
-
 def unknown_run(run_id: UUID) -> UnknownRunError:
     """The error about a run that does not exist."""
     return UnknownRunError(f"the database has no run {run_id}; list them with `flowworker runs list`")
@@ -327,7 +312,8 @@ def _run(row: asyncpg.Record) -> Run:
     )
 
 
-def _summary(row: asyncpg.Record) -> RunSummary:
+def summary_of(row: asyncpg.Record) -> RunSummary:
+    """A run in a list."""
     values = dict(row)
     return RunSummary(status=RunStatus(values.pop("status")), **values)
 
