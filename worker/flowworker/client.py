@@ -26,6 +26,7 @@ from flowworker.database.records import RunStatus
 from flowworker.database.run_events import RunEvents
 from flowworker.database.run_search import SEARCH_TIMEOUT, RunSearch, search_runs
 from flowworker.database.runs import FlowSummary, Run, RunDetails, RunSummary
+from flowworker.database.stuck_runs import UNSERVED_FOR, StuckRun, stuck_runs
 from flowworker.database.workers_admin import WorkerReport
 from flowworker.definition import run_input
 from flowworker.definition.codec import OutputError
@@ -256,6 +257,29 @@ class Client:
         )
         async with self._connection("list runs") as connection:
             return await search_runs(connection, search, limit=limit, timeout=timeout)
+
+    async def stuck_runs(
+        self,
+        *,
+        flow: "Flow | str | None" = None,
+        unserved_for: float = UNSERVED_FOR,
+        limit: int = 50,
+        timeout: float = SEARCH_TIMEOUT,
+    ) -> list[StuckRun]:
+        """Runs that are under way and will not go on by themselves, each with the reason; the oldest of a flow first.
+
+        Args:
+            flow: of this flow.
+            unserved_for: seconds for which no worker must have served a flow, and its tasks must have waited.
+            limit: most runs to give.
+            timeout: seconds after which each flow's search is ended.
+
+        Raises:
+            DataError: the search took longer than `timeout`.
+        """
+        slug = flow if flow is None or isinstance(flow, str) else flow.slug
+        async with self._connection("look for stuck runs") as connection:
+            return await stuck_runs(connection, flow_slug=slug, unserved_for=unserved_for, limit=limit, timeout=timeout)
 
     async def flows(self) -> list[FlowSummary]:
         """Every flow of the database, with what is going on in it."""

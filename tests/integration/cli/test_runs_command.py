@@ -248,3 +248,15 @@ async def test_a_command_killed_while_it_cancels_is_finished_by_the_next_one(
     assert cancelled.code == 0
     assert await owner.fetchval("SELECT count(*) FROM flowworker.requests WHERE outcome = 'cancelled'") == 1
     assert await owner.fetchval("SELECT count(*) FROM pgmq.q_shop") == 0
+
+
+async def test_stuck_lists_what_does_not_go_on_and_why(cli: Cli, client: Client, shop: str) -> None:
+    async with client:
+        run = await client.start(shop, 1)
+    assert (await cli("runs", "stuck", "-o", "json")).json == []
+    stuck = await cli("runs", "stuck", "--unserved-for", "0")
+    assert (stuck.code, stuck.err) == (0, "")
+    titles, row = stuck.out.splitlines()
+    assert titles.split() == ["RUN", "FLOW", "AGE", "TASK", "SINCE", "WHY"]
+    assert row.startswith(f"{run.run_id}  shop")
+    assert row.endswith("no worker serves the flow: start one")

@@ -20,13 +20,14 @@ from flowworker.cli.options import (
 )
 from flowworker.cli.output import Output, as_json, note, say, show
 from flowworker.cli.references import flow_or_slug
-from flowworker.cli.runs_view import cancelled_text, run_columns, run_text
+from flowworker.cli.runs_view import cancelled_text, run_columns, run_text, stuck_columns
 from flowworker.cli.values import json_text, moment, parts_of_input
 from flowworker.cli.watching import watch as watch_run
 from flowworker.client import Client
 from flowworker.database.records import RunStatus
 from flowworker.database.run_search import SEARCH_TIMEOUT
 from flowworker.database.runs import Run
+from flowworker.database.stuck_runs import UNSERVED_FOR
 
 RUN_NOT_COMPLETED = 1
 """Exit code when the run that was waited for failed, or did not end in time."""
@@ -170,6 +171,33 @@ def list_(
         if len(runs) > limit:
             order = "oldest" if oldest_first else "newest"
             note(f"these are the {order} {limit}; there are more: add --after {runs[limit - 1].run_id}, or --limit")
+
+    with_client(dsn, database_file, work)
+
+
+@group.command()
+def stuck(
+    flow: Annotated[str | None, typer.Option("--flow", metavar="SLUG", help="Only runs of this flow.")] = None,
+    unserved_for: Annotated[
+        float,
+        typer.Option("--unserved-for", min=0, metavar="SECONDS", help="How long a flow must have had no worker."),
+    ] = UNSERVED_FOR,
+    limit: Limit = 50,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0.1, metavar="SECONDS", help="End the search after this long.")
+    ] = SEARCH_TIMEOUT,
+    output: OutputOption = Output.TABLE,
+    dsn: Dsn = None,
+    database_file: DsnFile = None,
+) -> None:
+    """List runs that will not go on by themselves, and why.
+
+    No worker serves the flow, a task's message is gone, pgflow has given a task up, or no task is open.
+    """
+
+    async def work(client: Client) -> None:
+        found = await client.stuck_runs(flow=flow, unserved_for=unserved_for, limit=limit, timeout=timeout)
+        show(stuck_columns(datetime.now(UTC)), found, output)
 
     with_client(dsn, database_file, work)
 

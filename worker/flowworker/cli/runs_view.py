@@ -1,11 +1,12 @@
 """Runs as text: lists, one run with its steps, and what changed since the last look. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from flowworker.cli.output import NONE, Column, ago, as_table, one_line, span, stamp
 from flowworker.database.cancelling import CancelledRun
 from flowworker.database.runs import Run, RunDetails, RunSummary, StepState, StepStatus, TaskState, TaskStatus
+from flowworker.database.stuck_runs import StuckReason, StuckRun
 from flowworker.definition.conditions import Conditions
 
 CONDITION_UNMET = "condition_unmet"
@@ -25,6 +26,28 @@ def run_columns(now: datetime) -> Sequence[Column[RunSummary]]:
         Column(title="TOOK", cell=lambda run: took(run.started_at, run.completed_at or run.failed_at), right=True),
         Column(title="ERROR", cell=lambda run: run.error),
     )
+
+
+def stuck_columns(now: datetime) -> Sequence[Column[StuckRun]]:
+    """Columns of a list of runs that are stuck."""
+    return (
+        Column(title="RUN", cell=lambda run: run.run_id),
+        Column(title="FLOW", cell=lambda run: run.flow_slug),
+        Column(title="AGE", cell=lambda run: ago(run.started_at, now), right=True),
+        Column(title="TASK", cell=lambda run: None if run.step_slug is None else f"{run.step_slug}[{run.task_index}]"),
+        Column(title="SINCE", cell=lambda run: ago(run.since, now), right=True),
+        Column(title="WHY", cell=lambda run: STUCK_BECAUSE[run.reason], limit=None),
+    )
+
+
+STUCK_BECAUSE: Mapping[StuckReason, str] = {
+    StuckReason.NOT_SERVED: "no worker serves the flow: start one",
+    StuckReason.WORKER_GONE: "its worker is gone, and no other serves the flow: start one, which takes it over",
+    StuckReason.MESSAGE_GONE: "its message is gone from the queue: cancel and retry the run",
+    StuckReason.STALLED: "pgflow has put it back too often: cancel and retry the run",
+    StuckReason.NOTHING_LEFT: "no task is open: cancel and retry the run",
+}
+"""What each reason means, and what helps."""
 
 
 def step_columns(run: Run, now: datetime) -> Sequence[Column[StepState]]:
