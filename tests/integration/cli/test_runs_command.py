@@ -195,7 +195,7 @@ async def test_cancel_says_what_it_did_and_may_be_repeated(admin_cli: Cli, clien
         run = await client.start(shop, 1)
     cancelled = await admin_cli("runs", "cancel", str(run.run_id), "--reason", "wrong customer", "--actor", "ada")
     assert (cancelled.code, cancelled.err) == (0, "")
-    assert cancelled.out == f"run {run.run_id} is cancelled: 1 waiting tasks have ended, and 0 at work\n"
+    assert cancelled.out == f"run {run.run_id} is cancelled, and its open tasks have ended: 1 waiting, 0 at work\n"
     again = await admin_cli("runs", "cancel", str(run.run_id))
     assert again.code == 0
     assert "was cancelled before" in again.out

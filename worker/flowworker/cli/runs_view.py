@@ -147,8 +147,9 @@ def cancelled_text(run: CancelledRun) -> str:
         return (
             f"run {run.run_id} was cancelled before, at {stamp(run.requested_at)} by {run.actor}{_because(run.reason)}"
         )
+    tasks = f"{run.queued} waiting, {run.started} at work"
     notified = ", whose handlers are notified within five seconds" if run.started else ""
-    return f"run {run.run_id} is cancelled: {run.queued} waiting tasks have ended, and {run.started} at work{notified}"
+    return f"run {run.run_id} is cancelled, and its open tasks have ended: {tasks}{notified}"
 
 
 def _because(reason: str | None) -> str:
