@@ -42,6 +42,7 @@ def pod_state(
         ending=ending,
         marked=annotation(pod, DELETION_COST_ANNOTATION) == DELETION_COST,
         unschedulable=_unschedulable(status),
+        cut_off=_is_cut_off(status),
         obstacle=obstacles.get(uid),
         containers=tuple(_containers(status)),
         report=reports.get(uid),
@@ -115,6 +116,16 @@ def last_end(pod: Object) -> str:
 def _worker_status(pod: Object) -> Object:
     statuses: Iterable[Object] = pod.get("status", _NOTHING).get("containerStatuses", ())
     return next((one for one in statuses if one["name"] == WORKER), _NOTHING)
+
+
+def _is_cut_off(status: Object) -> bool:
+    """Whether Kubernetes calls a pod not ready because its node says nothing.
+
+    It takes the condition Ready away then, and leaves the rest as kubelet wrote it. Kubelet itself gives a reason.
+    """
+    ready = condition(status, "Ready")
+    well = condition(status, "ContainersReady").get("status") == "True"
+    return well and ready.get("status") == "False" and not ready.get("reason")
 
 
 def condition(status: Object, kind: str) -> Object:

@@ -183,7 +183,10 @@ def _trouble(facts: Facts, current: RevisionState) -> Fault | None:
 
 
 def _silent(live: Sequence[PodState], snapshot: Snapshot) -> Fault | None:
-    """Pods that had time enough and are not ready for no reason that could be found."""
+    """Pods whose node says nothing, else those that had time enough and are not ready for no reason that was found."""
+    if names := [pod.name for pod in live if pod.cut_off]:
+        message = f"Kubernetes does not hear from the node of {_some(names)}"
+        return Fault(reason=Reason.NOT_READY, message=message)
     if not live or any(snapshot.at.wall - pod.created_at < START_TIME for pod in live):
         return None
     unready = [pod.name for pod in live if not pod.ready]

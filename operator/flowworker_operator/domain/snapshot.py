@@ -114,6 +114,8 @@ class PodState:
     marked: bool = False
     """Has the deletion cost that this operator sets."""
     unschedulable: str | None = None
+    cut_off: bool = False
+    """Kubernetes does not hear from its node."""
     obstacle: Obstacle | None = None
     containers: tuple[ContainerState, ...] = ()
     """Init containers first: what they fail at hides the rest."""

@@ -68,6 +68,13 @@ def test_workers_whose_claims_are_not_answered_or_in_doubt_are_named_and_remain_
     )
 
 
+def test_workers_whose_node_says_nothing_are_named_at_once() -> None:
+    silent = pod("b", ready=False, cut_off=True, created_at=NOW)
+    shown = condition(planned(revision(pod("a"), silent), demand=Demand(in_flight=50)), "Ready")
+    assert (shown.status, shown.reason) == ("True", "Running")
+    assert shown.message == "1 of 2 workers are ready; Kubernetes does not hear from the node of b"
+
+
 def stalled(plan: Plan) -> bool:
     assert plan.status is not None
     return any(one.type == "Stalled" for one in plan.status.conditions)

@@ -203,6 +203,23 @@ def test_a_pod_without_room_is_unschedulable() -> None:
     assert pod.unschedulable == "0/1 nodes"
 
 
+@pytest.mark.parametrize(
+    ("ready", "containers", "expected"),
+    [
+        ({"status": "False"}, "True", True),
+        ({"status": "False", "reason": "ContainersNotReady"}, "False", False),
+        ({"status": "False", "reason": "ReadinessGatesNotReady"}, "True", False),
+        ({"status": "True"}, "True", False),
+    ],
+)
+def test_a_pod_is_cut_off_when_kubernetes_and_not_kubelet_takes_its_readiness_away(
+    ready: dict[str, str], containers: str, expected: bool
+) -> None:
+    conditions = [{"type": "Ready", **ready}, {"type": "ContainersReady", "status": containers}]
+    (pod,) = the_revision(pods=[live_pod(conditions=conditions)]).pods
+    assert pod.cut_off is expected
+
+
 def entry(manager: str, operation: str, *fields: str, subresource: str = "") -> dict[str, Any]:
     return {
         "manager": manager,
