@@ -14,11 +14,11 @@ from testkit.cluster.choice import create_backend
 from testkit.cluster.errors import ClusterError
 from testkit.support import images
 from testkit.support.kube import Kube
-from testkit.support.programs import Programs
+from testkit.support.programs import ProgramError, Programs
 from tools.fetch_kubectl import helm, kubectl
 
 from examples.demo_cluster.narrator import Narrator
-from examples.demo_cluster.town import CHART, NAME, NAMESPACE, SYSTEM, Town
+from examples.demo_cluster.town import CHART, NAME, NAMESPACE, SYSTEM, DemoError, Town
 from examples.demo_cluster.work import PAGES, Day
 from flowworker import Client
 from flowworker.database.connection import connect
@@ -39,7 +39,7 @@ def main() -> int:
             print("The demo's cluster is gone, with everything in it.")
             return 0
         return _narrate(cluster, options.runs)
-    except ClusterError as error:
+    except (ClusterError, DemoError, ProgramError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 

@@ -6,10 +6,11 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import indent
 
 from testkit.support.forward import Forward
 from testkit.support.kube import CONFIG_MAPS, FLOWWORKERS, NAMESPACES, PODS, SECRETS, Kube, Object
-from testkit.support.programs import Programs
+from testkit.support.programs import ProgramError, Programs
 from testkit.support.waiting import until
 
 HERE = Path(__file__).parent
@@ -17,6 +18,7 @@ CHART = HERE.parents[1] / "charts" / "flowworker"
 
 NAMESPACE, SYSTEM = "demo", "flowworker-system"
 RELEASE = "flowworker"
+HOOK = f"job/{RELEASE}-database-install"
 NAME = "site-report"
 TAG = "demo"
 SUPERUSER_SECRET = "postgres-superuser"  # noqa: S105 - its name
@@ -24,6 +26,10 @@ RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("e
 POSTGRES_PORT = 5432
 OWNER, WORKER = "site_owner", "site_worker"
 DATABASE = "site"
+
+
+class DemoError(Exception):
+    """The demo cannot go on; says what went wrong in one line, and what those concerned have logged below it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,16 +61,25 @@ class Town:
             await self._write_secret(namespace, "site-database-owner", {"uri": self._dsn(OWNER)})
 
     async def install_operator(self) -> None:
-        """The chart, whose hook installs pgmq, pgflow and our schema first."""
+        """The chart, whose hook installs pgmq, pgflow and our schema first.
+
+        Raises:
+            DemoError: helm failed; ends with the log of the hook's Job.
+        """
         values = (
             *(f"image.tag={TAG}", f"databaseInstall.image.tag={TAG}", "databaseInstall.enabled=true"),
             *("databaseInstall.secret.name=site-database-owner", f"databaseInstall.roles={{{WORKER}}}"),
+            # PostgreSQL is ready: what fails now fails again.
+            "databaseInstall.backoffLimit=0",
         )
-        await self.programs.helm(
-            *("upgrade", "--install", RELEASE, str(CHART), "--namespace", SYSTEM, "--wait", "--timeout", "180s"),
-            *(f"--set={value}" for value in values),
-            deadline=200,
-        )
+        try:
+            await self.programs.helm(
+                *("upgrade", "--install", RELEASE, str(CHART), "--namespace", SYSTEM, "--wait", "--timeout", "180s"),
+                *(f"--set={value}" for value in values),
+                deadline=200,
+            )
+        except ProgramError as error:
+            raise DemoError(f"helm: {' '.join(error.said.split())}\n{await self._log_of_hook()}") from error
 
     async def apply_example(self) -> None:
         """The flow in a ConfigMap, and the FlowWorker."""
@@ -88,6 +103,14 @@ class Town:
             yield f"postgresql://{OWNER}:{self.password}@127.0.0.1:{await forward.open()}/{DATABASE}"
         finally:
             await forward.close()
+
+    async def _log_of_hook(self) -> str:
+        """What the Job has said that installs the database's part, or why that cannot be shown."""
+        try:
+            said = await self.programs.kubectl("--namespace", SYSTEM, "logs", HOOK, "--tail=40")
+        except ProgramError as error:
+            said = error.said
+        return f"the log of {HOOK} in {SYSTEM}:\n{indent(said.rstrip(), '  ')}"
 
     async def _clear(self) -> None:
         """Remove what an earlier demo on this cluster has left; its PostgreSQL stays, for it has the volume."""

@@ -13,6 +13,19 @@ DEADLINE = 60.0
 """Seconds for one command."""
 
 
+class ProgramError(AssertionError):
+    """A program ended with an error.
+
+    Attributes:
+        said: everything that it has printed.
+    """
+
+    def __init__(self, command: Sequence[str], code: int, said: str) -> None:
+        """Keep what it has said, and show all."""
+        self.said = said
+        super().__init__(f"{' '.join(command)} ended with {code}: {said}")
+
+
 @dataclass(frozen=True, slots=True)
 class Programs:
     """Commands against one cluster."""
@@ -31,7 +44,12 @@ class Programs:
         return await self.run([self.helm_path, *arguments], deadline=deadline)
 
     async def run(self, command: Sequence[str], *, stdin: str | None = None, deadline: float = DEADLINE) -> str:
-        """Run any program with this cluster's kubeconfig."""
+        """Run any program with this cluster's kubeconfig; gives what it prints.
+
+        Raises:
+            ProgramError: it ended with an error.
+            TimeoutError: it took longer than the deadline.
+        """
         process = await asyncio.create_subprocess_exec(
             *command,
             env=self.environment,
@@ -48,7 +66,7 @@ class Programs:
                 await process.wait()
         said = output.decode(errors="replace")
         if process.returncode:
-            raise AssertionError(f"{' '.join(command)} ended with {process.returncode}: {said}{errors.decode()}")
+            raise ProgramError(command, process.returncode, said + errors.decode(errors="replace"))
         return said
 
     @property
