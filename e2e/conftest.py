@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from testkit.cluster.backend import Backend, Wishes
+from testkit.cluster.backend import Backend, BackendName, Wishes
 from testkit.cluster.choice import create_backend
 from testkit.cluster.images import tools_archive
 from testkit.support.kubectl import kubectl_says
@@ -20,6 +20,9 @@ LOGS_VARIABLE = "FLOWWORKER_E2E_LOGS"
 """Folder that takes the logs of the cluster before it is taken down."""
 
 RESTRICTED = [f"pod-security.kubernetes.io/{mode}=restricted" for mode in ("enforce", "warn", "audit")]
+
+NODES = {BackendName.KIND: 2, BackendName.LOCAL: 1}
+"""As many as one machine bears, so that there is a node to take away."""
 
 LIFE = ("test_cluster_life.py", "test_kind_life.py")
 
@@ -39,11 +42,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Backend]:
-    """A cluster with a ready node. It is taken down however the session ends, even when the session is killed."""
+    """A cluster with ready nodes. It is taken down however the session ends, even when the session is killed."""
     backend = create_backend(os.environ)
     keep = KEEP_VARIABLE in os.environ
     if not (keep and backend.status().is_up):
-        backend.up(Wishes(owner=None if keep else os.getpid()))
+        backend.up(Wishes(nodes=NODES[backend.name], owner=None if keep else os.getpid()))
     backend.load_image(tools_archive(cache_folder() / "images"))
     yield backend
     if folder := os.environ.get(LOGS_VARIABLE):

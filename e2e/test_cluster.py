@@ -3,10 +3,12 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any
 
 import pytest
 from e2e.conftest import create_namespace
+from e2e.support.machine import user
 from testkit.cluster.backend import Backend, Component
 from testkit.cluster.images import TOOLS_IMAGE
 from testkit.support.kubectl import kubectl_says, run_kubectl
@@ -67,7 +69,7 @@ def pods(cluster: Backend) -> Iterator[Pods]:
 
 def test_a_user_reaches_the_api_from_the_machine_with_the_kubeconfig(cluster: Backend) -> None:
     nodes = json.loads(kubectl_says(cluster.kubeconfig, "get", "nodes", "--output=json"))["items"]
-    assert len(nodes) == cluster.capabilities.nodes
+    assert sorted(node["metadata"]["name"] for node in nodes) == sorted(cluster.capabilities.nodes)
     for node in nodes:
         conditions = {each["type"]: each["status"] for each in node["status"]["conditions"]}
         assert conditions["Ready"] == "True"
@@ -129,6 +131,36 @@ async def test_a_killed_daemon_comes_back_and_no_pod_notices(pods: Pods, compone
     assert pods.lives() == before
 
 
+@pytest.mark.timeout(600)
+def test_a_component_that_is_killed_again_and_again_works_each_time_it_was_started(cluster: Backend) -> None:
+    # Kubelet waits twice as long each time before it starts a container again: the last time for minutes.
+    for _ in range(6):
+        cluster.kill(Component.SCHEDULER)
+        cluster.start(Component.SCHEDULER)
+        assert cluster.status().components[Component.SCHEDULER] == "running"
+
+
+def test_pods_reach_those_of_every_node_by_their_names(cluster: Backend) -> None:
+    nodes = cluster.capabilities.nodes
+    if len(nodes) == 1:
+        pytest.skip(f"the cluster ({cluster.name}) has one node")
+    space = "e2e-nodes"
+    create_namespace(cluster, space)
+    for number, node in enumerate(nodes):
+        pod = _listener(f"listener-{number}", node)
+        kubectl_says(cluster.kubeconfig, "apply", "--namespace", space, "--filename=-", stdin=pod)
+        kubectl_says(cluster.kubeconfig, "--namespace", space, "expose", f"pod/listener-{number}", "--port=8080")
+    wait = ["wait", "--namespace", space, "pods", "--all", "--for=condition=Ready", "--timeout=60s"]
+    kubectl_says(cluster.kubeconfig, *wait)
+    for one, other in permutations(range(len(nodes)), 2):
+        asked = ["get", f"service/listener-{other}", "--output=jsonpath={.spec.clusterIP}"]
+        address = kubectl_says(cluster.kubeconfig, "--namespace", space, *asked)
+        script = f"({_resolve(f'listener-{other}.{space}')}) && nc -w 3 {address} 8080 < /dev/null"
+        inside = ["exec", "--namespace", space, f"listener-{one}", "--", "sh", "-c", script]
+        kubectl_says(cluster.kubeconfig, *inside)
+    kubectl_says(cluster.kubeconfig, "delete", "namespace", space, "--wait=false")
+
+
 def test_a_component_restarts_orderly_and_its_log_says_so(pods: Pods) -> None:
     pods.cluster.restart(Component.SCHEDULER)
     assert pods.cluster.logs(Component.SCHEDULER)
@@ -140,6 +172,16 @@ def _resolve(name: str) -> str:
     suffixes = "$(sed -n 's/^search //p' /etc/resolv.conf)"
     ask = f"nslookup -type=a {name}.$suffix | sed -n 's/^Address: //p' | grep ."
     return f"for suffix in {suffixes}; do {ask} && exit 0; done; exit 1"
+
+
+def _listener(name: str, node: str) -> Object:
+    """A pod of a node that listens."""
+    pod = user()
+    pod["metadata"] = {"name": name, "labels": {"name": name}}
+    (container,) = pod["spec"]["containers"]
+    container |= {"command": ["httpd", "-f", "-p", "8080", "-h", "/bin"], "volumeMounts": []}
+    pod["spec"] |= {"nodeName": node, "volumes": []}
+    return pod
 
 
 def _restarts(pod: Object) -> int:

@@ -123,7 +123,6 @@ def test_a_cluster_goes_with_its_owner_even_when_that_is_killed(nothing: KindClu
 def test_a_cluster_that_does_not_come_up_leaves_the_logs_of_its_nodes(
     nothing: KindCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("testkit.cluster.kind.cluster.READY_WITHIN", "0s")
     monkeypatch.setattr("testkit.cluster.kind.cluster.ADDONS", {Component.DNS: "deployment/no-such-thing"})
     with pytest.raises(StartError, match=r"(?s)no-such-thing.*The logs of its nodes are in (\S+)\.") as raised:
         nothing.up(Wishes())

@@ -69,7 +69,7 @@ async def test_a_container_that_restarts_during_its_drain_stays_drained(stage: S
         await worker.scale(1)
         victim = await draining(worker)
         name, began = victim["metadata"]["name"], time.monotonic_ns()
-        await kill_worker(stage.cluster, victim["metadata"]["uid"])
+        await kill_worker(stage.cluster, victim)
         ground.fault("kill", name, began=began)
         left = await worker.is_at(1)
         assert name not in names(left.pods)
@@ -92,7 +92,7 @@ async def test_work_of_a_killed_worker_is_finished_by_others(stage: Stage) -> No
         await ground.start_runs(single, 24, Plan(seconds=3))
         await ground.began(6)
         name, began = pods[0]["metadata"]["name"], time.monotonic_ns()
-        await kill_worker(stage.cluster, pods[0]["metadata"]["uid"])
+        await kill_worker(stage.cluster, pods[0])
         ground.fault("kill", name, began=began, rerun_within=RERUN_WITHIN)
         executions = await ground.conclude(repeats=3)
         assert {one.attempt for one in executions} == {1}

@@ -87,7 +87,7 @@ async def everything_happens(ground: Ground, workers: list[FlowWorker], note: st
     await ground.send_jobs(errands, 1, Plan(note=note, seconds=BRIEF - 1))
     for worker in workers:
         (pod,) = (await worker.is_at(1)).pods
-        await kill_worker(ground.stage.cluster, pod["metadata"]["uid"])
+        await kill_worker(ground.stage.cluster, pod)
     await ended(ground, jobs=6)
 
 

@@ -210,10 +210,13 @@ def _has_ended(ground: Ground, namespace: str, name: str, status: Object) -> Cal
 
 
 def processes(cluster: Backend, needles: Sequence[str]) -> Iterable[Trace]:
-    """Arguments and environments of all processes of the node, without exception: workers get secrets as files."""
-    done = cluster.run(["sh", "-c", PROCESSES, "sh", "/tmp/needles"], stdin="\n".join(needles) + "\n")
-    assert done.returncode == 0, done.stderr
-    return [Trace(kind=line.partition(" ")[0], place=line) for line in done.stdout.splitlines()]
+    """Arguments and environments of all processes of the nodes, without exception: workers get secrets as files."""
+    found: list[str] = []
+    for node in cluster.capabilities.nodes:
+        done = cluster.run(["sh", "-c", PROCESSES, "sh", "/tmp/needles"], node=node, stdin="\n".join(needles) + "\n")
+        assert done.returncode == 0, done.stderr
+        found += done.stdout.splitlines()
+    return [Trace(kind=line.partition(" ")[0], place=line) for line in found]
 
 
 def daemons(cluster: Backend, needles: Sequence[str]) -> Iterable[Trace]:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import yaml
 from testkit.support import recording
 from testkit.support.forward import Forward
-from testkit.support.kube import NAMESPACES, SECRETS, SERVICES, STATEFUL_SETS, Kube, Object
+from testkit.support.kube import NAMESPACES, NODES, SECRETS, SERVICES, STATEFUL_SETS, Kube, Object
 from testkit.support.programs import Programs
 from testkit.support.waiting import until
 
@@ -55,12 +55,15 @@ class Server:
     """Of all roles."""
 
     async def deploy(self, kube: Kube) -> None:
-        """Create it and wait until it accepts connections."""
+        """Create it on the first node, which no test takes away, and wait until it accepts connections."""
+        first = min(node["metadata"]["name"] for node in await kube.list(NODES, None))
         await kube.apply(NAMESPACES, None, {"metadata": {"name": self.namespace, "labels": RESTRICTED}})
         secret: Object = {"metadata": {"name": "postgres-superuser"}, "stringData": {"password": self.password}}
         await kube.apply(SECRETS, self.namespace, secret)
         for manifest in yaml.safe_load_all(MANIFEST.read_text()):
             kind = SERVICES if manifest["kind"] == "Service" else STATEFUL_SETS
+            if kind is STATEFUL_SETS:
+                manifest["spec"]["template"]["spec"]["nodeSelector"] = {"kubernetes.io/hostname": first}
             await kube.apply(kind, self.namespace, manifest)
         await self.ready(kube)
 

@@ -36,10 +36,10 @@ class Release:
     values: Mapping[str, str] = field(default_factory=dict[str, str])
     _old_logs: list[str] = field(default_factory=list[str])
 
-    async def install(self, kube: Kube, *, tag: str = TAG) -> None:
-        """Install or upgrade, and wait until the operator is ready."""
+    async def install(self, kube: Kube, *, tag: str = TAG, replicas: int = 1) -> None:
+        """Install or upgrade, and wait until the operators are ready."""
         await kube.apply(NAMESPACES, None, {"metadata": {"name": NAMESPACE, "labels": RESTRICTED}})
-        values = {"image.tag": tag, "databaseInstall.image.tag": tag, **self.values}
+        values = {"image.tag": tag, "databaseInstall.image.tag": tag, "replicas": str(replicas), **self.values}
         settings = [f"--set={name}={value}" for name, value in values.items()]
         await self.programs.helm(
             *("upgrade", "--install", RELEASE, str(CHART), "--namespace", NAMESPACE, "--wait"),
@@ -66,7 +66,7 @@ class Release:
         for pod in await self.pods(kube):
             name = pod["metadata"]["name"]
             self._old_logs += await self._log(name)
-            await kill_operator(cluster, name)
+            await kill_operator(cluster, pod)
             await kube.delete(PODS, NAMESPACE, name, grace=0)
 
     async def available(self, kube: Kube) -> None:

@@ -128,7 +128,7 @@ class Day:
         pod = await self.town.kube.get(PODS, NAMESPACE, workers[-1]["pod"]) if workers else None
         if pod is None:
             return
-        await kill_worker(self.cluster, pod["metadata"]["uid"])
+        await kill_worker(self.cluster, pod)
         held = await self.database.fetchrow(HELD, pod["metadata"]["name"])
         if held is not None:
             self.killed = dict(held)

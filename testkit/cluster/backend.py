@@ -55,7 +55,8 @@ class Capabilities:
 
     gives_volumes_to_group: bool
     """Whether a pod's fsGroup owns its volumes; otherwise any user may write to them."""
-    nodes: int
+    nodes: tuple[str, ...]
+    """Names. What no test takes away is on the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,27 +103,36 @@ class Backend(Protocol):
         ...
 
     def run(
-        self, command: Sequence[str], *, stdin: str | None = None, deadline: float = 60.0
+        self, command: Sequence[str], *, node: str = "", stdin: str | None = None, deadline: float = 60.0
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program in the node's network, with KUBECONFIG set; the caller looks at its exit code.
+        """Run a program in a node's network; the caller looks at its exit code.
 
         Args:
             command: A program of this machine on `local`, of the node image on `kind`.
+            node: Where; unset: on the first, with KUBECONFIG set.
             stdin: What it reads.
             deadline: Seconds after which it is killed.
         """
         ...
 
-    def inside(self, command: Sequence[str]) -> list[str]:
+    def inside(self, command: Sequence[str], *, node: str = "") -> list[str]:
         """The command line that does what `run` does, for a program that talks to the terminal."""
         ...
 
     def load_image(self, archive: Path) -> None:
-        """Make the images of a docker-archive known to the node."""
+        """Make the images of a docker-archive known to every node."""
+        ...
+
+    def stop_node(self, node: str) -> None:
+        """Take a node away without warning, as a loss of power does; never the first."""
+        ...
+
+    def start_node(self, node: str) -> None:
+        """Bring a node back that was taken away, and wait until it works."""
         ...
 
     def kill(self, component: Component) -> None:
-        """End a component without warning."""
+        """End a component of the first node without warning."""
         ...
 
     def stop(self, component: Component) -> None:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from resource import RLIMIT_NOFILE, getrlimit
 
 from testkit.cluster import janitor
 from testkit.cluster.backend import BackendName, Capabilities, Component, Status, Wishes
@@ -23,6 +22,7 @@ from testkit.cluster.kind.configuration import (
     Document,
     Host,
     configuration,
+    node_names,
     own_configuration,
     routes,
 )
@@ -65,10 +65,10 @@ HEALTH: Mapping[Component, str] = {
 """Where a component that has an address of its own says whether it works; kubectl is the node's HTTP client."""
 CREDENTIALS = (
     "--insecure-skip-tls-verify",
-    "--client-certificate=/etc/kubernetes/pki/apiserver-kubelet-client.crt",
-    "--client-key=/etc/kubernetes/pki/apiserver-kubelet-client.key",
+    "--client-certificate=/var/lib/kubelet/pki/kubelet-client-current.pem",
+    "--client-key=/var/lib/kubelet/pki/kubelet-client-current.pem",
 )
-"""kubectl insists on some."""
+"""kubectl insists on some; every node has these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +93,7 @@ class KindCluster:
     def capabilities(self) -> Capabilities:
         """The volumes of kind's own node image are open to all."""
         record = Record.read(self.state)
-        return Capabilities(gives_volumes_to_group=self.engine == OWN, nodes=record.nodes if record else 1)
+        return Capabilities(gives_volumes_to_group=self.engine == OWN, nodes=node_names(record.nodes if record else 1))
 
     @property
     def kubeconfig(self) -> Path:
@@ -152,11 +152,11 @@ class KindCluster:
         return Status(backend=self.name, is_up=bool(components), kubeconfig=self.kubeconfig, components=components)
 
     def run(
-        self, command: Sequence[str], *, stdin: str | None = None, deadline: float = 60.0
+        self, command: Sequence[str], *, node: str = "", stdin: str | None = None, deadline: float = 60.0
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program of the node image in the node."""
+        """Run a program of the node image in a node."""
         return subprocess.run(
-            self.inside(command),
+            self.inside(command, node=node),
             input=stdin,
             capture_output=True,
             text=True,
@@ -165,16 +165,28 @@ class KindCluster:
             env=_environment(self._engine()),
         )
 
-    def inside(self, command: Sequence[str]) -> list[str]:
-        """The command line that runs another one in the node."""
+    def inside(self, command: Sequence[str], *, node: str = "") -> list[str]:
+        """The command line that runs another one in a node."""
         engine = self._engine()
         reached = ["env", *(f"{name}={value}" for name, value in engine.environment.items())]
-        enter = [engine.program, "exec", "--interactive", f"--env=KUBECONFIG={ADMIN}", NODE]
+        enter = [engine.program, "exec", "--interactive", f"--env=KUBECONFIG={ADMIN}", node or NODE]
         return [*(reached if engine.environment else []), *enter, *command]
 
     def load_image(self, archive: Path) -> None:
         """Give the images of an archive to the containerd of every node."""
         self._kind("load", "image-archive", str(archive), "--name", CLUSTER)
+
+    def stop_node(self, node: str) -> None:
+        """Kill a node's container: all processes end at once, and no connection is closed."""
+        self._said("kill", node)
+
+    def start_node(self, node: str) -> None:
+        """Start a node's container again, and wait until its kubelet and its proxy work."""
+        self._said("start", node)
+        self._connect()
+        for component in (Component.KUBELET, Component.PROXY):
+            self._wait(lambda component=component: self._works(component, node), f"{component} works on {node}")
+        self._settle()
 
     def kill(self, component: Component) -> None:
         """End a component; kubelet or systemd start it again."""
@@ -262,14 +274,22 @@ class KindCluster:
             *("--retain", "--wait", READY_WITHIN),
             patience=START_PATIENCE,
         )
-        if self.engine == OWN:
-            self._connect()
+        self._connect()
+        self._settle()
+
+    def _settle(self) -> None:
+        """Wait until every node can run pods; kind waits for the first alone."""
+        self._ask(
+            "wait", "nodes", "--all", "--for=condition=Ready", f"--timeout={READY_WITHIN}", patience=START_PATIENCE
+        )
         for what in ADDONS.values():
             rollout = ["rollout", "status", what, f"--timeout={READY_WITHIN}"]
             self._ask("--namespace=kube-system", *rollout, patience=START_PATIENCE)
 
     def _connect(self) -> None:
         """Have every node know the way to the pods of the others; kind's own images bring a network that does."""
+        if self.engine != OWN:
+            return
         for node, command in routes(json.loads(self._ask("get", "nodes", "--output=json"))["items"]):
             self._said("exec", node, *command)
 
@@ -283,10 +303,7 @@ class KindCluster:
         image = node_image()
         engine = own_engine.start(self._engine_state)
         self._said("load", "--quiet", f"--input={image.archive}", patience=START_PATIENCE)
-        host = Host(
-            old_groups=not Path("/sys/fs/cgroup/cgroup.controllers").exists(), open_files=getrlimit(RLIMIT_NOFILE)[1]
-        )
-        return own_configuration(image.name, nodes, host, engine.port)
+        return own_configuration(image.name, nodes, Host.look(), engine.port)
 
     def _delete(self, record: Record | None) -> bool:
         """Delete the cluster from an engine of the machine, and kind's network when no other cluster needs it.
@@ -373,7 +390,7 @@ class KindCluster:
                 raise StartError(f"waited {COMPONENT_PATIENCE:g} s in vain: {component} works")
             time.sleep(LOOK_EVERY)
 
-    def _works(self, component: Component) -> bool:
+    def _works(self, component: Component, node: str = NODE) -> bool:
         if component is Component.CONTAINERD:
             return self.run(["crictl", "info"]).returncode == 0
         if component is Component.DNS:
@@ -382,7 +399,8 @@ class KindCluster:
         if component in HEALTH:
             server, _, path = HEALTH[component].rpartition("/")
             asked = [f"--server={server}", f"--raw=/{path}"]
-            return self.run(["env", "KUBECONFIG=/dev/null", "kubectl", "get", *CREDENTIALS, *asked]).returncode == 0
+            line = ["env", "KUBECONFIG=/dev/null", "kubectl", "get", *CREDENTIALS, *asked]
+            return self.run(line, node=node).returncode == 0
         return self.run(["kubectl", "get", "--raw=/readyz"]).returncode == 0
 
     def _wait(self, condition: Callable[[], bool], what: str) -> None:

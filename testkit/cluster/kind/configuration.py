@@ -1,10 +1,12 @@
-"""What kind and kubeadm are asked for, as pure functions."""
+"""What kind and kubeadm are asked for."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Any
+from pathlib import Path
+from resource import RLIMIT_NOFILE, getrlimit
+from typing import Any, Self
 
 Document = dict[str, Any]
 
@@ -32,6 +34,17 @@ class Host:
     """Whether its control groups are of version 1."""
     open_files: int
     """Hard limit of open files, which kubelet may not exceed without a capability that a sandbox has not got."""
+
+    @classmethod
+    def look(cls) -> Self:
+        """This machine."""
+        old_groups = not Path("/sys/fs/cgroup/cgroup.controllers").exists()
+        return cls(old_groups=old_groups, open_files=getrlimit(RLIMIT_NOFILE)[1])
+
+
+def node_names(number: int) -> tuple[str, ...]:
+    """Names that kind gives to so many nodes, that of the control plane first."""
+    return NODE, *(f"{CLUSTER}-worker{other if other > 1 else ''}" for other in range(1, number))
 
 
 def configuration(version: str, nodes: int) -> Document:

@@ -12,7 +12,7 @@ from testkit.cluster.backend import BackendName, Capabilities, Component, Status
 from testkit.cluster.certificates import ADMIN
 from testkit.cluster.errors import ClusterError
 from testkit.cluster.images import pause_archive
-from testkit.cluster.layout import LOOPBACK, NODE_ADDRESS, Layout
+from testkit.cluster.layout import LOOPBACK, NODE_ADDRESS, NODE_NAME, Layout
 from testkit.cluster.local import launch
 from testkit.cluster.local.control import ask
 from testkit.cluster.packages import NODE, check, check_root
@@ -35,7 +35,7 @@ class LocalCluster:
     @property
     def capabilities(self) -> Capabilities:
         """Its volumes are folders of this machine, which kubelet gives to the group of a pod."""
-        return Capabilities(gives_volumes_to_group=True, nodes=1)
+        return Capabilities(gives_volumes_to_group=True, nodes=(NODE_NAME,))
 
     @property
     def kubeconfig(self) -> Path:
@@ -91,29 +91,39 @@ class LocalCluster:
         )
 
     def run(
-        self, command: Sequence[str], *, stdin: str | None = None, deadline: float = 60.0
+        self, command: Sequence[str], *, node: str = "", stdin: str | None = None, deadline: float = 60.0
     ) -> subprocess.CompletedProcess[str]:
         """Run a program of this machine in the node's namespaces."""
         return subprocess.run(
-            self.inside(command), input=stdin, capture_output=True, text=True, timeout=deadline, check=False
+            self.inside(command, node=node), input=stdin, capture_output=True, text=True, timeout=deadline, check=False
         )
 
-    def inside(self, command: Sequence[str]) -> list[str]:
+    def inside(self, command: Sequence[str], *, node: str = "") -> list[str]:
         """The command line that runs another one in the node's namespaces, in the same working folder.
 
         Raises:
-            ClusterError: no cluster is up.
+            ClusterError: no cluster is up, or none with this node.
         """
-        node = launch.find_node(self.state)
-        if node is None:
+        if node not in ("", NODE_NAME):
+            raise ClusterError(f"there is no node {node}, only {NODE_NAME}")
+        first = launch.find_node(self.state)
+        if first is None:
             raise ClusterError("no cluster is up: `python -m testkit.cluster up`")
-        enter = ["nsenter", f"--target={node}", "--net", "--mount", "--pid"]
+        enter = ["nsenter", f"--target={first}", "--net", "--mount", "--pid"]
         kubeconfig = self._layout.kubeconfig(ADMIN)
         return [*enter, "env", f"--chdir={Path.cwd()}", f"KUBECONFIG={kubeconfig}", *command]
 
     def load_image(self, archive: Path) -> None:
         """Give the images of an archive to containerd."""
         ask(self._layout, "load", str(archive.resolve()))
+
+    def stop_node(self, node: str) -> None:
+        """Refuse."""
+        raise ClusterError(f"{node} is the only node: FLOWWORKER_CLUSTER=kind has more")
+
+    def start_node(self, node: str) -> None:
+        """Refuse."""
+        raise ClusterError(f"{node} cannot have been taken away")
 
     def kill(self, component: Component) -> None:
         """End a daemon by SIGKILL."""
