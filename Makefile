@@ -4,6 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 
+# What depends most on what a cluster is made of. `make e2e-kind E2E=e2e/scenarios` has all of the rest as well.
+KIND_TESTS := e2e/test_kind_life.py e2e/test_cluster.py e2e/test_demo.py e2e/scenarios/test_node.py
+
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-image setup-services setup-cluster demo demo-down demo-local cluster-up cluster-down cluster-status \
 	test test-unit test-chaos matrix test-control-plane test-postgresql test-image e2e e2e-kind bench bench-operator fmt lint types verify docs scan audit dist sbom licences generate \
@@ -59,9 +62,9 @@ e2e: setup setup-image  ## Tests on a real node, with real pods
 	$(BIN)/pytest -m e2e e2e $(E2E)
 
 e2e-kind: export FLOWWORKER_CLUSTER := kind
-e2e-kind: setup setup-image  ## The same clusters by kind, and the demo on one; in a docker of its own where none runs (root on Debian)
+e2e-kind: setup setup-image  ## Clusters by kind, nodes that vanish, the demo; in a docker of its own where none runs (root on Debian)
 	$(BIN)/python -m testkit.cluster setup --tests
-	$(BIN)/pytest -m e2e e2e/test_kind_life.py e2e/test_cluster.py $(E2E)
+	$(BIN)/pytest -m e2e $(KIND_TESTS) $(E2E)
 	$(BIN)/python -m examples.demo_cluster
 	$(BIN)/python -m examples.demo_cluster down
 
