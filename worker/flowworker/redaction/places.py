@@ -38,16 +38,15 @@ class Shapes:
         """Compile nothing yet."""
         self._shapes = shapes
         self.words = frozenset(word for shape in shapes for word in shape.hints or shape.begins)
-        self._any = any_of(self.words)
 
     def hide_in(self, text: str) -> str:
         """The text without what has one of the shapes."""
         lowered = lower(text)
-        if len(text) < SHORT and not compiled(self._any).search(lowered):
+        if len(text) < SHORT and not holds(lowered, self.words):
             return text
         found: dict[tuple[str, ...], list[int]] = {}
         for shape in self._shapes:
-            if shape.hints and not _holds(lowered, shape.hints):
+            if shape.hints and not holds(lowered, shape.hints):
                 continue
             if (places := found.get(shape.begins)) is None:
                 places = found[shape.begins] = _places(shape.begins, lowered)
@@ -60,12 +59,7 @@ class Shapes:
 MOST_NEAR = 8
 
 SHORT = 300
-"""Characters; in a short text one search for any of many words takes less time than one for each."""
-
-
-def any_of(words: Iterable[str]) -> str:
-    """A pattern of any of these words."""
-    return "|".join(map(re.escape, sorted(words)))
+"""Characters; a text that is short, as most are, is first searched for any word at all."""
 
 
 def lower(text: str) -> str:
@@ -73,9 +67,10 @@ def lower(text: str) -> str:
     return text.lower() if text.isascii() else text.replace("\u0130", "i").lower()
 
 
-def _holds(text: str, hints: tuple[str, ...]) -> bool:
-    for hint in hints:  # noqa: SIM110 - `any` over a generator takes twice as long, and most texts hold none
-        if hint in text:
+def holds(text: str, words: Iterable[str]) -> bool:
+    """Whether any of the words is in the text. A pattern of all words takes as long, and at a start 9 ms to compile."""
+    for word in words:  # noqa: SIM110 - `any` over a generator takes twice as long, and most texts hold none
+        if word in text:
             return True
     return False
 

@@ -8,7 +8,7 @@ is looked for further on is at most a few hundred characters away.
 import re
 
 from flowworker.redaction import commands, keys, uris
-from flowworker.redaction.places import SHORT, Replacement, Shape, Shapes, any_of, compiled, hide, lower
+from flowworker.redaction.places import SHORT, Replacement, Shape, Shapes, compiled, hide, holds, lower
 from flowworker.redaction.words import GROUP, HIDDEN, KEY_BEGINS, NAME, NAME_BEGINS, OPEN_STRING, STRING, TAIL, VALUE
 
 _CLOSE = r"""(?:\\{0,8}+["'`\]]|%(?:25)?(?:5d|2[027])){0,3}+"""
@@ -107,14 +107,15 @@ _SHAPES = Shapes(
 )
 
 
-_ANY = any_of(
+_WORDS = frozenset(
     {"://", "%3", "%253", "private key", *uris.SHAPES.words, *keys.SHAPES.words, *commands.SHAPES.words, *_SHAPES.words}
 )
+_ANY = tuple(word for word in _WORDS if not any(other in word for other in _WORDS - {word}))
 """One of them stands in every text with a secret, but a line of a password file."""
 
 
 def without_secrets(text: str) -> str:
     """The text with everything hidden that has the shape of a secret."""
-    if len(text) < SHORT and text.count(":") < uris.PGPASS_COLONS and not compiled(_ANY).search(lower(text)):
+    if len(text) < SHORT and text.count(":") < uris.PGPASS_COLONS and not holds(lower(text), _ANY):
         return text
     return _SHAPES.hide_in(commands.without_commands(keys.without_keys(uris.without_uris(text))))
