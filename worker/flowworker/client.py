@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 import asyncpg
-import stamina
 
 from flowworker.database import cancelling, jobs_admin, runs, workers_admin
 from flowworker.database.cancelling import CancelledJob, CancelledRun, Request
@@ -28,15 +27,13 @@ from flowworker.database.run_search import SEARCH_TIMEOUT, RunSearch, search_run
 from flowworker.database.runs import FlowSummary, Run, RunDetails, RunSummary
 from flowworker.database.stuck_runs import UNSERVED_FOR, StuckRun, stuck_runs
 from flowworker.database.workers_admin import WorkerReport
-from flowworker.definition import run_input
-from flowworker.definition.codec import OutputError
+from flowworker.definition.json_text import JsonText
 from flowworker.errors import DatabaseUnavailableError, DataError
-from flowworker.telemetry.events import RunStarted
-from flowworker.telemetry.stream import EventStream
 
 if TYPE_CHECKING:
     from flowworker.definition.flow import Flow
     from flowworker.definition.queue import Queue
+    from flowworker.telemetry.stream import EventStream
 
 APPLICATION_NAME = "flowworker-client"
 ACQUIRE_TIMEOUT = 30.0
@@ -62,7 +59,7 @@ class Client:
         *,
         max_connections: int = 4,
         statement_cache: bool = True,
-        events: EventStream | None = None,
+        events: "EventStream | None" = None,
     ) -> None:
         """Take a PostgreSQL URI.
 
@@ -75,7 +72,7 @@ class Client:
         self._dsn = dsn
         self._max_connections = max_connections
         self._statement_cache = statement_cache
-        self._events = events or EventStream()
+        self._events = events
         self._opening = asyncio.Lock()
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._run_events = RunEvents(dsn, application_name=APPLICATION_NAME)
@@ -400,7 +397,9 @@ class Client:
     async def _start(self, slug: str, payload: bytes, run_id: UUID | None, connection: "AnyConnection | None") -> Run:
         async with self._connection(f"start a run of flow {slug!r}", connection) as own:
             run, is_new = await runs.start_run(own, slug, payload, run_id)
-        if is_new:
+        if is_new and self._events is not None:
+            from flowworker.telemetry.events import RunStarted
+
             self._events.emit(RunStarted(flow_slug=slug, run_id=run.run_id))
         return run
 
@@ -410,6 +409,8 @@ class Client:
 
     async def _patient_status(self, run_id: UUID) -> RunStatus:
         """Ask while the database may be away for a moment: a wait outlives a restart of PostgreSQL."""
+        import stamina
+
         patience = stamina.AsyncRetryingCaller(attempts=None, timeout=OUTAGE_TOLERANCE, wait_max=LAST_QUESTION_AFTER)
         return await patience.on(DatabaseUnavailableError)(self._status, run_id)
 
@@ -441,6 +442,11 @@ def encode(value: Any) -> bytes:
     Raises:
         DataError: it has none, or jsonb cannot hold it; says where in the value.
     """
+    if isinstance(value, JsonText):
+        return value.text.encode()
+    from flowworker.definition import run_input  # with pydantic, which what only reads does not need
+    from flowworker.definition.codec import OutputError
+
     try:
         return run_input.encode(value, subject="the value")
     except OutputError as error:

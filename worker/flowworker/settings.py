@@ -6,20 +6,16 @@ fields below.
 """
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
-from flowworker.database.dsn import prepare
+from flowworker.connection_strings import PREFIX, option, read_one, required, variable
 from flowworker.errors import UsageError
-from flowworker.redaction import remember_whole
 from flowworker.worker_options import Name, SharedArguments, WorkerOptions, complaint
-
-PREFIX = "FLOWWORKER_"
-
 
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 LogFormat: TypeAlias = Literal["auto", "json", "console"]
@@ -27,12 +23,10 @@ LogFormat: TypeAlias = Literal["auto", "json", "console"]
 Port: TypeAlias = Annotated[int, Field(ge=0, le=65535)]
 
 
-class Settings(BaseSettings, WorkerOptions):  # pyright: ignore[reportIncompatibleVariableOverride]
+class Settings(WorkerOptions):
     """The settings of a worker process: those of its workers, and its own. Durations are seconds."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
-    )
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     database_url: Annotated[
         SecretStr | None, Field(description="Connection string of the database (a PostgreSQL URI).")
@@ -111,13 +105,7 @@ class Settings(BaseSettings, WorkerOptions):  # pyright: ignore[reportIncompatib
         Raises:
             UsageError: neither is set, the file cannot be read or is empty, or the connection string is refused.
         """
-        found = _read(self.database_url, self.database_file, "database_file")
-        if found is None:
-            raise UsageError(
-                f"no database: set {variable('database_url')} or {variable('database_file')}, "
-                f"or give {option('database_url')}"
-            )
-        return found
+        return required(_read(self.database_url, self.database_file, "database_file"))
 
     def direct_dsn(self) -> str | None:
         """The connection string of the pulse; None means it uses the ordinary one.
@@ -147,19 +135,15 @@ def load_settings(**options: object) -> Settings:
         return option(field) if field in given else variable(field)
 
     try:
-        return Settings(**_exclusive(given))
+        return Settings(**{**_variables(os.environ), **_exclusive(given)})
     except ValidationError as error:
         raise UsageError("\n".join(complaint(Settings, one, source) for one in error.errors())) from None
 
 
-def variable(field: str) -> str:
-    """Name of the environment variable of a field."""
-    return PREFIX + field.upper()
-
-
-def option(field: str) -> str:
-    """Name of the command-line option of a field."""
-    return "--dsn" if field == "database_url" else "--" + field.replace("_", "-")
+def _variables(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Values of fields from variables, whose names may be written in any case; an empty one counts as unset."""
+    ours = {name.upper(): value for name, value in environment.items() if value}
+    return {field: ours[variable(field)] for field in Settings.model_fields if variable(field) in ours}
 
 
 def misspelt(environment: Iterable[str]) -> list[str]:
@@ -185,28 +169,4 @@ def _exclusive(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(url: SecretStr | None, file: Path | None, field: str) -> str | None:
-    if url is not None:
-        return _checked(url.get_secret_value().strip(), variable(field.replace("file", "url")))
-    if file is None:
-        return None
-    try:
-        content = file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{variable(field)}: cannot read {file}: {_reason(error)}") from error
-    if not content:
-        raise UsageError(f"{variable(field)}: {file} is empty; it must hold a PostgreSQL URI")
-    return _checked(content, variable(field))
-
-
-def _checked(dsn: str, source: str) -> str:
-    """Refused where it is read, so that the message can name the place; it holds no part of the string."""
-    remember_whole(dsn)
-    try:
-        prepare(dsn)
-    except UsageError as error:
-        raise UsageError(f"{source}: {error}") from None
-    return dsn
-
-
-def _reason(error: OSError | UnicodeDecodeError) -> str:
-    return error.strerror or str(error) if isinstance(error, OSError) else "it is not UTF-8 text"
+    return read_one(None if url is None else url.get_secret_value(), file, field)

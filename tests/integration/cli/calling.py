@@ -40,15 +40,24 @@ class Cli:
 
     async def start(self, *arguments: str) -> asyncio.subprocess.Process:
         """Start a call and leave it running."""
+        return await self._python("-m", "flowworker.cli", *arguments)
+
+    async def _python(self, *arguments: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "flowworker.cli", *arguments,
+            sys.executable, *arguments,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             env=self.variables(), cwd=self.folder, start_new_session=True,
         )  # fmt: skip
 
     async def __call__(self, *arguments: str, stdin: str = "") -> Answer:
         """Call and wait for the end."""
-        process = await self.start(*arguments)
+        return await self._answer(await self.start(*arguments), stdin)
+
+    async def python(self, *arguments: str) -> Answer:
+        """Run a script in the same way."""
+        return await self._answer(await self._python(*arguments), "")
+
+    async def _answer(self, process: asyncio.subprocess.Process, stdin: str) -> Answer:
         out, err = await asyncio.wait_for(process.communicate(stdin.encode()), 30)
         assert process.returncode is not None
         return Answer(code=process.returncode, out=out.decode(), err=err.decode())

@@ -8,8 +8,8 @@ from prometheus_client import CollectorRegistry
 from testkit.support.waiting import until
 from tests.integration.runtime.conftest import World
 
-from flowworker.cli import serving
-from flowworker.cli.serving import UNCLAIMED_LIMIT, UNWRITTEN_LIMIT, gauges, readiness
+from flowworker.cli import probing
+from flowworker.cli.probing import UNCLAIMED_LIMIT, UNWRITTEN_LIMIT, gauges, readiness
 from flowworker.definition.flow import Flow
 from flowworker.probes import Health
 from flowworker.runtime.lifecycle import Lifecycle
@@ -43,7 +43,7 @@ async def state(world: World) -> WorkerState:
 async def test_a_worker_is_not_ready_while_old_results_cannot_be_written(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "UNWRITTEN_LIMIT", 0.5)
+    monkeypatch.setattr(probing, "UNWRITTEN_LIMIT", 0.5)
     flow, release = make_flow("unwritten")
     await world.create(flow)
     async with world.worker(flow, max_concurrency=1) as worker:
@@ -65,7 +65,7 @@ async def test_a_worker_is_not_ready_while_old_results_cannot_be_written(
 
 
 async def test_a_worker_is_not_ready_while_it_claims_in_vain(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "UNCLAIMED_LIMIT", 0.5)
+    monkeypatch.setattr(probing, "UNCLAIMED_LIMIT", 0.5)
     flow, _ = make_flow("unclaimed")
     await world.create(flow)
     async with world.worker(flow) as worker:

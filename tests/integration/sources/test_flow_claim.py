@@ -14,7 +14,7 @@ from flowworker.database import flow_tasks
 from flowworker.database.leases import PARKED_FOR
 from flowworker.database.records import SourceKind, TaskResult
 from flowworker.errors import DatabaseUnavailableError, UnknownFlowError, UnknownRunError
-from flowworker.runtime.sources.flow_source import GRACE, FlowSource
+from flowworker.runtime.sources.flow_source import FlowSource
 
 
 async def test_a_claimed_task_carries_what_the_database_knows(world: World) -> None:
@@ -67,7 +67,7 @@ async def test_visibility_follows_the_effective_timeout(world: World) -> None:
     source = await world.source(one_step)
     await world.start("one_step")
     (task,) = await claim_all(source)
-    assert await world.seconds_until_visible("one_step", task.msg_id) == pytest.approx(30 + GRACE, abs=2)
+    assert await world.seconds_until_visible("one_step", task.msg_id) == pytest.approx(30 + flow_tasks.GRACE, abs=2)
 
 
 async def test_a_timeout_tuned_by_update_holds_for_the_very_next_claim(world: World) -> None:
@@ -77,13 +77,13 @@ async def test_a_timeout_tuned_by_update_holds_for_the_very_next_claim(world: Wo
     await world.start("one_step")
     (task,) = await claim_all(source)
     assert task.timeout == 500
-    assert await world.seconds_until_visible("one_step", task.msg_id) == pytest.approx(500 + GRACE, abs=2)
-    assert task.visible_at.timestamp() == pytest.approx((await world.now()).timestamp() + 500 + GRACE, abs=2)
+    assert await world.seconds_until_visible("one_step", task.msg_id) == pytest.approx(500 + flow_tasks.GRACE, abs=2)
+    assert task.visible_at.timestamp() == pytest.approx((await world.now()).timestamp() + 500 + flow_tasks.GRACE, abs=2)
     await world.owner.execute("UPDATE pgflow.steps SET opt_timeout = 90, opt_max_attempts = 7")
     await world.start("one_step")
     (task,) = await claim_all(source, held=[task.msg_id])
     assert (task.timeout, task.max_attempts) == (90, 7)
-    assert await world.seconds_until_visible("one_step", task.msg_id) == pytest.approx(90 + GRACE, abs=2)
+    assert await world.seconds_until_visible("one_step", task.msg_id) == pytest.approx(90 + flow_tasks.GRACE, abs=2)
 
 
 async def test_a_task_whose_claim_reply_was_lost_is_given_back(world: World) -> None:
@@ -260,7 +260,7 @@ async def test_the_message_of_a_task_running_elsewhere_is_put_off(world: World) 
     (task,) = await claim_all(holder)
     await world.make_visible("one_step")
     assert (await other.claim(1, ())).unstartable == 1
-    assert await world.seconds_until_visible("one_step", task.msg_id) > GRACE
+    assert await world.seconds_until_visible("one_step", task.msg_id) > flow_tasks.GRACE
 
 
 async def test_a_task_queued_during_the_claim_is_claimed_at_once(

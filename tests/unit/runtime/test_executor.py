@@ -34,7 +34,6 @@ class Execution:
             self,
             router=lambda _: handler,
             held_tasks=self.held_tasks,
-            children=Children(),
             worker_name="tester",
             inputs=RunInputs(no_input, lambda text: text),
             clock=clock,

@@ -13,7 +13,6 @@ from tests.unit.runtime.conftest import INFO, NOW, Plain, ScriptedSource, a_clai
 from flowworker.database.records import Completed, Receipt, RunEnd, TaskResult
 from flowworker.definition.context import TaskContext
 from flowworker.errors import DatabaseUnavailableError, FlowWorkerError, InternalError, MissingRightsError
-from flowworker.runtime.execution.children import Children
 from flowworker.runtime.execution.executor import Executor
 from flowworker.runtime.execution.flow_inputs import RunInputs
 from flowworker.runtime.held_tasks import HeldTask, HeldTasks
@@ -57,7 +56,6 @@ class Polling:
             self,
             router=lambda _: Plain(self._work),
             held_tasks=self.held_tasks,
-            children=Children(),
             worker_name="tester",
             inputs=RunInputs(no_input, lambda text: text),
             clock=now,

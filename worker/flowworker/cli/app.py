@@ -4,19 +4,18 @@ Only the module of the command that is wanted gets imported; the others stand in
 So `flowworker --help` costs typer alone, and `flowworker runs` does not pay for the worker's runtime.
 """
 
+import gc
 import os
 import re
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
 from flowworker.errors import ExitCode, FlowWorkerError
-from flowworker.redaction import redact, remember_whole
 
 PROGRAM = "flowworker"
 INTERRUPTED = 130
@@ -45,6 +44,7 @@ def run(arguments: Sequence[str]) -> int:
     wanted, debug = _without_debug(arguments)
     try:
         app = build(wanted or ["--help"])
+        _collect_garbage_again()
         outcome = app(list(wanted) or ["--help"], prog_name=PROGRAM, standalone_mode=False)
     except (FlowWorkerError, typer.TyperException, typer.Abort, KeyboardInterrupt) as error:
         return _report(error, debug)
@@ -74,6 +74,8 @@ def build(arguments: Sequence[str]) -> typer.Typer:
 def show_version(wanted: bool) -> None:
     """Print the installed version and end."""
     if wanted:
+        from importlib.metadata import version
+
         typer.echo(f"{PROGRAM} {version(PROGRAM)}")
         raise typer.Exit
 
@@ -91,11 +93,20 @@ def _not_wanted() -> None:
     """Stand in for a command whose module was not imported."""
 
 
+def _collect_garbage_again() -> None:
+    """Undo what `main` did for the imports; what they made lasts as long as the process, so it is looked at no more."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
+
+
 def _hide_connection_strings(arguments: Sequence[str]) -> None:
     """Whatever becomes of an argument, the message about it does not show the password in it."""
     for argument in arguments:
         value = argument.partition("=")[2] if argument.startswith("--") else argument
         if _CREDENTIALS.search(value):
+            from flowworker.redaction import remember_whole
+
             remember_whole(value)
 
 
@@ -113,6 +124,8 @@ def _without_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
 
 def _report(error: BaseException, debug: bool) -> int:
     """Say what went wrong in one line and choose the exit code."""
+    from flowworker.redaction import redact
+
     message, code = explain(error)
     if debug:
         sys.stderr.write(redact("".join(traceback.format_exception(error))))

@@ -1,20 +1,24 @@
-"""Options that many commands share, and what they stand for."""
+"""Options that many commands share, and what they stand for.
 
-import asyncio
+Every command imports this, so what only some of them use, the client above all, is imported where it is used.
+"""
+
 import getpass
+import os
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 from uuid import UUID
 
 import typer
 
 from flowworker.cli.output import Output
-from flowworker.client import Client
-from flowworker.database.connection import Connection, connect
-from flowworker.database.faults import translated
 from flowworker.errors import UsageError
-from flowworker.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from flowworker.client import Client
+    from flowworker.database.connection import Connection
+    from flowworker.settings import Settings
 
 T = TypeVar("T")
 
@@ -39,7 +43,22 @@ References: TypeAlias = Annotated[
 ]
 
 
-def database_settings(dsn: str | None, file: Path | None) -> Settings:
+def _database(dsn: str | None, file: Path | None) -> tuple[str, bool]:
+    """The connection string, and whether statements may be prepared.
+
+    Raises:
+        UsageError: there is none or two, it is refused, or a variable's value is not allowed.
+    """
+    from flowworker.connection_strings import only_one
+
+    alone = None if dsn is not None and file is not None else only_one(os.environ, url=dsn, file=file)
+    if alone is not None:
+        return alone, True
+    settings = database_settings(dsn, file)
+    return settings.dsn(), settings.statement_cache
+
+
+def database_settings(dsn: str | None, file: Path | None) -> "Settings":
     """Settings with the database that the options or the environment name.
 
     Raises:
@@ -47,28 +66,37 @@ def database_settings(dsn: str | None, file: Path | None) -> Settings:
     """
     if dsn is not None and file is not None:
         raise UsageError("--dsn and --database-file exclude each other; give one of them")
+    from flowworker.settings import load_settings
+
     return load_settings(database_url=dsn, database_file=file)
 
 
-def with_client(dsn: str | None, file: Path | None, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
+def with_client(dsn: str | None, file: Path | None, work: "Callable[[Client], Coroutine[Any, Any, T]]") -> T:
     """Do something with a client of the database that the options name."""
-    settings = database_settings(dsn, file)
-    uri = settings.dsn()
+    import asyncio
+
+    from flowworker.client import Client
+
+    uri, statement_cache = _database(dsn, file)
 
     async def session() -> T:
-        async with Client(uri, statement_cache=settings.statement_cache) as client:
+        async with Client(uri, statement_cache=statement_cache) as client:
             return await work(client)
 
     return asyncio.run(session())
 
 
-def with_connection(dsn: str | None, file: Path | None, work: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
+def with_connection(dsn: str | None, file: Path | None, work: "Callable[[Connection], Coroutine[Any, Any, T]]") -> T:
     """Do something with one connection to the database that the options name."""
-    settings = database_settings(dsn, file)
-    uri = settings.dsn()
+    import asyncio
+
+    from flowworker.database.connection import connect
+    from flowworker.database.faults import translated
+
+    uri, statement_cache = _database(dsn, file)
 
     async def session() -> T:
-        connection = await connect(uri, application_name="flowworker-cli", statement_cache=settings.statement_cache)
+        connection = await connect(uri, application_name="flowworker-cli", statement_cache=statement_cache)
         try:
             with translated("do this"):
                 return await work(connection)

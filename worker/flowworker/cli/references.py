@@ -1,17 +1,22 @@
-"""Flows and queues named on the command line: by slug, or as MODULE:OBJECT."""
+"""Flows and queues named on the command line: by slug, or as MODULE:OBJECT.
+
+What a definition needs, pydantic above all, is imported where one is named.
+"""
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from flowworker.definition.flow import Flow
-from flowworker.definition.loading import Workload, load, refuse_shared_queues, slug_of
-from flowworker.definition.queue import Queue
 from flowworker.errors import UsageError
 
-W = TypeVar("W", Flow, Queue)
+if TYPE_CHECKING:
+    from flowworker.definition.flow import Flow
+    from flowworker.definition.loading import Workload
+    from flowworker.definition.queue import Queue
+
+W = TypeVar("W", "Flow", "Queue")
 
 
-def load_all(references: Sequence[str]) -> list[Workload]:
+def load_all(references: Sequence[str]) -> "list[Workload]":
     """Everything that the references name, in order.
 
     Raises:
@@ -19,6 +24,8 @@ def load_all(references: Sequence[str]) -> list[Workload]:
         UsageError: a flow or queue is named twice.
         DefinitionError: two of them share their messages.
     """
+    from flowworker.definition.loading import load, refuse_shared_queues, slug_of
+
     found = [workload for reference in references for workload in load(reference)]
     names = [(type(workload), slug_of(workload)) for workload in found]
     refuse_shared_queues(found)
@@ -28,24 +35,32 @@ def load_all(references: Sequence[str]) -> list[Workload]:
     return found
 
 
-def flow_or_slug(text: str) -> Flow | str:
+def flow_or_slug(text: str) -> "Flow | str":
     """A flow where the text is a reference, a slug otherwise.
 
     Raises:
         HandlerImportError: the reference does not import, or names no flow.
         UsageError: it names a queue or several flows.
     """
-    return _one(text, Flow) if ":" in text else text
+    if ":" not in text:
+        return text
+    from flowworker.definition.flow import Flow
+
+    return _one(text, Flow)
 
 
-def queue_or_name(text: str) -> Queue | str:
+def queue_or_name(text: str) -> "Queue | str":
     """A queue where the text is a reference, a name otherwise.
 
     Raises:
         HandlerImportError: the reference does not import, or names no queue.
         UsageError: it names a flow or several queues.
     """
-    return _one(text, Queue) if ":" in text else text
+    if ":" not in text:
+        return text
+    from flowworker.definition.queue import Queue
+
+    return _one(text, Queue)
 
 
 def _one(reference: str, kind: type[W]) -> W:

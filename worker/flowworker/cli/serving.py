@@ -7,24 +7,18 @@ import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry
-
 from flowworker.cli.looping import run_to_end
 from flowworker.cli.process_end import end_in_time, ignore_stop_signals
 from flowworker.definition.loading import Workload, slug_of
 from flowworker.errors import ExitCode, UsageError
-from flowworker.probes import Health, ProbeServer
 from flowworker.runtime.exits import Exit, caused_by
-from flowworker.runtime.host import Host, Identity
-from flowworker.runtime.lifecycle import Lifecycle
+from flowworker.runtime.host import Identity
 from flowworker.runtime.malloc import MemoryTrimmer, system_trim
 from flowworker.runtime.pool import WorkerPool
 from flowworker.runtime.service import LoopEndedError
 from flowworker.runtime.signals import stop_on_signals
-from flowworker.runtime.state import WorkerState
 from flowworker.settings import Settings, misspelt
 from flowworker.telemetry.logs import LogSubscriber, configure_logging
-from flowworker.telemetry.metrics import MetricsSubscriber, WorkerGauges
 from flowworker.telemetry.stream import EventStream
 
 logger = logging.getLogger(__name__)
@@ -34,14 +28,6 @@ TRACES_TIMEOUT = 1.0
 
 HURRIED_TIMEOUT = 4.5
 """Seconds from a second signal to the end of the process; five are promised."""
-
-READY = frozenset({Lifecycle.RUNNING, Lifecycle.DRAINING})
-
-UNWRITTEN_LIMIT = 60.0
-"""Age in seconds of an unwritten result from which on a worker is not ready: the database does not take it."""
-
-UNCLAIMED_LIMIT = 60.0
-"""Seconds without an answer to a claim that is wanted, from which on a worker is not ready."""
 
 
 def serve_until_stopped(workloads: Sequence[Workload], settings: Settings) -> Exit:
@@ -64,14 +50,10 @@ async def serve(workloads: Sequence[Workload], settings: Settings) -> Exit:
     """
     events = EventStream()
     pool = make_pool(workloads, settings, events)
-    registry = CollectorRegistry()
     events.subscribe(LogSubscriber())
     events.subscribe(MemoryTrimmer(system_trim()))
-    events.subscribe(
-        MetricsSubscriber(registry, lambda: [gauges(state) for state in pool.states()], dropped=lambda: events.dropped)
-    )
     try:
-        with stop_on_signals(pool, on_hurry=_end_soon), _traces(settings, events), _probes(settings, pool, registry):
+        with stop_on_signals(pool, on_hurry=_end_soon), _traces(settings, events), _probes(settings, pool):
             return await _run(pool)
     finally:
         ignore_stop_signals()
@@ -121,62 +103,15 @@ def make_pool(workloads: Sequence[Workload], settings: Settings, events: EventSt
     )  # fmt: skip
 
 
-def gauges(state: WorkerState) -> WorkerGauges:
-    """What the metrics show of a worker."""
-    return WorkerGauges(
-        kind=state.kind,
-        slug=state.slug,
-        state=state.lifecycle,
-        in_flight=state.in_flight,
-        slots=state.max_concurrency,
-        heartbeat_age=state.beat_age,
-        unwritten_age=state.unwritten_for,
-        claim_age=state.unclaimed_for,
-        doubts=state.doubts,
-    )
-
-
-def readiness(states: Sequence[WorkerState], expected: int) -> Health:
-    """Ready: every worker is registered, has not begun to stop, and the database takes its claims and its results."""
-    if len(states) < expected:
-        return Health(ok=False, reason=f"{len(states)} of {expected} workers have started")
-    reasons = [f"{state.worker_name} {trouble}" for state in states if (trouble := _trouble(state)) is not None]
-    if reasons:
-        return Health(ok=False, reason="; ".join(reasons))
-    return Health(ok=True, reason=f"{expected} started and registered")
-
-
-def _trouble(state: WorkerState) -> str | None:
-    """Why a worker is not ready."""
-    if state.lifecycle not in READY:
-        return f"is {state.lifecycle}"
-    if state.unwritten_for is not None and state.unwritten_for > UNWRITTEN_LIMIT:
-        return f"holds a result that has not been written for {state.unwritten_for:.0f} s"
-    wants = state.lifecycle is Lifecycle.RUNNING and state.free_slots > 0
-    if wants and state.wanting_for is not None and state.wanting_for > UNCLAIMED_LIMIT:
-        return f"has claimed in vain for {state.wanting_for:.0f} s"
-    return None
-
-
-def liveness(host: Host) -> Health:
-    """Alive: the pulse, which no handler can delay, still turns."""
-    return Health(ok=True, reason="the pulse turns") if host.heartbeat.alive else Health(ok=False, reason="no pulse")
-
-
 @contextmanager
-def _probes(settings: Settings, pool: WorkerPool, registry: CollectorRegistry) -> Generator[None]:
+def _probes(settings: Settings, pool: WorkerPool) -> Generator[None]:
+    """Without a port nothing reads probes or metrics, so nothing of them is imported and no event is counted."""
     if settings.probe_port is None:
         yield
         return
-    server = ProbeServer(
-        host=settings.probe_host,
-        port=settings.probe_port,
-        live=lambda: liveness(pool.host),
-        ready=lambda: readiness(pool.states(), len(pool.workers)),
-        state=pool.states,
-        registry=registry,
-        expose_state=settings.expose_state,
-    )
+    from flowworker.cli.probing import probe_server
+
+    server = probe_server(settings, settings.probe_port, pool)
     server.start()
     logger.info("probes and metrics on port %d", server.port)
     try:

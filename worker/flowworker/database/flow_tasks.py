@@ -20,6 +20,9 @@ from flowworker.database.leftovers import Leftover
 from flowworker.database.server_clock import ServerClock, moment
 from flowworker.database.statements import fill, load
 
+GRACE = 10
+"""Seconds between a task's timeout and its message becoming visible again."""
+
 READ_VISIBILITY = 5
 """Seconds a message stays invisible that was read and turned out not to be startable."""
 

@@ -8,12 +8,12 @@ from enum import StrEnum
 from typing import Any
 
 import asyncpg
-from pydantic_core import from_json
 
 from flowworker.database.connection import AnyConnection
 from flowworker.database.faults import WORKER_ROLE_OPTION, translated
 from flowworker.database.identifiers import archive_table, queue_table
 from flowworker.database.statements import fill, load
+from flowworker.definition.json_text import decoded
 from flowworker.errors import DataError, UnknownJobError, UnknownQueueError
 
 
@@ -60,12 +60,12 @@ class Job:
     @property
     def payload(self) -> Any:
         """The payload, decoded."""
-        return from_json(self.payload_json)
+        return decoded(self.payload_json)
 
     @property
     def result(self) -> Any:
         """What the handler returned, decoded; None until the job is done."""
-        return None if self.result_json is None else from_json(self.result_json)
+        return None if self.result_json is None else decoded(self.result_json)
 
 
 async def send_job(

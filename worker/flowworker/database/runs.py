@@ -8,12 +8,12 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-from pydantic_core import from_json
 
 from flowworker.database.connection import AnyConnection
 from flowworker.database.faults import translated
 from flowworker.database.records import RunStatus
 from flowworker.database.statements import fill, load
+from flowworker.definition.json_text import decoded
 from flowworker.errors import DataError, UnknownFlowError, UnknownRunError
 
 READ_RUN = fill("client/run", error=load("client/run_error"))
@@ -76,12 +76,12 @@ class Run:
     @property
     def input(self) -> Any:
         """The run's input, decoded."""
-        return from_json(self.input_json)
+        return decoded(self.input_json)
 
     @property
     def output(self) -> Any:
         """The run's output, decoded; None until the run is completed."""
-        return None if self.output_json is None else from_json(self.output_json)
+        return None if self.output_json is None else decoded(self.output_json)
 
     @property
     def has_ended(self) -> bool:

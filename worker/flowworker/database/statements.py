@@ -6,7 +6,9 @@ file of this package or nothing, never a value: values are bound.
 
 import re
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
+
+FOLDER = Path(__file__).with_name("sql")
 
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
@@ -14,7 +16,7 @@ PLACEHOLDER = re.compile(r"\{(\w+)\}")
 @cache
 def load(name: str) -> str:
     """The text of `sql/<name>.sql` without its comment lines."""
-    text = (files("flowworker.database") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
+    text = (FOLDER / f"{name}.sql").read_text(encoding="utf-8")
     return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--")).strip()
 
 

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import orjson
 
-from flowworker.definition.binding import Subject
-from flowworker.definition.codec import ANYTHING, OutputError, Writer
+if TYPE_CHECKING:
+    from flowworker.definition.binding import Subject
 
 ConsequenceWord: TypeAlias = Literal["skip", "skip_cascade", "fail"]
 """`"skip"` leaves the step out; `"skip_cascade"` it and all that depend on it; `"fail"` fails the run."""
@@ -73,7 +73,7 @@ PLAIN = Conditions()
 
 
 def read_conditions(
-    subject: Subject, settings: Mapping[str, Any], *, dependencies: Sequence[str], is_map: bool
+    subject: "Subject", settings: Mapping[str, Any], *, dependencies: Sequence[str], is_map: bool
 ) -> Conditions:
     """The conditions among a step's settings.
 
@@ -106,7 +106,7 @@ def canonical(text: str | bytes) -> str:
     return orjson.dumps(value, default=_digits, option=orjson.OPT_SORT_KEYS).decode()
 
 
-def _pattern(subject: Subject, name: str, value: object, dependencies: Sequence[str]) -> str:
+def _pattern(subject: "Subject", name: str, value: object, dependencies: Sequence[str]) -> str:
     if not isinstance(value, Mapping) or not value:
         raise subject.error(f"{name}= takes a dict of what the input must contain, and not an empty one; got {value!r}")
     keys = cast("Mapping[object, object]", value).keys()
@@ -115,13 +115,15 @@ def _pattern(subject: Subject, name: str, value: object, dependencies: Sequence[
             f"{name}= names {unknown[0]!r}, which the step does not depend on: with dependencies it is compared with "
             f"their outputs by slug ({', '.join(dependencies)}), and only without any with the run's input"
         )
+    from flowworker.definition.codec import ANYTHING, OutputError, Writer  # `runs show` needs no pydantic
+
     try:
         return canonical(Writer(subject=f"{name}=", adapter=ANYTHING).write(cast("object", value)))
     except OutputError as error:
         raise subject.error(str(error)) from error
 
 
-def _consequence(subject: Subject, name: str, word: object) -> Consequence:
+def _consequence(subject: "Subject", name: str, word: object) -> Consequence:
     for one in Consequence:
         if one.word == word:
             return one

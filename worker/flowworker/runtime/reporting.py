@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 
+from flowworker.database.flow_tasks import GRACE
 from flowworker.database.heartbeat import LONGEST_ERROR, MOST_CHANGES, Report
 from flowworker.database.queue_jobs import LEASE
 from flowworker.database.records import SourceKind
@@ -14,7 +15,6 @@ from flowworker.runtime.host import Host
 from flowworker.runtime.lifecycle import Lifecycle
 from flowworker.runtime.loops.session import WorkerSession
 from flowworker.runtime.loops.settlement import Counters
-from flowworker.runtime.sources.flow_source import GRACE
 from flowworker.runtime.state import WorkerState, active_task
 from flowworker.runtime.workload import Workload
 from flowworker.worker_options import WorkerOptions

@@ -15,7 +15,6 @@ from typing import Any
 from flowworker.database.records import ClaimedTask, Receipt, Released, TaskResult, Verdict
 from flowworker.definition.flow import Flow
 from flowworker.errors import InternalError
-from flowworker.runtime.execution.children import Children
 from flowworker.runtime.execution.executor import Executor
 from flowworker.runtime.execution.flow_inputs import RunInputs
 from flowworker.runtime.held_tasks import HeldTask, HeldTasks
@@ -59,12 +58,10 @@ class Engine:
         self._clock = clock
         self._timeout = timeout
         self._held_tasks = HeldTasks(max_concurrency)
-        self._children = Children()
         self._executor = Executor(
             self,
             router=router_of(workload),
             held_tasks=self._held_tasks,
-            children=self._children,
             worker_name="test",
             inputs=RunInputs(source.flow_input, _decoder(workload)),
             clock=time.monotonic,
@@ -89,7 +86,7 @@ class Engine:
             while await self._turn():
                 pass
         finally:
-            await self._children.close()
+            await self._executor.close()
         return [self._attempts[launch] for launch in sorted(self._attempts)]
 
     async def _turn(self) -> bool:

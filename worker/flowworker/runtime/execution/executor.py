@@ -17,11 +17,10 @@ No supervising task: an attempt costs one asyncio task (or thread) and one timer
 import asyncio
 import contextvars
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from flowworker.database.records import Completed, Failed, Outcome, Released, TaskResult
 from flowworker.definition.handler import RunMode
-from flowworker.runtime.execution.children import ChildExecution, Children
 from flowworker.runtime.execution.contexts import describe_task
 from flowworker.runtime.execution.executions import (
     Broken,
@@ -39,6 +38,9 @@ from flowworker.runtime.execution.stacks import format_frames
 from flowworker.runtime.held_tasks import HeldTask, HeldTasks
 from flowworker.runtime.signals import signalled_at, uncharged
 from flowworker.runtime.workload import Router, Runnable
+
+if TYPE_CHECKING:
+    from flowworker.runtime.execution.children import Children
 
 CLEANUP_GRACE = 1.0
 """Seconds a handler may take to clean up after it was asked to stop."""
@@ -75,7 +77,7 @@ class Executor:
     """Starts an attempt for each task, and keeps the attempts that run."""
 
     def __init__(
-        self, sink: AttemptSink, *, router: Router, held_tasks: HeldTasks, children: Children, worker_name: str,
+        self, sink: AttemptSink, *, router: Router, held_tasks: HeldTasks, worker_name: str,
         inputs: RunInputs, clock: Callable[[], float], grace: float = CLEANUP_GRACE,
     ) -> None:  # fmt: skip
         """Wire it up.
@@ -84,7 +86,6 @@ class Executor:
             sink: takes what becomes of attempts.
             router: finds the handler of a task.
             held_tasks: notified when a slot is freed, or stays taken past the end of its attempt.
-            children: processes for handlers that want one.
             worker_name: for the handlers' logger.
             inputs: inputs of runs, for handlers that want one which the claim did not carry.
             clock: monotonic seconds.
@@ -93,7 +94,7 @@ class Executor:
         self._sink = sink
         self._router = router
         self._held_tasks = held_tasks
-        self._children = children
+        self._children: Children | None = None
         self._worker_name = worker_name
         self._inputs = inputs
         self._clock = clock
@@ -139,6 +140,11 @@ class Executor:
         """Return once every attempt has its outcome; handlers past their end are not waited for."""
         await self._idle.wait()
 
+    async def close(self) -> None:
+        """End the processes that wait for a handler; the others end with the execution that uses them."""
+        if self._children is not None:
+            await self._children.close()
+
     def _start(self, held_task: HeldTask, handler: Runnable, context: contextvars.Context) -> Execution:
         call = Call(
             handler=handler,
@@ -154,6 +160,10 @@ class Executor:
             case RunMode.THREAD:
                 return ThreadExecution(call.in_thread, name=name, clock=self._clock, context=context)
             case RunMode.PROCESS:
+                from flowworker.runtime.execution.children import ChildExecution, Children
+
+                if self._children is None:
+                    self._children = Children()
                 return ChildExecution(
                     self._children, call.reference, call.request, name=name, clock=self._clock, context=context
                 )

@@ -14,7 +14,6 @@ from uuid import UUID
 from flowworker.database.records import Completed, Receipt, RunEnd, RunStatus, SourceKind, TaskResult
 from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue
-from flowworker.runtime.execution.children import Children
 from flowworker.runtime.execution.executor import Executor
 from flowworker.runtime.execution.flow_inputs import RunInputs
 from flowworker.runtime.exits import SlotsExhaustedError
@@ -75,7 +74,6 @@ class WorkerSession:
         self.wakeup = make_wakeup(source.kind, options, clock=given.clock, randomness=given.randomness)
         self.job_timeout = given.workload.options.timeout if isinstance(given.workload, Queue) else None
         """Seconds a job may take, which no table of the database contains; None for a flow."""
-        self._children = Children()
         self._inputs = RunInputs(source.flow_input, self._decode_flow_input, randomness=given.randomness.random)
         self._settlement = Settlement(worker=self.info, emit=given.events.emit)
         self._dependants = {slug for slug in _step_slugs(given.workload) if has_dependants(given.workload, slug)}
@@ -83,7 +81,6 @@ class WorkerSession:
             self,
             router=given.router,
             held_tasks=self.held_tasks,
-            children=self._children,
             worker_name=given.worker_name,
             inputs=self._inputs,
             clock=given.clock,
@@ -151,7 +148,7 @@ class WorkerSession:
         await self.start_recorder.stop()
         await self.completer.stop()
         self._inputs.close()
-        await self._children.close()
+        await self.executor.close()
 
     async def abandon(self, reason: str) -> None:
         """Others own what we hold: stop the handlers and write nothing; what a late claim brings is not launched."""

@@ -15,7 +15,7 @@ from flowworker.database.claims import deadline_of
 from flowworker.database.connection import Connection
 from flowworker.database.faults import CONFLICTS, MISSING_OBJECT, is_unavailable, translated
 from flowworker.database.flow_results import Fence
-from flowworker.database.flow_tasks import FlowClaim, OwnedTask, ReadMessage, ServedStep
+from flowworker.database.flow_tasks import GRACE, FlowClaim, OwnedTask, ReadMessage, ServedStep
 from flowworker.database.leftovers import treat
 from flowworker.database.link import Limits, Links
 from flowworker.database.lost_peers import LostPeers
@@ -31,9 +31,6 @@ from flowworker.runtime.sources.flow_writer import FlowWriter
 from flowworker.runtime.sources.writing import ResultLane, write_all
 
 logger = logging.getLogger(__name__)
-
-GRACE = 10
-"""Seconds between a task's timeout and its message becoming visible again."""
 
 DEFAULT_TIMEOUT = 60
 MEETINGS = 5

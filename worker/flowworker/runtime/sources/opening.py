@@ -12,8 +12,6 @@ from flowworker.definition.flow import Flow
 from flowworker.definition.queue import Queue
 from flowworker.option_change import OptionChange
 from flowworker.runtime.source import Source
-from flowworker.runtime.sources.flow_source import FlowSource
-from flowworker.runtime.sources.queue_source import QueueSource
 from flowworker.runtime.workload import Workload
 from flowworker.worker_options import CompileMode
 
@@ -29,8 +27,12 @@ def make_source(workload: Workload, *, worker_id: UUID, links: Links, has_watche
     """
     match workload:
         case Flow():
+            from flowworker.runtime.sources.flow_source import FlowSource
+
             return FlowSource(flow=workload, worker_id=worker_id, links=links)
         case Queue():
+            from flowworker.runtime.sources.queue_source import QueueSource
+
             return QueueSource(queue=workload, worker_id=worker_id, links=links, has_watched=has_watched)
         case _:
             assert_never(workload)
