@@ -92,5 +92,5 @@ def _trace(task: ClaimedTask, outcome: Completed | Failed, worker_id: UUID) -> d
     return {
         "attempt": task.attempt,
         "duration_ms": round(outcome.duration * 1000, 3),
-        "worker_id": str(worker_id),
+        "worker_id": worker_id,
     }

@@ -7,12 +7,14 @@ import threading
 class CancelSignal:
     """Set once, from any thread; asked from any thread; awaited on any event loop."""
 
-    __slots__ = ("_lock", "_reason", "_waiters")
+    __slots__ = ("_reason", "_waiters")
+
+    _lock = threading.Lock()
+    """One for all: it is held for a few instructions, and only where a handler waits or is stopped."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._reason: str | None = None
-        self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+        self._waiters: tuple[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]], ...] = ()
 
     @property
     def reason(self) -> str | None:
@@ -29,7 +31,7 @@ class CancelSignal:
             if self._reason is not None:
                 return
             self._reason = reason
-            waiters, self._waiters = self._waiters, []
+            waiters, self._waiters = self._waiters, ()
         for loop, waiter in waiters:
             _wake(loop, waiter)
 
@@ -41,13 +43,12 @@ class CancelSignal:
             if self._reason is not None:
                 return self._reason
             entry = (loop, waiter)
-            self._waiters.append(entry)
+            self._waiters = (*self._waiters, entry)
         try:
             await waiter
         finally:
             with self._lock:
-                if entry in self._waiters:
-                    self._waiters.remove(entry)
+                self._waiters = tuple(other for other in self._waiters if other is not entry)
         return self._reason or ""
 
 

@@ -13,28 +13,31 @@ from flowworker.telemetry.events import Event, WorkerInfo
 def level_of(event: Event) -> int:
     """How severe an event is, as a level of the logging module."""
     match event:
-        case events.TaskStarted() | events.PollStarted() | events.PollStopped():
-            return logging.DEBUG
         case events.TaskFailed():
             return logging.ERROR if event.retry_in is None else logging.WARNING
-        case events.RunFailed():
-            return logging.ERROR
-        case events.TaskSuperseded() | events.LoopBlocked() | events.WorkerLost() | events.DatabaseDown():
-            return logging.WARNING
         case events.LifecycleChanged():
             return logging.INFO if event.current in ("draining", "stopping") else logging.DEBUG
-        case (
-            events.TaskStopped()
-            | events.TaskReleased()
-            | events.RunStarted()
-            | events.RunCompleted()
-            | events.WorkerStarted()
-            | events.WorkerStopped()
-            | events.DatabaseUp()
-        ):
-            return logging.INFO
         case _:
-            assert_never(event)
+            return _LEVELS[type(event)]
+
+
+_LEVELS: dict[type, int] = {
+    events.WorkerStarted: logging.INFO,
+    events.WorkerStopped: logging.INFO,
+    events.PollStarted: logging.DEBUG,
+    events.PollStopped: logging.DEBUG,
+    events.TaskStarted: logging.DEBUG,
+    events.TaskStopped: logging.INFO,
+    events.TaskReleased: logging.INFO,
+    events.TaskSuperseded: logging.WARNING,
+    events.RunStarted: logging.INFO,
+    events.RunCompleted: logging.INFO,
+    events.RunFailed: logging.ERROR,
+    events.LoopBlocked: logging.WARNING,
+    events.WorkerLost: logging.WARNING,
+    events.DatabaseDown: logging.WARNING,
+    events.DatabaseUp: logging.INFO,
+}
 
 
 def message_of(event: Event) -> str:
@@ -75,7 +78,9 @@ def fields_of(event: Event) -> dict[str, Any]:
         case events.TaskStarted():
             return task_fields(event.worker, event.task)
         case events.TaskStopped() | events.TaskSuperseded():
-            return task_fields(event.worker, event.task) | {"duration": round(event.duration, 6)}
+            fields = task_fields(event.worker, event.task)
+            fields["duration"] = round(event.duration, 6)
+            return fields
         case events.TaskFailed():
             return task_fields(event.worker, event.task) | _failure(event)
         case events.TaskReleased():
@@ -147,10 +152,11 @@ def _worker(worker: WorkerInfo) -> dict[str, Any]:
 
 def task_fields(worker: WorkerInfo, task: ClaimedTask) -> dict[str, Any]:
     """The ids that every line about a task carries; a job of a queue has no run, step or index."""
-    ids = _worker(worker) | {"msg_id": task.msg_id, "attempt": task.attempt, "max_attempts": task.max_attempts}
-    if task.run_id is None:
-        return ids
-    return ids | {"run_id": task.run_id, "step": task.step_slug, "task_index": task.task_index}
+    ids = _worker(worker)  # filled in place: this is paid twice for each task
+    ids["msg_id"], ids["attempt"], ids["max_attempts"] = task.msg_id, task.attempt, task.max_attempts
+    if task.run_id is not None:
+        ids["run_id"], ids["step"], ids["task_index"] = task.run_id, task.step_slug, task.task_index
+    return ids
 
 
 def _run(event: events.RunCompleted | events.RunFailed) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class EventStream:
         """
         self._pending_limit = pending_limit
         self._clock = clock
-        self._subscriptions: dict[object, _Subscription] = {}
+        self._subscriptions: tuple[_Subscription, ...] = ()
         self._pending: set[asyncio.Task[None]] = set()
         self._dropped: dict[str, int] = {}
 
@@ -64,17 +64,17 @@ class EventStream:
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """Add a subscriber; the returned function removes it again, and does nothing the second time."""
-        place = object()
-        self._subscriptions[place] = _Subscription(subscriber=subscriber, name=_name(subscriber))
+        subscription = _Subscription(subscriber=subscriber, name=_name(subscriber))
+        self._subscriptions = (*self._subscriptions, subscription)
 
         def unsubscribe() -> None:
-            self._subscriptions.pop(place, None)
+            self._subscriptions = tuple(other for other in self._subscriptions if other is not subscription)
 
         return unsubscribe
 
     def emit(self, event: Event) -> None:
         """Hand an event to all subscribers. Must be called on the event loop of the worker. Raises nothing."""
-        for subscription in tuple(self._subscriptions.values()):
+        for subscription in self._subscriptions:
             if len(subscription.pending) >= self._pending_limit:
                 self._drop(subscription)
             else:
