@@ -102,7 +102,7 @@ async def open_connection(
             "jsonb",
             schema="pg_catalog",
             encoder=_encode_jsonb,
-            decoder=itemgetter(slice(len(JSONB_VERSION), None)),
+            decoder=_decode_jsonb,
             format="binary",
         )
     except (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError, ssl.SSLError) as error:

@@ -13,31 +13,28 @@ from flowworker.telemetry.events import Event, WorkerInfo
 def level_of(event: Event) -> int:
     """How severe an event is, as a level of the logging module."""
     match event:
+        case events.TaskStarted() | events.PollStarted() | events.PollStopped():
+            return logging.DEBUG
         case events.TaskFailed():
             return logging.ERROR if event.retry_in is None else logging.WARNING
+        case events.RunFailed():
+            return logging.ERROR
+        case events.TaskSuperseded() | events.LoopBlocked() | events.WorkerLost() | events.DatabaseDown():
+            return logging.WARNING
         case events.LifecycleChanged():
             return logging.INFO if event.current in ("draining", "stopping") else logging.DEBUG
+        case (
+            events.TaskStopped()
+            | events.TaskReleased()
+            | events.RunStarted()
+            | events.RunCompleted()
+            | events.WorkerStarted()
+            | events.WorkerStopped()
+            | events.DatabaseUp()
+        ):
+            return logging.INFO
         case _:
-            return _LEVELS[type(event)]
-
-
-_LEVELS: dict[type, int] = {
-    events.WorkerStarted: logging.INFO,
-    events.WorkerStopped: logging.INFO,
-    events.PollStarted: logging.DEBUG,
-    events.PollStopped: logging.DEBUG,
-    events.TaskStarted: logging.DEBUG,
-    events.TaskStopped: logging.INFO,
-    events.TaskReleased: logging.INFO,
-    events.TaskSuperseded: logging.WARNING,
-    events.RunStarted: logging.INFO,
-    events.RunCompleted: logging.INFO,
-    events.RunFailed: logging.ERROR,
-    events.LoopBlocked: logging.WARNING,
-    events.WorkerLost: logging.WARNING,
-    events.DatabaseDown: logging.WARNING,
-    events.DatabaseUp: logging.INFO,
-}
+            assert_never(event)
 
 
 def message_of(event: Event) -> str:
