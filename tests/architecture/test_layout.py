@@ -140,7 +140,7 @@ FOLDERS: Mapping[str, tuple[Path, set[str]]] = {
     "tools": (ROOT, {"flowworker", "flowworker_operator"}),
     "testkit": (ROOT, {"flowworker", "flowworker_operator", "tools"}),
     "examples": (ROOT, {"flowworker", "tools", "testkit"}),
-    "e2e": (ROOT, {"flowworker", "flowworker_operator", "tools", "testkit"}),
+    "e2e": (ROOT, {"flowworker", "flowworker_operator", "tools", "testkit", "examples"}),
     "tests": (ROOT, {"flowworker", "flowworker_operator", "tools", "testkit", "examples"}),
 }
 """Where each top-level package lies, and which of the others it may import."""
