@@ -37,7 +37,7 @@ class Release:
     _old_logs: list[str] = field(default_factory=list[str])
 
     async def install(self, kube: Kube, *, tag: str = TAG, replicas: int = 1) -> None:
-        """Install or upgrade, and wait until the operators are ready."""
+        """Install or upgrade, and wait until the operators are ready and no others are left."""
         await kube.apply(NAMESPACES, None, {"metadata": {"name": NAMESPACE, "labels": RESTRICTED}})
         values = {"image.tag": tag, "databaseInstall.image.tag": tag, "replicas": str(replicas), **self.values}
         settings = [f"--set={name}={value}" for name, value in values.items()]
@@ -46,6 +46,12 @@ class Release:
             *("--timeout", f"{INSTALL_TIMEOUT}s", *settings),
             deadline=INSTALL_TIMEOUT + 30,
         )
+
+        async def are_alone() -> bool:
+            return len(await self.pods(kube)) == replicas
+
+        # Helm waits for those that come, not for those that go.
+        await until(are_alone, "the operators of before are gone", patience=INSTALL_TIMEOUT, every=0.5)
 
     async def uninstall(self) -> None:
         """Remove the release."""
