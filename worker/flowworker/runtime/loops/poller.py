@@ -170,7 +170,7 @@ class Poller(Service):
         Otherwise the tasks of one claim that had to be small stay apart from the others for ever, and each group has
         claims and writes of its own.
         """
-        for _ in range(TURNS):
+        for _ in range(TURNS if self._held_tasks.occupied else 0):
             await asyncio.sleep(0)
 
     def _note_wanted(self, wanted: bool) -> None:
