@@ -324,7 +324,7 @@ async def test_a_broken_connection_is_replaced(world: World) -> None:
     await world.start("one_step")
     (task,) = await claim_all(source)
     await world.owner.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
     with pytest.raises(DatabaseUnavailableError):

@@ -210,8 +210,12 @@ COMPOSED = {
 }  # fmt: skip
 """Parts of the statements that `composed` looks at, or that something in `HOT` is filled with."""
 
-BY_HAND = {"client/flows", "client/jobs", "client/retry_job", "client/runs"}
-"""Run when someone asks for a list, or for one job; nothing repeats them."""
+BY_HAND = {
+    "client/active_flows", "client/flows", "client/jobs", "client/retry_job", "client/run_start", "client/runs",
+    "client/stuck_runs",
+}  # fmt: skip
+"""Run when someone asks for a list, or for one job; nothing repeats them. Those that look for runs are tried in
+`tests/integration/client/test_reading_plans.py`."""
 
 FOLDERS = ("client", "flow", "probe", "queue", "recovery", "session", "workers")
 GROWING = re.compile(

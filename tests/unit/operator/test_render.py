@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.unit.operator.samples import make_spec
 
-from flowworker.settings import PREFIX, Settings, variable
+from flowworker.settings import PREFIX, Settings, load_settings, variable
 from flowworker_operator.api.spec import FlowWorkerSpec
 from flowworker_operator.domain.naming import own_labels
 from flowworker_operator.render.drift import drifted
@@ -50,7 +50,7 @@ def test_the_settings_take_the_values(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in variables(worker=options).items():
         monkeypatch.setenv(name, value or "x")
     monkeypatch.setenv(variable("pod_uid"), "uid")
-    settings = Settings()
+    settings = load_settings()
     assert (settings.min_poll_interval, settings.signal_strategy, settings.compile) == (0.25, "notify", "verify")
     assert (settings.when_drained, settings.probe_port) == ("wait", 8080)
 

@@ -8,7 +8,6 @@ from datetime import datetime
 from uuid import UUID
 
 import asyncpg
-import stamina
 
 from flowworker.database.connection import AnyConnection
 from flowworker.database.faults import ADMIN_ROLE_OPTION, CONFLICTS, translated
@@ -125,6 +124,8 @@ async def _call(connection: AnyConnection, statement: str, *arguments: object) -
     async def once() -> asyncpg.Record | None:
         async with connection.transaction(isolation="read_committed"):
             return await connection.fetchrow(load(statement), *arguments)
+
+    import stamina  # what only reads runs and jobs does without
 
     patience = stamina.AsyncRetryingCaller(attempts=TRIES, wait_initial=0.05, wait_max=0.5)
     return await patience.on(CONFLICTS)(once)

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
-from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
+from typing import Protocol, TypeAlias, cast
 
 from flowworker.database.records import Failed
 from flowworker.definition.child import ChildContext
@@ -21,13 +21,11 @@ from flowworker.definition.place import HandlerReference
 from flowworker.runtime.execution.contexts import make_context
 from flowworker.runtime.execution.flow_inputs import RunInputs
 from flowworker.runtime.execution.forks import NoCopyReturns
+from flowworker.runtime.execution.frames import Request
 from flowworker.runtime.execution.stacks import awaiting_frames, thread_frames
 from flowworker.runtime.held_tasks import HeldTask
 from flowworker.runtime.workload import Runnable
 from flowworker.telemetry.json_lines import running
-
-if TYPE_CHECKING:
-    from flowworker.runtime.execution.frames import Request
 
 Clock = Callable[[], float]
 
@@ -87,10 +85,8 @@ class Call:
         arguments = self.handler.decode(self.held_task.task.input, flow_input)
         return self.handler.encode(self.handler.call(arguments, self._context_if_wanted()))
 
-    async def request(self) -> "Request":
+    async def request(self) -> Request:
         """What a child process needs to run it."""
-        from flowworker.runtime.execution.frames import Request
-
         return Request(
             reference=self.reference,
             input=self.held_task.task.input,

@@ -17,10 +17,11 @@ No supervising task: an attempt costs one asyncio task (or thread) and one timer
 import asyncio
 import contextvars
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from flowworker.database.records import Completed, Failed, Outcome, Released, TaskResult
 from flowworker.definition.handler import RunMode
+from flowworker.runtime.execution.children import ChildExecution, Children
 from flowworker.runtime.execution.contexts import describe_task
 from flowworker.runtime.execution.executions import (
     Broken,
@@ -38,9 +39,6 @@ from flowworker.runtime.execution.stacks import format_frames
 from flowworker.runtime.held_tasks import HeldTask, HeldTasks
 from flowworker.runtime.signals import signalled_at, uncharged
 from flowworker.runtime.workload import Router, Runnable
-
-if TYPE_CHECKING:
-    from flowworker.runtime.execution.children import Children
 
 CLEANUP_GRACE = 1.0
 """Seconds a handler may take to clean up after it was asked to stop."""
@@ -94,7 +92,7 @@ class Executor:
         self._sink = sink
         self._router = router
         self._held_tasks = held_tasks
-        self._children: Children | None = None
+        self._children = Children()
         self._worker_name = worker_name
         self._inputs = inputs
         self._clock = clock
@@ -142,8 +140,7 @@ class Executor:
 
     async def close(self) -> None:
         """End the processes that wait for a handler; the others end with the execution that uses them."""
-        if self._children is not None:
-            await self._children.close()
+        await self._children.close()
 
     def _start(self, held_task: HeldTask, handler: Runnable, context: contextvars.Context) -> Execution:
         call = Call(
@@ -160,10 +157,6 @@ class Executor:
             case RunMode.THREAD:
                 return ThreadExecution(call.in_thread, name=name, clock=self._clock, context=context)
             case RunMode.PROCESS:
-                from flowworker.runtime.execution.children import ChildExecution, Children
-
-                if self._children is None:
-                    self._children = Children()
                 return ChildExecution(
                     self._children, call.reference, call.request, name=name, clock=self._clock, context=context
                 )
