@@ -5,6 +5,10 @@ it has drained (or its time is up) is it marked with a deletion cost, and only w
 lowered: the ReplicaSet then removes exactly the marked pods. It removes pods that are not ready before any others
 whatever their cost, so nothing is lowered while a pod that should stay is not ready, nor while one still bears a mark
 that it should not have.
+
+The way of the request: `planner` puts it into the plan, `database_writes` writes it as a row of `flowworker.drains`
+(`database/sql/probe/drain.sql` of the worker's package), the worker's next heartbeat reads it (`workers/beat.sql`), and
+the worker's `runtime/lifecycle.py` decides to drain, which `runtime/worker_lifecycle.py` does.
 """
 
 from collections.abc import Iterable

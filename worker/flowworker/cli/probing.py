@@ -78,5 +78,6 @@ def _trouble(state: WorkerState) -> str | None:
 
 
 def liveness(host: Host) -> Health:
-    """Alive: the pulse, which no handler can delay, still turns."""
-    return Health(ok=True, reason="the pulse turns") if host.heartbeat.alive else Health(ok=False, reason="no pulse")
+    """Alive: the thread of the heartbeat, which no handler can delay, still runs."""
+    alive = host.heartbeat.alive
+    return Health(ok=alive, reason="the heartbeat runs" if alive else "the heartbeat has ended")

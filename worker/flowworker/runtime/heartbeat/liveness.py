@@ -5,6 +5,10 @@ clock. The moments are compared by the database's clock alone, the time between 
 while our own heartbeats succeed: a failure, a frozen observer, a clock of the database that was set, or another server
 start the count anew. Irregular heartbeats make it longer, and latency does not matter. A missing row is unknown, never
 dead.
+
+This is how peers judge; `database/lost_peers.py` then marks the worker lost. The operator marks one lost as well, when
+its pod has gone (`departures.py` there) or its row stands still (`database/liveness.py` there), and a process that
+starts does it with those of its own predecessor (`database/sql/workers/mark_gone.sql`).
 """
 
 import math

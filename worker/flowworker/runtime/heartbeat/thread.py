@@ -248,7 +248,7 @@ class HeartbeatThread:
         except BaseException as error:
             if not ready.done():
                 ready.set_exception(error)
-            logger.exception("the pulse died; the process is not alive any more and must be started again")
+            logger.exception("the heartbeat ended; the process is not alive any more and must be started again")
         finally:
             self._finished.set_result(None)
 
