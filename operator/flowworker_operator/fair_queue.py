@@ -29,7 +29,7 @@ class FairQueue(Generic[G, T]):
 
     def take(self) -> tuple[G, T] | None:
         """The next item and its group, which now holds one more slot; None when none may begin."""
-        group = min(self._waiting, key=lambda one: self._taken[one], default=None)
+        group = self._next_group() if self._taken.total() < self._slots else None
         if group is None or not self._may_take(group):
             return None
         items = self._waiting.pop(group)
@@ -45,8 +45,15 @@ class FairQueue(Generic[G, T]):
         if not self._taken[group]:
             del self._taken[group]
 
+    def _next_group(self) -> G | None:
+        """Groups that hold slots are few, however many wait: a look at all of them, every time, is never needed."""
+        for group in self._waiting:
+            if group not in self._taken:
+                return group
+        return min(self._waiting, key=lambda one: self._taken[one], default=None)
+
     def _may_take(self, group: G) -> bool:
         """Of the groups that wait this one holds the fewest slots: if it may not, none may."""
-        mine, taken = self._taken[group], self._taken.total()
-        left_by_others = self._slots - (taken - mine)
-        return taken < self._slots and mine < max(1, left_by_others // 2)
+        mine = self._taken[group]
+        left_by_others = self._slots - (self._taken.total() - mine)
+        return mine < max(1, left_by_others // 2)

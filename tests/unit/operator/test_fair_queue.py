@@ -69,3 +69,28 @@ def test_whatever_was_asked_for_a_group_that_comes_is_served_at_once_where_slots
     served = ("new", 0) in taken(fair)
     assert served == (held.total() < slots)
     assert served or slots < 2**4, "four groups at most were there, each with half of what the others left"
+
+
+class Counted(str):
+    """A group that counts how often any of them is looked up."""
+
+    looks = 0
+
+    def __hash__(self) -> int:
+        Counted.looks += 1
+        return super().__hash__()
+
+
+def test_what_a_slot_costs_does_not_grow_with_the_groups_that_wait() -> None:
+    fair: FairQueue[Counted, int] = FairQueue(4)
+    for number in range(500):
+        fair.put(Counted(number), number)
+        if number < 4:
+            fair.take()
+    Counted.looks, served = 0, 0
+    fair.release(Counted(0))
+    while (one := fair.take()) is not None:
+        fair.release(one[0])
+        served += 1
+    assert served == 496
+    assert Counted.looks < 40 * served
