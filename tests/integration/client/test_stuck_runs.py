@@ -86,6 +86,40 @@ async def test_a_task_that_pgflow_has_given_up_is_stuck(catalogue: Database, cor
     assert await reasons(catalogue) == [StuckReason.STALLED]
 
 
+async def test_workers_that_died_and_were_marked_by_none_serve_nothing(catalogue: Database, core: Connection) -> None:
+    async with Client(catalogue.worker_dsn) as client:
+        await client.start("shop", 1)
+        await core.execute(LONG_AGO)
+        await report(core, "shop")
+        assert await client.stuck_runs(unserved_for=0) == []
+        await core.execute("UPDATE flowworker.workers SET reported_at = reported_at - interval '1 hour'")
+        assert [run.reason for run in await client.stuck_runs()] == [StuckReason.NOT_SERVED]
+
+
+async def test_a_flow_whose_queue_was_dropped_is_stuck_and_hides_no_other(
+    client: Client, owner: Connection, shop: str
+) -> None:
+    await owner.execute("SELECT pgflow.create_flow('all'); SELECT pgflow.add_step('all', 'items')")
+    lost, other = await client.start("all", 1), await client.start(shop, 1)
+    await owner.execute("SELECT pgmq.drop_queue('all')")
+    found = await client.stuck_runs(unserved_for=0)
+    assert [(run.run_id, run.reason) for run in found] == [
+        (lost.run_id, StuckReason.MESSAGE_GONE), (other.run_id, StuckReason.NOT_SERVED),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("catalogue", ["0.17"], indirect=True)
+async def test_of_a_task_in_the_queue_of_its_step_only_what_is_known_is_said(
+    catalogue: Database, core: Connection
+) -> None:
+    async with Client(catalogue.worker_dsn) as client:
+        await client.start("shop", 1)
+    await core.execute("UPDATE pgflow.step_tasks SET queue_name = 'shop_items'; SELECT pgmq.drop_queue('shop')")
+    assert await reasons(catalogue) == []
+    await core.execute("UPDATE pgflow.step_tasks SET permanently_stalled_at = now()")
+    assert await reasons(catalogue) == [StuckReason.STALLED]
+
+
 async def test_a_run_without_an_open_task_is_stuck(catalogue: Database, core: Connection) -> None:
     async with Client(catalogue.worker_dsn) as client:
         await client.start("shop", 1)

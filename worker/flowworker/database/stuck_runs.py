@@ -18,6 +18,10 @@ UNSERVED_FOR = 300.0
 """Seconds for which no worker has served a flow before its runs count as stuck: an operator starts one much sooner."""
 
 
+SILENT_AFTER = 60.0
+"""Seconds without a heartbeat after which a worker serves nothing, however short `unserved_for` is."""
+
+
 class StuckReason(StrEnum):
     """Why a run does not go on."""
 
@@ -67,7 +71,8 @@ async def stuck_runs(
             await connection.execute(load("client/search_limit"), str(max(round(timeout * 1000), 1)))
             try:
                 for row in await connection.fetch(load("client/active_flows"), flow_slug):
-                    found += await _of_flow(connection, row["flow_slug"], unserved_for, limit - len(found))
+                    queue = queue_table(row["flow_slug"]) if row["has_queue"] else load("client/no_queue")
+                    found += await _of_flow(connection, row["flow_slug"], queue, unserved_for, limit - len(found))
                     if len(found) >= limit:
                         break
             except asyncpg.QueryCanceledError as error:
@@ -75,9 +80,11 @@ async def stuck_runs(
     return found
 
 
-async def _of_flow(connection: AnyConnection, flow_slug: str, unserved_for: float, limit: int) -> list[StuckRun]:
-    statement = fill("client/stuck_runs", queue_table=queue_table(flow_slug))
-    rows = await connection.fetch(statement, flow_slug, unserved_for, limit)
+async def _of_flow(
+    connection: AnyConnection, flow_slug: str, queue: str, unserved_for: float, limit: int
+) -> list[StuckRun]:
+    statement = fill("client/stuck_runs", queue_table=queue)
+    rows = await connection.fetch(statement, flow_slug, unserved_for, limit, SILENT_AFTER)
     return [_stuck(row) for row in rows]
 
 
