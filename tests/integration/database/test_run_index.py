@@ -47,7 +47,8 @@ async def test_one_that_serves_only_some_runs_or_another_order_does_not(owner: C
     await owner.execute(f"""
         DROP INDEX {INDEX};
         CREATE INDEX some_runs ON pgflow.runs (started_at) WHERE status = 'failed';
-        CREATE INDEX another_order ON pgflow.runs (flow_slug, started_at)
+        CREATE INDEX another_order ON pgflow.runs (flow_slug, started_at);
+        CREATE INDEX no_order ON pgflow.runs USING brin (started_at)
     """)
     assert len((await install(owner)).index.statements) == 1
 
@@ -79,6 +80,22 @@ async def test_runs_start_while_it_is_made_and_a_transaction_that_stays_open_is_
     again = (await install(owner)).index
     assert (again.note, len(again.statements)) == (None, 2)
     assert await watching.fetchval(VALID, INDEX) is True
+    await watching.close()
+
+
+async def test_a_limit_on_statements_does_not_end_it(
+    database: Database, owner: Connection, worker: Connection, shop: str
+) -> None:
+    watching = await database.connect()
+    await owner.execute(f"DROP INDEX {INDEX}; SET statement_timeout = '500ms'")
+    old = worker.transaction()
+    await old.start()
+    await worker.execute("SELECT pgflow.start_flow('shop', '1')")
+    installing = asyncio.create_task(install(owner))
+    beyond = f"{MAKING} AND clock_timestamp() - query_start > interval '700ms'"
+    await until(lambda: watching.fetchval(beyond), "the index takes longer than the limit")
+    await old.commit()
+    assert len((await installing).index.statements) == 1
     await watching.close()
 
 

@@ -55,7 +55,8 @@ async def make_run_index(connection: Connection) -> IndexReport:
 async def _make(connection: Connection, *, unfinished: bool) -> IndexReport:
     names = ("install/drop_run_index", "install/run_index") if unfinished else ("install/run_index",)
     statements = [load(name) for name in names]
-    await connection.execute(f"SET lock_timeout = '{PATIENCE}'")
+    # What the role's statements may take is meant for other ones: of many runs the index takes its time.
+    await connection.execute(f"SET lock_timeout = '{PATIENCE}'; SET statement_timeout = 0")
     try:
         for statement in statements:
             await connection.execute(statement)
@@ -65,5 +66,5 @@ async def _make(connection: Connection, *, unfinished: bool) -> IndexReport:
             f"({describe(error)}): end it and run `flowworker db install` again"
         )
     finally:
-        await connection.execute("RESET lock_timeout")
+        await connection.execute("RESET lock_timeout; RESET statement_timeout")
     return IndexReport(statements=statements)

@@ -4,7 +4,9 @@ SELECT
     EXISTS (
         SELECT FROM pg_catalog.pg_index AS i
         JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-        WHERE i.indrelid = c.oid AND a.attname = 'started_at' AND i.indisvalid AND i.indpred IS NULL
+        JOIN pg_catalog.pg_class AS x ON x.oid = i.indexrelid
+        JOIN pg_catalog.pg_am AS m ON m.oid = x.relam
+        WHERE i.indrelid = c.oid AND a.attname = 'started_at' AND m.amname = 'btree' AND i.indisvalid AND i.indpred IS NULL
     ) AS exists,
     EXISTS (
         SELECT FROM pg_catalog.pg_index AS i
