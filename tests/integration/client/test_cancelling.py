@@ -145,6 +145,32 @@ async def test_a_repeated_cancellation_gives_what_the_first_one_did(
     assert f"by {first.actor}: {first.reason}" in cancelled_text(again)
 
 
+async def test_a_run_that_comes_again_under_its_id_is_cancelled_again(
+    admin: Client, owner: Connection, shop: str
+) -> None:
+    run_id = uuid4()
+    await admin.start(shop, 1, run_id=run_id)
+    await admin.cancel_run(run_id, actor="ada")
+    await owner.execute("DELETE FROM pgflow.step_tasks; DELETE FROM pgflow.step_states; DELETE FROM pgflow.runs")
+    await admin.start(shop, 1, run_id=run_id)
+    again = await admin.cancel_run(run_id, actor="bob")
+    repeated = await admin.cancel_run(run_id, actor="eve")
+    assert [(one.actor, one.queued, one.is_new) for one in (again, repeated)] == [("bob", 1, True), ("bob", 1, False)]
+    assert (await admin.run(run_id)).run.error == "cancelled by bob"
+
+
+async def test_what_the_database_knows_of_a_request_cannot_be_given(database: Database, owner: Connection) -> None:
+    admin = await connect(database.admin_dsn, application_name="test")
+    await admin.execute("""
+        INSERT INTO flowworker.requests (requested_at, database_role, actor, action, kind, slug, target, outcome)
+        VALUES ('2001-01-01', 'postgres', 'ada', 'cancel', 'run', 'shop', 'x', 'cancelled')
+    """)
+    await admin.close()
+    (record,) = await requests(owner)
+    assert record["database_role"] == ADMIN_ROLE
+    assert record["requested_at"].year > 2001
+
+
 async def test_a_run_that_has_ended_is_not_cancelled_and_the_request_is_on_record(
     admin: Client, worker: Connection, owner: Connection, shop: str
 ) -> None:

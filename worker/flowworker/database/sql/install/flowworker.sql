@@ -98,6 +98,17 @@ COMMENT ON COLUMN flowworker.requests.target IS 'The run id, or the id of the jo
 COMMENT ON COLUMN flowworker.requests.outcome IS '`cancelled`, or the state in which the run or job had already ended.';
 CREATE INDEX IF NOT EXISTS requests_about ON flowworker.requests (target, kind, slug, request_id);
 
+-- Who may add to the record writes neither another role nor another time into it.
+CREATE OR REPLACE FUNCTION flowworker.note_request() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.database_role := session_user;
+    NEW.requested_at := clock_timestamp();
+    RETURN NEW;
+END
+$$;
+CREATE OR REPLACE TRIGGER note_request BEFORE INSERT ON flowworker.requests
+    FOR EACH ROW EXECUTE FUNCTION flowworker.note_request();
+
 CREATE TABLE IF NOT EXISTS flowworker.ledger (
     component    text NOT NULL,
     name         text NOT NULL,
@@ -229,7 +240,8 @@ $$;
 
 -- Cancels a run: its open tasks end, their messages are archived, and the run fails, all in the caller's transaction. No
 -- row for a run that does not exist; for one that was cancelled before, what was written then, so that a call whose reply
--- was lost can be repeated. The core's own fail_task is no way to it: it fails one task, leaves others open on cores up to
+-- was lost can be repeated: but only where it has ended, because a run that was deleted may come again under its id, which
+-- is up to those who start it. The core's own fail_task is no way to it: it fails one task, leaves others open on cores up to
 -- 0.14, and skips the step instead where the flow says so.
 -- The locks are taken in the order of all our writes, first the run, then messages, then tasks. A claim under way holds
 -- messages: to archive them waits for it, and what comes after sees what it has started. It does not wait long for one
@@ -258,10 +270,10 @@ BEGIN
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    SELECT q.request_id INTO request
+    SELECT max(q.request_id) INTO request
     FROM flowworker.requests AS q
-    WHERE q.target = run::text AND q.kind = 'run' AND q.action = 'cancel' AND q.outcome = 'cancelled';
-    IF FOUND THEN
+    WHERE q.target = run::text AND q.kind = 'run' AND q.outcome = 'cancelled';
+    IF run_status <> 'started' AND request IS NOT NULL THEN
         RETURN QUERY
         SELECT
             q.slug, q.outcome, q.actor, q.reason, q.requested_at,
