@@ -86,9 +86,9 @@ async def search_runs(
 def too_long(timeout: float) -> str:
     """What to say about a search that was ended."""
     return (
-        f"the search took longer than {timeout:g} s and was ended: ask for less, for example with --flow, --status "
-        "failed, --since or --until, or give it longer with --timeout. Where `flowworker db install` has not made its "
-        "index on runs, run it again"
+        f"the search took longer than {timeout:g} s and was ended: ask for less, for example for one flow, for runs "
+        "that failed or for a shorter time, or raise the timeout. Where `flowworker db install` has not made its index "
+        "on runs, run it again"
     )
 
 
