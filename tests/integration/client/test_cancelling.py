@@ -394,6 +394,17 @@ async def test_a_job_that_has_ended_is_not_cancelled(
     assert [record["outcome"] for record in await requests(owner)] == [state]
 
 
+async def test_a_task_of_a_run_is_no_job_that_could_be_cancelled(catalogue: Database, core: Connection) -> None:
+    await core.execute("SELECT pgflow.create_flow('Shop'); SELECT pgflow.add_step('Shop', 'pack')")
+    async with Client(catalogue.admin_dsn) as admin:
+        await admin.start("Shop", 1)
+        (message,) = await admin.jobs("Shop")
+        with pytest.raises(DataError, match='the tasks of flow "Shop": cancel the run instead'):
+            await admin.cancel_job("Shop", message.msg_id)
+        assert [job.state for job in await admin.jobs("Shop")] == [JobState.WAITING]
+    assert await requests(core) == []
+
+
 async def test_an_unknown_job_or_queue_is_named(admin: Client, mail: str) -> None:
     with pytest.raises(UnknownJobError, match="queue 'mail' has no job 7"):
         await admin.cancel_job(mail, 7)

@@ -356,7 +356,8 @@ $$;
 
 -- Cancels a job, waiting or running: it moves to the archive, where its headers say so. No row for a job that does not
 -- exist; for one that was cancelled before, what was written then. A worker that runs it finds at its next heartbeat that
--- the lease is lost, and its result finds no message.
+-- the lease is lost, and its result finds no message. A task of a flow is no job: without its message its run would wait for
+-- ever.
 CREATE OR REPLACE FUNCTION flowworker.cancel_job(queue text, job bigint, asked_by text, why text)
 RETURNS TABLE (outcome text, actor text, reason text, requested_at timestamptz, was_running boolean, is_new boolean)
 LANGUAGE plpgsql SET search_path = '' SET lock_timeout = '5s' AS $$
@@ -374,7 +375,20 @@ DECLARE
     is_archived boolean;
     ending text;
     request bigint;
+    flow text;
 BEGIN
+    IF to_regclass('pgflow.steps') IS NOT NULL THEN
+        SELECT f.flow_slug INTO flow
+        FROM pgflow.flows AS f
+        WHERE lower(f.flow_slug) = name OR EXISTS (
+            SELECT FROM pgflow.steps AS s WHERE s.flow_slug = f.flow_slug AND to_jsonb(s) ->> 'queue_name' = name
+        )
+        LIMIT 1;
+        IF FOUND THEN
+            RAISE EXCEPTION 'its messages are the tasks of flow "%": cancel the run instead', flow;
+        END IF;
+    END IF;
+
     EXECUTE format(
         'SELECT true, q.vt, q.read_ct, q.headers FROM pgmq.%I AS q WHERE q.msg_id = $1 FOR UPDATE',
         pgmq.format_table_name(name, 'q')
