@@ -1,5 +1,6 @@
 """Finding runs: by what, in which order, page by page, and for how long."""
 
+import math
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -98,3 +99,15 @@ async def test_the_limits_of_a_search_end_with_it(database: Database, shop: str)
         async with client._connection("look") as connection:  # pyright: ignore[reportPrivateUsage]
             assert await connection.fetchval("SHOW plan_cache_mode") == "auto"
             assert await connection.fetchval("SHOW statement_timeout") == "0"
+
+
+async def test_a_search_may_take_as_long_as_it_wants(client: Client, shop: str) -> None:
+    run = await client.start(shop, 1)
+    assert [found.run_id for found in await client.runs(timeout=math.inf)] == [run.run_id]
+    assert [found.run_id for found in await client.stuck_runs(unserved_for=0, timeout=math.inf)] == [run.run_id]
+
+
+@pytest.mark.parametrize("text", ["\0", "\ud800"])
+async def test_a_text_that_no_input_holds_is_refused(client: Client, text: str) -> None:
+    with pytest.raises(DataError, match="cannot list runs"):
+        await client.runs(input={"name": text})

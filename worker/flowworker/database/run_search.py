@@ -4,6 +4,7 @@ Pages go on from the last run of the one before, by when it started and its id, 
 same however many runs there are. A search for which there is no index reads many of them, so each has a limit.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,6 @@ from datetime import datetime
 from uuid import UUID
 
 import asyncpg
-import orjson
 
 from flowworker.database.connection import AnyConnection
 from flowworker.database.faults import translated
@@ -25,6 +25,9 @@ OLDEST = fill("client/runs", error=load("client/run_error"), beyond=">", directi
 
 SEARCH_TIMEOUT = 5.0
 """Seconds that a search may take."""
+
+LONGEST_TIMEOUT = 2_000_000.0
+"""Seconds; PostgreSQL takes no more than 2^31 milliseconds."""
 
 ID_PART = re.compile(r"[0-9a-f]{1,32}")
 ID_DIGITS = 32
@@ -71,7 +74,7 @@ async def search_runs(
     with translated("list runs"):
         async with connection.transaction(isolation="read_committed", readonly=True):
             begin = None if search.after is None else await _start_of(connection, search.after)
-            await connection.execute(load("client/search_limit"), str(max(round(timeout * 1000), 1)))
+            await connection.execute(load("client/search_limit"), milliseconds(timeout))
             try:
                 rows = await connection.fetch(
                     OLDEST if search.oldest_first else NEWEST,
@@ -81,6 +84,11 @@ async def search_runs(
             except asyncpg.QueryCanceledError as error:
                 raise DataError(too_long(timeout)) from error
     return [summary_of(row) for row in rows]
+
+
+def milliseconds(timeout: float) -> str:
+    """Seconds as PostgreSQL's `statement_timeout` takes them, of which 0 would mean none."""
+    return str(max(round(min(timeout, LONGEST_TIMEOUT) * 1000), 1))
 
 
 def too_long(timeout: float) -> str:
@@ -116,4 +124,4 @@ async def _start_of(connection: AnyConnection, run_id: UUID) -> datetime:
 def _wanted(values: Mapping[str, str]) -> str | None:
     """The parts of an input that are asked for, as the statement takes them."""
     wanted = [{"path": path.split("."), "value": value} for path, value in values.items()]
-    return orjson.dumps(wanted).decode() if wanted else None
+    return json.dumps(wanted) if wanted else None

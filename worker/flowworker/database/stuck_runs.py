@@ -10,7 +10,7 @@ import asyncpg
 from flowworker.database.connection import AnyConnection
 from flowworker.database.faults import translated
 from flowworker.database.identifiers import queue_table
-from flowworker.database.run_search import SEARCH_TIMEOUT, too_long
+from flowworker.database.run_search import SEARCH_TIMEOUT, milliseconds, too_long
 from flowworker.database.statements import fill, load
 from flowworker.errors import DataError
 
@@ -68,7 +68,7 @@ async def stuck_runs(
     found: list[StuckRun] = []
     with translated("look for stuck runs"):
         async with connection.transaction(isolation="read_committed", readonly=True):
-            await connection.execute(load("client/search_limit"), str(max(round(timeout * 1000), 1)))
+            await connection.execute(load("client/search_limit"), milliseconds(timeout))
             try:
                 for row in await connection.fetch(load("client/active_flows"), flow_slug):
                     queue = queue_table(row["flow_slug"]) if row["has_queue"] else load("client/no_queue")
