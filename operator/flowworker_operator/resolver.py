@@ -120,7 +120,7 @@ class Resolver:
         try:
             thread.start()
         except RuntimeError as error:
-            self._end(search, OSError(str(error)))
+            loop.call_soon(self._end, search, OSError(str(error)))  # it lets the next one begin
 
     def _look_up(self, loop: asyncio.AbstractEventLoop, search: _Search) -> None:
         """In a thread of its own."""

@@ -140,3 +140,25 @@ async def test_a_name_without_a_waiter_is_not_looked_up(names: Names) -> None:
     await asyncio.sleep(0)
     await ended(names, [first, second, third])
     assert names.asked == ["slow", "good"]
+
+
+async def test_all_who_wait_get_an_answer_where_no_thread_can_be_started(
+    names: Names, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = list[object]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+    waiting = [asyncio.create_task(resolver.resolve("a", f"slow-{number}")) for number in range(1000)]
+    await until(lambda: names.asked, "threads are taken")
+    await asyncio.sleep(0)
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    names.end.set()
+    async with asyncio.timeout(10):
+        answers = await asyncio.gather(*waiting, return_exceptions=True)
+    refused = [answer for answer in answers if isinstance(answer, OSError)]
+    assert {str(answer) for answer in refused} == {"can't start new thread"}
+    assert len(refused) >= 1000 - THREADS
+    assert faults == []
