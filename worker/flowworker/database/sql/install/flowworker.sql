@@ -99,7 +99,7 @@ COMMENT ON COLUMN flowworker.requests.outcome IS '`cancelled`, or the state in w
 CREATE INDEX IF NOT EXISTS requests_about ON flowworker.requests (target, kind, slug, request_id);
 
 -- Who may add to the record writes neither another role nor another time into it.
-CREATE OR REPLACE FUNCTION flowworker.note_request() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION flowworker.note_request() RETURNS trigger LANGUAGE plpgsql SET search_path = '' AS $$
 BEGIN
     NEW.database_role := session_user;
     NEW.requested_at := clock_timestamp();
