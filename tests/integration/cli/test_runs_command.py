@@ -170,6 +170,7 @@ async def test_list_filters(cli: Cli, client: Client, worker: Connection, shop: 
         (["--until", "9" * 400 + "d"], "--until takes a time ago"),
         (["--input", "customer"], "--input takes PATH=VALUE"),
         (["--input", "=7"], "--input takes PATH=VALUE"),
+        (["--input", "a=1", "--input", "a=2"], "--input asks for two values of a"),
         (["--id", "xyz"], "no run's id begins with 'xyz'"),
         (["--after", "xyz"], "'xyz' is no run id"),
     ],

@@ -66,12 +66,16 @@ def parts_of_input(pairs: Sequence[str]) -> dict[str, str]:
     """Values by path, given as PATH=VALUE.
 
     Raises:
-        UsageError: one has no path or no `=`.
+        UsageError: one has no path or no `=`, or two values are for one path.
     """
     for pair in pairs:
         if not pair.partition("=")[0] or "=" not in pair:
             raise UsageError(f"--input takes PATH=VALUE, such as customer.id=7, got {pair!r}")
-    return dict(pair.split("=", 1) for pair in pairs)
+    found: dict[str, str] = {}
+    for path, value in (pair.split("=", 1) for pair in pairs):
+        if found.setdefault(path, value) != value:
+            raise UsageError(f"--input asks for two values of {path}, {found[path]!r} and {value!r}: give one")
+    return found
 
 
 def _content(text: str, option: str) -> str:
