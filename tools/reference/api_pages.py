@@ -32,8 +32,10 @@ from flowworker import (
     WorkerPool,
     testing,
 )
+from flowworker.database.bulk import BulkPreview, BulkProgress, BulkRequest, BulkResult, RefusedRun
 from flowworker.database.cancelling import CancelledJob, CancelledRun
 from flowworker.database.jobs_admin import Job as StoredJob
+from flowworker.database.run_search import RunFilter
 from flowworker.database.runs import Run
 from flowworker.definition.context import Cancellation, Message
 from flowworker.definition.flow import StepSettings
@@ -43,6 +45,7 @@ GROUPS: Sequence[tuple[str, Sequence[type[Any]]]] = (
     ("Definitions", (Flow, Step, StepSettings, Queue, Job)),
     ("Inside a handler", (TaskContext, Message, Cancellation, Retry, Fail)),
     ("Clients", (Client, JsonText, Run, StoredJob, CancelledRun, CancelledJob)),
+    ("Many runs", (RunFilter, BulkPreview, BulkRequest, BulkProgress, BulkResult, RefusedRun)),
     ("Workers inside a program", (Worker, WorkerPool, WorkerOptions, Restart, JobRun, EventStream)),
     ("Errors", (FlowWorkerError, DefinitionError, InputError, OutputError)),
 )

@@ -7,23 +7,24 @@ Example:
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 import asyncpg
 
-from flowworker.database import cancelling, jobs_admin, runs, workers_admin
+from flowworker.database import bulk, cancelling, jobs_admin, runs, workers_admin
+from flowworker.database.bulk import BulkAction, BulkPreview, BulkProgress, BulkResult
 from flowworker.database.cancelling import CancelledJob, CancelledRun, Request
 from flowworker.database.connection import AnyConnection, Connection, connect
 from flowworker.database.faults import translated
 from flowworker.database.jobs_admin import Job, JobState
 from flowworker.database.records import RunStatus
 from flowworker.database.run_events import RunEvents
-from flowworker.database.run_search import SEARCH_TIMEOUT, RunSearch, search_runs
+from flowworker.database.run_search import SEARCH_TIMEOUT, RunFilter, RunSearch, search_runs
 from flowworker.database.runs import FlowSummary, Run, RunDetails, RunSummary
 from flowworker.database.stuck_runs import UNSERVED_FOR, StuckRun, stuck_runs
 from flowworker.database.workers_admin import WorkerReport
@@ -159,6 +160,67 @@ class Client:
         async with self._connection("cancel a run") as connection:
             return await cancelling.cancel_run(connection, run_id, request)
 
+    async def preview_runs(
+        self, action: BulkAction, which: RunFilter, *, timeout: float = SEARCH_TIMEOUT
+    ) -> BulkPreview:
+        """Count the runs that `retry_runs` or `cancel_runs` would be about, and show some; changes nothing.
+
+        Args:
+            action: what would be done.
+            which: to which runs.
+            timeout: seconds after which the search is ended.
+
+        Raises:
+            UsageError: no run's id begins with `id_prefix`.
+            DataError: the search took longer than `timeout`.
+        """
+        async with self._connection(f"{action} runs") as connection:
+            return await bulk.preview(connection, action, which, timeout=timeout)
+
+    async def retry_runs(
+        self,
+        which: RunFilter | BulkPreview,
+        *,
+        reason: str | None = None,
+        actor: str | None = None,
+        progress: Callable[[BulkProgress], None] | None = None,
+        timeout: float = SEARCH_TIMEOUT,
+    ) -> BulkResult:
+        """Start all failed runs again that a filter finds, each as by `retry`, 500 at a time.
+
+        Runs that were cancelled or retried before are left out, and what fails later is not part of it. A call that is
+        killed has done whole batches: the same call goes on with the rest, by a filter that is given alike, with times
+        as `timedelta`. Each run is retried once. The request is on record in `flowworker.requests`, and which run came
+        of which in `flowworker.run_links`.
+
+        Args:
+            which: a filter, or what `preview_runs` made of it.
+            reason: at most 1,000 characters.
+            actor: who asks, at most 200 characters; None for the name of the database role.
+            progress: called after each batch.
+            timeout: seconds after which the search for the next batch is ended.
+
+        Raises:
+            UsageError: no run's id begins with `id_prefix`.
+            DataError: a search took longer than `timeout`, or the record cannot hold `reason` or `actor`.
+        """
+        return await self._bulk(BulkAction.RETRY, which, Request(actor=actor, reason=reason), progress, timeout)
+
+    async def cancel_runs(
+        self,
+        which: RunFilter | BulkPreview,
+        *,
+        reason: str | None = None,
+        actor: str | None = None,
+        progress: Callable[[BulkProgress], None] | None = None,
+        timeout: float = SEARCH_TIMEOUT,
+    ) -> BulkResult:
+        """Cancel all runs under way that a filter finds, each as by `cancel_run`; otherwise as `retry_runs`.
+
+        Runs that start later are not part of it.
+        """
+        return await self._bulk(BulkAction.CANCEL, which, Request(actor=actor, reason=reason), progress, timeout)
+
     async def wait(self, run_id: UUID, *, timeout: float | None = None) -> Run:
         """Wait until a run has ended, well or badly.
 
@@ -211,8 +273,8 @@ class Client:
         *,
         flow: "Flow | str | None" = None,
         status: RunStatus | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: datetime | timedelta | None = None,
+        until: datetime | timedelta | None = None,
         error: str | None = None,
         id_prefix: str | None = None,
         input: Mapping[str, str] | None = None,  # noqa: A002 - pgflow's word
@@ -226,7 +288,7 @@ class Client:
         Args:
             flow: of this flow.
             status: of this status.
-            since: started then or later.
+            since: started then, or so long ago, or later.
             until: started before.
             error: failed with an error that holds this text, in whatever case.
             id_prefix: whose ids begin so, with or without dashes.
@@ -397,11 +459,35 @@ class Client:
     async def _start(self, slug: str, payload: bytes, run_id: UUID | None, connection: "AnyConnection | None") -> Run:
         async with self._connection(f"start a run of flow {slug!r}", connection) as own:
             run, is_new = await runs.start_run(own, slug, payload, run_id)
-        if is_new and self._events is not None:
+        if is_new:
+            self._announce(slug, run.run_id)
+        return run
+
+    async def _bulk(
+        self,
+        action: BulkAction,
+        which: RunFilter | BulkPreview,
+        request: Request,
+        progress: Callable[[BulkProgress], None] | None,
+        timeout: float,
+    ) -> BulkResult:
+        plan = await self.preview_runs(action, which, timeout=timeout) if isinstance(which, RunFilter) else which
+        if plan.action is not action:
+            raise DataError(f"this is a preview of runs to {plan.action}, not to {action}")
+        return await bulk.carry_out(
+            lambda: self._connection(f"{action} runs"),
+            plan,
+            request,
+            progress=progress or (lambda _: None),
+            started=self._announce,
+            timeout=timeout,
+        )
+
+    def _announce(self, flow_slug: str, run_id: UUID) -> None:
+        if self._events is not None:
             from flowworker.telemetry.events import RunStarted
 
-            self._events.emit(RunStarted(flow_slug=slug, run_id=run.run_id))
-        return run
+            self._events.emit(RunStarted(flow_slug=flow_slug, run_id=run_id))
 
     async def _status(self, run_id: UUID) -> RunStatus:
         async with self._connection("read a run") as connection:

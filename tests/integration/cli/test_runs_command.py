@@ -3,7 +3,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from testkit.support.waiting import until
-from tests.conftest import ADMIN_ROLE, Database
+from tests.conftest import ADMIN_ROLE, WORKER_ROLE, Database
 from tests.integration.cli.calling import Cli
 from tests.integration.client.acting import complete, fail
 
@@ -261,3 +261,92 @@ async def test_stuck_lists_what_does_not_go_on_and_why(cli: Cli, client: Client,
     assert titles.split() == ["RUN", "FLOW", "AGE", "TASK", "SINCE", "WHY"]
     assert row.startswith(f"{run.run_id}  shop")
     assert row.endswith("no worker serves the flow: start one")
+
+
+FAILED = """
+    SELECT count(*) FROM generate_series(1, $1::integer) AS n, pgflow.start_flow('shop', to_jsonb(n))
+"""
+FAIL_ALL = "UPDATE pgflow.runs SET status = 'failed', failed_at = clock_timestamp() WHERE status = 'started'"
+BY_STATUS = "SELECT status, count(*) FROM pgflow.runs GROUP BY status ORDER BY status"
+
+
+async def test_retry_of_many_shows_them_first_and_wants_a_yes(cli: Cli, owner: Connection, shop: str) -> None:
+    await owner.execute(FAILED, 12)
+    await owner.execute(FAIL_ALL)
+    many = ("runs", "retry", "--failed", "--since", "24h", "--flow", shop)
+    shown = await cli(*many, "--dry-run")
+    assert shown.code == 0
+    assert shown.out.startswith("12 runs failed to retry: 12 of shop\n")
+    assert "and 2 more" in shown.out
+    assert (await cli(*many, "--dry-run", "-o", "json")).json["runs"] == 12
+    refused = await cli(*many)
+    assert (refused.code, refused.err) == (64, "error: add --yes to retry 12 runs, or --dry-run to look at them only\n")
+    assert await owner.fetchval("SELECT count(*) FROM flowworker.requests") == 0
+    done = await cli(*many, "--yes", "--reason", "stock is back", "--actor", "ada")
+    assert (done.code, done.err) == (0, "request 1: 12 of 12\n")
+    assert done.out.endswith("request 1: 12 runs retried\n")
+    assert (await cli(*many, "--yes")).out.endswith("nothing to do\n")
+
+
+async def test_a_bulk_retry_killed_between_batches_is_finished_by_the_next_call(
+    cli: Cli, owner: Connection, worker: Connection, shop: str
+) -> None:
+    await owner.execute(FAILED, 1100)
+    await owner.execute(FAIL_ALL)
+    middle = await owner.fetchval("SELECT run_id FROM pgflow.runs ORDER BY started_at, run_id OFFSET 700 LIMIT 1")
+    many = ("runs", "retry", "--failed", "--since", "24h", "--yes")
+    transaction = worker.transaction()
+    await transaction.start()
+    await worker.execute("SELECT pgflow.start_flow('shop', '1', flowworker.retry_id($1))", middle)
+    process = await cli.start(*many)
+    blocked = BLOCKED.replace(ADMIN_ROLE, WORKER_ROLE)
+    await until(lambda: owner.fetchval(blocked), "the second batch waits")
+    process.kill()
+    await process.communicate()
+    await transaction.rollback()
+    await until(lambda: _none(owner, blocked), "the killed session has ended")
+    assert [tuple(row) for row in await owner.fetch(BY_STATUS)] == [("failed", 1100), ("started", 500)]
+    await owner.execute(FAIL_ALL)
+    finished = await cli(*many, "-o", "json")
+    assert (finished.code, finished.json["runs"], finished.json["request_id"]) == (0, 1100, 1)
+    assert "this goes on with request 1" in finished.err
+    assert [tuple(row) for row in await owner.fetch(BY_STATUS)] == [("failed", 1600), ("started", 600)]
+
+
+async def test_a_bulk_cancellation_killed_in_the_middle_is_finished_by_the_next_call(
+    admin_cli: Cli, owner: Connection, worker: Connection, shop: str
+) -> None:
+    await owner.execute(FAILED, 30)
+    middle = await owner.fetchval("SELECT run_id FROM pgflow.runs ORDER BY started_at, run_id OFFSET 10 LIMIT 1")
+    many = ("runs", "cancel", "--flow", shop, "--yes", "--actor", "ada")
+    async with worker.transaction():
+        await worker.execute("SELECT FROM pgflow.runs WHERE run_id = $1 FOR UPDATE", middle)
+        process = await admin_cli.start(*many)
+        await until(lambda: owner.fetchval(BLOCKED), "the command waits for the run")
+        process.kill()
+        await process.communicate()
+    await until(lambda: _none(owner, BLOCKED), "the killed session has ended")
+    finished = await admin_cli(*many, "-o", "json")
+    assert (finished.code, finished.json["runs"]) == (0, 30)
+    assert await owner.fetchval("SELECT count(*) FROM flowworker.requests WHERE outcome = 'cancelled'") == 30
+
+
+async def _none(owner: Connection, question: str) -> bool:
+    return await owner.fetchval(question) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["retry"], "name the RUN, or add --failed"),
+        (["retry", "--flow", "shop"], "name the RUN, or add --failed"),
+        (["retry", str(UUID(int=1)), "--failed"], "--failed is for many runs"),
+        (["retry", "--failed", "--wait"], "--failed is for many runs"),
+        (["cancel"], "name the RUN, or say which runs"),
+        (["cancel", str(UUID(int=1)), "--flow", "shop"], "give either the RUN or options"),
+    ],
+)
+async def test_one_run_and_many_are_not_mixed(cli: Cli, arguments: list[str], problem: str) -> None:
+    refused = await cli("runs", *arguments)
+    assert refused.code == 64
+    assert problem in refused.err

@@ -9,6 +9,8 @@ import orjson
 import pytest
 from tests.conftest import Database
 
+from flowworker.database import bulk
+from flowworker.database.bulk import BulkAction
 from flowworker.database.connection import Connection, connect
 from flowworker.database.run_search import NEWEST, OLDEST, id_range
 from flowworker.database.statements import load
@@ -97,6 +99,38 @@ async def test_finding_runs_reads_no_others(finished: Connection) -> None:
     loops, kinds = (await reads(finished, load("client/run_links"), "one_step", [UUID(int=1), UUID(int=2)]))["runs"]
     assert loops <= 2
     assert kinds <= {"Index Scan", "Index Only Scan"}
+
+
+BATCHES: dict[str, tuple[BulkAction, dict[str, object]]] = {
+    "retry": (BulkAction.RETRY, {"status": "failed"}),
+    "retry of a day": (BulkAction.RETRY, {"status": "failed", "since": datetime.now(UTC) - timedelta(days=1)}),
+    "retry of a flow, in the middle": (
+        BulkAction.RETRY,
+        {"status": "failed", "flow": "one_step", "begin": datetime.now(UTC) - timedelta(days=5), "after": UUID(int=1)},
+    ),
+    "cancel": (BulkAction.CANCEL, {"status": "started", "flow": "one_step"}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+async def test_a_batch_of_many_runs_reads_no_others(finished: Connection) -> None:
+    await finished.execute(REQUESTS)
+    await finished.execute("ANALYZE")
+    moment = datetime.now(UTC) + timedelta(days=1)
+    for batch, (action, asked) in BATCHES.items():
+        values = {**NOTHING, **asked}.values()
+        for statement in (bulk.OLDEST[action], bulk.NEWEST[action]):
+            for table, (loops, kinds) in (await reads(finished, statement, *values, bulk.BATCH, moment)).items():
+                assert loops <= 4 * bulk.BATCH, (batch, table)  # what sorts runs of one moment by id reads ahead
+                assert kinds <= {"Index Scan", "Index Only Scan"} or table == "steps", (batch, table, kinds)
+    run_ids = [row["run_id"] for row in await finished.fetch("SELECT run_id FROM pgflow.runs LIMIT 10")]
+    async with finished.transaction():
+        assert len(await finished.fetch(load("client/retry_runs"), run_ids, 1)) == 10
+        await finished.fetchval(load("client/retried_so_far"), 1)
+        await finished.fetchrow(load("client/unfinished_request"), "retry", "{}")
+        read_in_full = {found["relname"] for found in await finished.fetch(READ_IN_FULL)}
+        assert read_in_full <= {"steps"}  # it has one row
 
 
 REQUESTS = f"""

@@ -250,8 +250,9 @@ async def test_an_installation_from_before_is_brought_up_to_date_with_what_it_ho
         "SELECT indexname FROM pg_indexes WHERE schemaname = 'flowworker' AND tablename <> 'ledger'"
     )
     assert {row["indexname"] for row in indexes} == {
-        "drains_asked", "drains_pkey", "requests_about", "requests_pkey", "workers_ended", "workers_living",
-        "workers_owned", "workers_pkey", "workers_served",
+        "drains_asked", "drains_pkey", "requests_about", "requests_for_many", "requests_pkey", "run_links_from",
+        "run_links_pkey", "run_links_to", "workers_ended", "workers_living", "workers_owned", "workers_pkey",
+        "workers_served",
     }  # fmt: skip
     await request_drain(owner, ["pod"], seconds=60, reason="renewed")
     assert (await install(owner)).action(Component.FLOWWORKER) is Action.KEPT

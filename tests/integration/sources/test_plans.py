@@ -211,8 +211,8 @@ COMPOSED = {
 """Parts of the statements that `composed` looks at, or that something in `HOT` is filled with."""
 
 BY_HAND = {
-    "client/active_flows", "client/flows", "client/jobs", "client/retry_job", "client/run_start", "client/runs",
-    "client/stuck_runs",
+    "client/active_flows", "client/count_runs", "client/flows", "client/jobs", "client/retry_job", "client/retryable",
+    "client/run_start", "client/runs", "client/stuck_runs",
 }  # fmt: skip
 """Run when someone asks for a list, or for one job; nothing repeats them. Those that look for runs are tried in
 `tests/integration/client/test_reading_plans.py`."""

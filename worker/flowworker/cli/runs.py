@@ -7,6 +7,7 @@ from uuid import UUID
 
 import typer
 
+from flowworker.cli.bulk_runs import act_on_many
 from flowworker.cli.options import (
     Actor,
     Dsn,
@@ -24,10 +25,12 @@ from flowworker.cli.runs_view import cancelled_text, run_columns, run_text, stuc
 from flowworker.cli.values import json_text, moment, parts_of_input
 from flowworker.cli.watching import watch as watch_run
 from flowworker.client import Client
+from flowworker.database.bulk import BulkAction
 from flowworker.database.records import RunStatus
-from flowworker.database.run_search import SEARCH_TIMEOUT
+from flowworker.database.run_search import SEARCH_TIMEOUT, RunFilter
 from flowworker.database.runs import Run
 from flowworker.database.stuck_runs import UNSERVED_FOR
+from flowworker.errors import UsageError
 
 RUN_NOT_COMPLETED = 1
 """Exit code when the run that was waited for failed, or did not end in time."""
@@ -35,7 +38,37 @@ RUN_NOT_COMPLETED = 1
 group = typer.Typer(help="Start, list, show, watch, retry and cancel runs.", rich_markup_mode=None)
 
 RunId: TypeAlias = Annotated[str, typer.Argument(metavar="RUN", help="Id of the run.")]
+OneRun: TypeAlias = Annotated[
+    str | None, typer.Argument(metavar="[RUN]", help="Id of the run; without it, options say which runs.")
+]
 Wait: TypeAlias = Annotated[bool, typer.Option("--wait", "-w", help="Watch the run until it ends; 1 if it fails.")]
+OfFlow: TypeAlias = Annotated[str | None, typer.Option("--flow", metavar="SLUG", help="Only runs of this flow.")]
+Since: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--since", metavar="TIME", help="Only runs started since then: 24h, 7d, 2026-01-31T08:30."),
+]
+Until: TypeAlias = Annotated[
+    str | None, typer.Option("--until", metavar="TIME", help="Only runs started before then, given likewise.")
+]
+ErrorPart: TypeAlias = Annotated[
+    str | None, typer.Option("--error", metavar="TEXT", help="Only runs that failed with this in the error.")
+]
+IdPrefix: TypeAlias = Annotated[
+    str | None, typer.Option("--id", metavar="PREFIX", help="Only runs whose id begins so.")
+]
+InputParts: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        metavar="PATH=VALUE",
+        help="Only runs with this in the input: customer.id=7, items.0=a. Repeat for several.",
+    ),
+]
+Timeout: TypeAlias = Annotated[
+    float, typer.Option("--timeout", min=0.1, metavar="SECONDS", help="End the search after this long.")
+]
+DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Of many runs: count and show some, no more.")]
+Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Of many runs: do not ask.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -70,17 +103,46 @@ def start(
 
 @group.command()
 def retry(
-    run: RunId,
+    run: OneRun = None,
     wait: Wait = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Retry all failed runs that the options find.")] = False,
+    flow: OfFlow = None,
+    since: Since = None,
+    until: Until = None,
+    error: ErrorPart = None,
+    id_prefix: IdPrefix = None,
+    run_input: InputParts = None,
+    reason: Reason = None,
+    actor: Actor = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    timeout: Timeout = SEARCH_TIMEOUT,
     output: OutputOption = Output.TABLE,
     dsn: Dsn = None,
     database_file: DsnFile = None,
 ) -> int:
-    """Start a new run like RUN and print its id.
+    """Start a new run like RUN, or like each of many that failed.
 
-    With the same flow and input. RUN must have ended, and stays as it is. Repeating the command starts nothing more
-    and prints the same id.
+    With the same flow and input. RUN must have ended, and stays as it is; the id of the new run is printed. Repeating
+    the command starts nothing more and prints the same id.
+
+    With --failed: shows how many runs that are, and some of them, and asks. Leaves out what was cancelled or retried
+    before. Repeat the command when it was interrupted: each run is retried once.
     """
+    which = _which(flow, since, until, error, id_prefix, run_input)
+    if failed:
+        if run is not None or wait:
+            raise UsageError("--failed is for many runs: give it without RUN and --wait")
+
+        async def many(client: Client) -> int:
+            return await act_on_many(
+                client, BulkAction.RETRY, which,
+                reason=reason, actor=actor, dry_run=dry_run, yes=yes, timeout=timeout, output=output,
+            )  # fmt: skip
+
+        return with_client(dsn, database_file, many)
+    if run is None or which != RunFilter() or reason or actor or dry_run or yes:
+        raise UsageError("name the RUN, or add --failed to retry all failed runs that the options find")
     run_id = run_uuid(run)
 
     async def work(client: Client) -> int:
@@ -94,60 +156,67 @@ def retry(
 
 @group.command()
 def cancel(
-    run: RunId,
+    run: OneRun = None,
+    flow: OfFlow = None,
+    since: Since = None,
+    until: Until = None,
+    id_prefix: IdPrefix = None,
+    run_input: InputParts = None,
     reason: Reason = None,
     actor: Actor = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    timeout: Timeout = SEARCH_TIMEOUT,
     output: OutputOption = Output.TABLE,
     dsn: Dsn = None,
     database_file: DsnFile = None,
-) -> None:
-    """Cancel RUN, which is under way.
+) -> int:
+    """Cancel RUN, or all runs under way that the options find.
 
     Its open tasks end and it fails, with who cancelled it and why as its error. Handlers of its tasks are notified
     within five seconds. Repeating the command changes nothing more.
+
+    Of many runs it shows how many they are, and some of them, and asks. Repeat the command when it was interrupted.
     """
+    which = _which(flow, since, until, None, id_prefix, run_input)
+    if run is None:
+        if which == RunFilter():
+            raise UsageError("name the RUN, or say which runs with --flow, --since, --until, --id or --input")
+
+        async def many(client: Client) -> int:
+            return await act_on_many(
+                client, BulkAction.CANCEL, which,
+                reason=reason, actor=actor, dry_run=dry_run, yes=yes, timeout=timeout, output=output,
+            )  # fmt: skip
+
+        return with_client(dsn, database_file, many)
+    if which != RunFilter() or dry_run or yes:
+        raise UsageError("give either the RUN or options that say which runs")
     run_id = run_uuid(run)
 
-    async def work(client: Client) -> None:
+    async def work(client: Client) -> int:
         cancelled = await client.cancel_run(run_id, reason=reason, actor=actor_or_login(actor))
         say(as_json(cancelled) if output is Output.JSON else cancelled_text(cancelled))
+        return 0
 
-    with_client(dsn, database_file, work)
+    return with_client(dsn, database_file, work)
 
 
 @group.command("list")
 def list_(
-    flow: Annotated[str | None, typer.Option("--flow", metavar="SLUG", help="Only runs of this flow.")] = None,
+    flow: OfFlow = None,
     status: Annotated[RunStatus | None, typer.Option("--status", help="Only runs of this status.")] = None,
-    since: Annotated[
-        str | None,
-        typer.Option("--since", metavar="TIME", help="Only runs started since then: 24h, 7d, 2026-01-31T08:30."),
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option("--until", metavar="TIME", help="Only runs started before then, given likewise.")
-    ] = None,
-    error: Annotated[
-        str | None, typer.Option("--error", metavar="TEXT", help="Only runs that failed with this in the error.")
-    ] = None,
-    id_prefix: Annotated[
-        str | None, typer.Option("--id", metavar="PREFIX", help="Only runs whose id begins so.")
-    ] = None,
-    run_input: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--input",
-            metavar="PATH=VALUE",
-            help="Only runs with this in the input: customer.id=7, items.0=a. Repeat for several.",
-        ),
-    ] = None,
+    since: Since = None,
+    until: Until = None,
+    error: ErrorPart = None,
+    id_prefix: IdPrefix = None,
+    run_input: InputParts = None,
     oldest_first: Annotated[bool, typer.Option("--oldest-first", help="The oldest first.")] = False,
     after: Annotated[
         str | None, typer.Option("--after", metavar="RUN", help="Go on behind this run: the next page.")
     ] = None,
     limit: Limit = 50,
-    timeout: Annotated[
-        float, typer.Option("--timeout", min=0.1, metavar="SECONDS", help="End the search after this long.")
-    ] = SEARCH_TIMEOUT,
+    timeout: Timeout = SEARCH_TIMEOUT,
     output: OutputOption = Output.TABLE,
     dsn: Dsn = None,
     database_file: DsnFile = None,
@@ -158,14 +227,13 @@ def list_(
     --timeout.
     """
     now = datetime.now(UTC)
-    started_since, started_before = moment(since, "--since", now), moment(until, "--until", now)
-    wanted = parts_of_input(run_input or ())
+    which = _which(flow, since, until, error, id_prefix, run_input)
     last = None if after is None else run_uuid(after)
 
     async def work(client: Client) -> None:
         runs = await client.runs(
-            flow=flow, status=status, since=started_since, until=started_before, error=error, id_prefix=id_prefix,
-            input=wanted, oldest_first=oldest_first, after=last, limit=limit + 1, timeout=timeout,
+            flow=flow, status=status, since=which.since, until=which.until, error=error, id_prefix=id_prefix,
+            input=which.input, oldest_first=oldest_first, after=last, limit=limit + 1, timeout=timeout,
         )  # fmt: skip
         show(run_columns(now), runs[:limit], output)
         if len(runs) > limit:
@@ -177,15 +245,13 @@ def list_(
 
 @group.command()
 def stuck(
-    flow: Annotated[str | None, typer.Option("--flow", metavar="SLUG", help="Only runs of this flow.")] = None,
+    flow: OfFlow = None,
     unserved_for: Annotated[
         float,
         typer.Option("--unserved-for", min=0, metavar="SECONDS", help="How long a flow must have had no worker."),
     ] = UNSERVED_FOR,
     limit: Limit = 50,
-    timeout: Annotated[
-        float, typer.Option("--timeout", min=0.1, metavar="SECONDS", help="End the search after this long.")
-    ] = SEARCH_TIMEOUT,
+    timeout: Timeout = SEARCH_TIMEOUT,
     output: OutputOption = Output.TABLE,
     dsn: Dsn = None,
     database_file: DsnFile = None,
@@ -243,6 +309,24 @@ def watch(
         return await _watched(client, run_id, output, timeout)
 
     return with_client(dsn, database_file, work)
+
+
+def _which(
+    flow: str | None,
+    since: str | None,
+    until: str | None,
+    error: str | None,
+    id_prefix: str | None,
+    run_input: list[str] | None,
+) -> RunFilter:
+    return RunFilter(
+        flow_slug=flow,
+        since=moment(since, "--since"),
+        until=moment(until, "--until"),
+        error=error,
+        id_prefix=id_prefix,
+        input=parts_of_input(run_input or ()),
+    )
 
 
 async def _started(client: Client, run: Run, wait: bool, output: Output) -> int:

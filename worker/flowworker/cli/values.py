@@ -42,8 +42,8 @@ def headers(pairs: list[str]) -> dict[str, str] | None:
     return dict(pair.split("=", 1) for pair in pairs) or None
 
 
-def moment(text: str | None, option: str, now: datetime) -> datetime | None:
-    """A moment: so long ago (`90s`, `30m`, `24h`, `7d`), or by ISO 8601, in UTC unless it says otherwise.
+def moment(text: str | None, option: str) -> datetime | timedelta | None:
+    """A moment by ISO 8601, in UTC unless it says otherwise, or so long ago: `90s`, `30m`, `24h`, `7d`.
 
     Raises:
         UsageError: it is neither.
@@ -52,7 +52,7 @@ def moment(text: str | None, option: str, now: datetime) -> datetime | None:
         return None
     try:
         if ago := AGO.fullmatch(text):
-            return now - timedelta(**{UNITS[ago["unit"]]: float(ago["number"])})
+            return timedelta(**{UNITS[ago["unit"]]: float(ago["number"])})
         found = datetime.fromisoformat(text)
         return found if found.tzinfo else found.replace(tzinfo=UTC)
     except (ValueError, OverflowError):

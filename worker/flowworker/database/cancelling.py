@@ -88,7 +88,7 @@ async def cancel_run(connection: AnyConnection, run_id: UUID, request: Request) 
         DataError: the run has ended by itself. The attempt is on record.
     """
     with translated("cancel a run", role_option=ADMIN_ROLE_OPTION):
-        row = await _call(connection, "client/cancel_run", run_id, request.actor, request.reason)
+        row = await call_cancel_run(connection, run_id, request)
     if row is None:
         raise unknown_run(run_id)
     values = dict(row)
@@ -116,6 +116,20 @@ async def cancel_job(connection: AnyConnection, queue: str, msg_id: int, request
             f"job {msg_id} of queue {queue!r} is {outcome} already; only one that waits or runs can be cancelled"
         )
     return CancelledJob(queue=queue, msg_id=msg_id, **values)
+
+
+async def call_cancel_run(
+    connection: AnyConnection, run_id: UUID, request: Request, *, part_of: int | None = None
+) -> asyncpg.Record | None:
+    """What came of one cancellation, with the errors of the database; None where there is no such run.
+
+    Args:
+        connection: to the database.
+        run_id: of the run.
+        request: who asks, and why.
+        part_of: the request for many runs that it belongs to.
+    """
+    return await _call(connection, "client/cancel_run", run_id, request.actor, request.reason, part_of)
 
 
 async def _call(connection: AnyConnection, statement: str, *arguments: object) -> asyncpg.Record | None:

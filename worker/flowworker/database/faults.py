@@ -54,6 +54,9 @@ MISSING_OBJECT = (
 WORKER_ROLE_OPTION = "--role"
 """Of `flowworker db install`: gives a role what a worker needs."""
 
+CLIENT_ROLE_OPTION = "--client-role"
+"""Of `flowworker db install`: gives a role what it takes to start runs."""
+
 ADMIN_ROLE_OPTION = "--admin-role"
 """Of `flowworker db install`: gives a role what it takes to cancel."""
 

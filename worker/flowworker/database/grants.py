@@ -21,6 +21,9 @@ AMEND = "SELECT, UPDATE"
 WRITE = "SELECT, INSERT, UPDATE"
 FULL = "SELECT, INSERT, UPDATE, DELETE"
 
+ASK = "SELECT, INSERT (actor, action, kind, slug, reason, outcome, details)"
+"""Of requests: to add those for retries, which have no target, and none for a cancellation."""
+
 ARCHIVE = "pgmq.a_"
 QUEUE = "pgmq.q_"
 
@@ -68,6 +71,8 @@ class Profile(Enum):
             "pgmq.notify_insert_throttle": WRITE,
             "flowworker.workers": FULL,
             "flowworker.drains": FULL,
+            "flowworker.requests": ASK,
+            "flowworker.run_links": ADD,
         },
         queue=FULL,
         archive=WRITE,
@@ -78,6 +83,8 @@ class Profile(Enum):
             "pgflow.step_states": WRITE,
             "pgflow.step_tasks": WRITE,
             "pgmq.notify_insert_throttle": WRITE,
+            "flowworker.requests": ASK,
+            "flowworker.run_links": ADD,
         },
         queue=ADD,
         archive=AMEND,
@@ -90,6 +97,7 @@ class Profile(Enum):
             "pgmq.notify_insert_throttle": WRITE,
             "flowworker.drains": FULL,
             "flowworker.requests": ADD,
+            "flowworker.run_links": ADD,
         },
         queue=FULL,
         archive=WRITE,

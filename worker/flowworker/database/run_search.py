@@ -6,9 +6,11 @@ same however many runs there are. A search for which there is no index reads man
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Self
 from uuid import UUID
 
 import asyncpg
@@ -20,8 +22,20 @@ from flowworker.database.runs import RunSummary, summary_of, unknown_run
 from flowworker.database.statements import fill, load
 from flowworker.errors import DataError, UsageError
 
-NEWEST = fill("client/runs", error=load("client/run_error"), beyond="<", direction="DESC")
-OLDEST = fill("client/runs", error=load("client/run_error"), beyond=">", direction="ASC")
+FILTER = fill("client/run_filter", error=load("client/run_error"))
+"""The conditions of a `RunFilter`; `filter_values` has their values."""
+
+
+def listing(also: str, *, oldest_first: bool) -> str:
+    """The statement that lists runs under a further condition."""
+    beyond, direction = (">", "ASC") if oldest_first else ("<", "DESC")
+    return fill(
+        "client/runs", error=load("client/run_error"), filter=FILTER, also=also, beyond=beyond, direction=direction
+    )
+
+
+NEWEST = listing("", oldest_first=False)
+OLDEST = listing("", oldest_first=True)
 
 SEARCH_TIMEOUT = 5.0
 """Seconds that a search may take."""
@@ -34,14 +48,13 @@ ID_DIGITS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunSearch:
+class RunFilter:
     """Which runs are asked for; None and nothing mean any."""
 
     flow_slug: str | None = None
-    status: RunStatus | None = None
-    since: datetime | None = None
-    """Started then or later."""
-    until: datetime | None = None
+    since: datetime | timedelta | None = None
+    """Started then or so long ago, or later."""
+    until: datetime | timedelta | None = None
     """Started before."""
     error: str | None = None
     """Part of the error of a failed run, in whatever case."""
@@ -49,6 +62,32 @@ class RunSearch:
     """How the run's id begins, with or without dashes."""
     input: Mapping[str, str] = field(default_factory=dict[str, str])
     """What the run's input holds: value as text, by path. A path is names and list positions with dots between them."""
+
+    def at(self, moment: datetime) -> Self:
+        """The same with fixed times.
+
+        Raises:
+            UsageError: one is too long ago.
+        """
+        return replace(self, since=_fixed(self.since, moment), until=_fixed(self.until, moment))
+
+    def as_given(self) -> dict[str, object]:
+        """What is asked for, as JSON can hold it: alike where the same is asked for."""
+        return {
+            "flow": self.flow_slug,
+            "since": _given(self.since),
+            "until": _given(self.until),
+            "error": self.error,
+            "id": self.id_prefix,
+            "input": dict(self.input),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSearch(RunFilter):
+    """Which runs are asked for, in which order, from where on."""
+
+    status: RunStatus | None = None
     oldest_first: bool = False
     after: UUID | None = None
     """The last run of the page before."""
@@ -70,29 +109,51 @@ async def search_runs(
         UsageError: `id_prefix` begins no run's id.
         DataError: the search took too long; says how to narrow it down.
     """
-    ids = id_range(search.id_prefix)
+    id_range(search.id_prefix)  # refuses what begins no id
     with translated("list runs"):
-        async with connection.transaction(isolation="read_committed", readonly=True):
-            begin = None if search.after is None else await _start_of(connection, search.after)
-            await connection.execute(load("client/search_limit"), milliseconds(timeout))
-            try:
-                rows = await connection.fetch(
-                    OLDEST if search.oldest_first else NEWEST,
-                    search.flow_slug, search.status, search.since, search.until, *ids, search.error,
-                    _wanted(search.input), begin, search.after, limit,
-                )  # fmt: skip
-            except asyncpg.QueryCanceledError as error:
-                raise DataError(too_long(timeout)) from error
+        begin = None if search.after is None else await _start_of(connection, search.after)
+        fixed = search.at(await connection.fetchval(load("client/moment")))
+        async with bounded(connection, timeout):
+            rows = await connection.fetch(
+                OLDEST if search.oldest_first else NEWEST,
+                *filter_values(fixed, search.status), begin, search.after, limit,
+            )  # fmt: skip
     return [summary_of(row) for row in rows]
 
 
-def milliseconds(timeout: float) -> str:
+@asynccontextmanager
+async def bounded(connection: AnyConnection, timeout: float) -> AsyncGenerator[None]:
+    """A transaction that only reads, each statement for at most `timeout` seconds.
+
+    Raises:
+        DataError: one took longer; says how to narrow it down.
+    """
+    async with connection.transaction(isolation="read_committed", readonly=True):
+        await connection.execute(load("client/search_limit"), _milliseconds(timeout))
+        try:
+            yield
+        except asyncpg.QueryCanceledError as error:
+            raise DataError(_too_long(timeout)) from error
+
+
+def filter_values(fixed: RunFilter, status: RunStatus | None) -> tuple[object, ...]:
+    """The values of `FILTER`, for times that are fixed.
+
+    Raises:
+        UsageError: `id_prefix` begins no run's id.
+    """
+    return (
+        fixed.flow_slug, status, fixed.since, fixed.until, *id_range(fixed.id_prefix), fixed.error,
+        _wanted(fixed.input),
+    )  # fmt: skip
+
+
+def _milliseconds(timeout: float) -> str:
     """Seconds as PostgreSQL's `statement_timeout` takes them, of which 0 would mean none."""
     return str(max(round(min(timeout, LONGEST_TIMEOUT) * 1000), 1))
 
 
-def too_long(timeout: float) -> str:
-    """What to say about a search that was ended."""
+def _too_long(timeout: float) -> str:
     return (
         f"the search took longer than {timeout:g} s and was ended: ask for less, for example for one flow, for runs "
         "that failed or for a shorter time, or raise the timeout. Where `flowworker db install` has not made its index "
@@ -119,6 +180,19 @@ async def _start_of(connection: AnyConnection, run_id: UUID) -> datetime:
     if started_at is None:
         raise unknown_run(run_id)
     return started_at
+
+
+def _fixed(time: datetime | timedelta | None, moment: datetime) -> datetime | None:
+    try:
+        return moment - time if isinstance(time, timedelta) else time
+    except OverflowError:
+        raise UsageError(f"{time} ago is before the calendar begins") from None
+
+
+def _given(time: datetime | timedelta | None) -> object:
+    if isinstance(time, timedelta):
+        return {"seconds_ago": time.total_seconds()}
+    return None if time is None else time.isoformat()
 
 
 def _wanted(values: Mapping[str, str]) -> str | None:

@@ -10,9 +10,8 @@ import asyncpg
 from flowworker.database.connection import AnyConnection
 from flowworker.database.faults import translated
 from flowworker.database.identifiers import queue_table
-from flowworker.database.run_search import SEARCH_TIMEOUT, milliseconds, too_long
+from flowworker.database.run_search import SEARCH_TIMEOUT, bounded
 from flowworker.database.statements import fill, load
-from flowworker.errors import DataError
 
 UNSERVED_FOR = 300.0
 """Seconds for which no worker has served a flow before its runs count as stuck: an operator starts one much sooner."""
@@ -67,16 +66,12 @@ async def stuck_runs(
     """
     found: list[StuckRun] = []
     with translated("look for stuck runs"):
-        async with connection.transaction(isolation="read_committed", readonly=True):
-            await connection.execute(load("client/search_limit"), milliseconds(timeout))
-            try:
-                for row in await connection.fetch(load("client/active_flows"), flow_slug):
-                    queue = queue_table(row["flow_slug"]) if row["has_queue"] else load("client/no_queue")
-                    found += await _of_flow(connection, row["flow_slug"], queue, unserved_for, limit - len(found))
-                    if len(found) >= limit:
-                        break
-            except asyncpg.QueryCanceledError as error:
-                raise DataError(too_long(timeout)) from error
+        async with bounded(connection, timeout):
+            for row in await connection.fetch(load("client/active_flows"), flow_slug):
+                queue = queue_table(row["flow_slug"]) if row["has_queue"] else load("client/no_queue")
+                found += await _of_flow(connection, row["flow_slug"], queue, unserved_for, limit - len(found))
+                if len(found) >= limit:
+                    break
     return found
 
 

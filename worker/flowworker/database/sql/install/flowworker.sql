@@ -84,18 +84,19 @@ CREATE TABLE IF NOT EXISTS flowworker.requests (
     requested_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     actor         text NOT NULL CHECK (length(actor) BETWEEN 1 AND 200),
     database_role text NOT NULL DEFAULT session_user,
-    action        text NOT NULL CHECK (action IN ('cancel')),
-    kind          text NOT NULL CHECK (kind IN ('run', 'job')),
+    action        text NOT NULL,
+    kind          text NOT NULL,
     slug          text NOT NULL,
-    target        text NOT NULL,
+    target        text,
     reason        text CHECK (length(reason) <= 1000),
     outcome       text NOT NULL,
     details       jsonb NOT NULL DEFAULT '{}'
 );
 COMMENT ON TABLE flowworker.requests IS 'What people and programs asked for, one row per request: who, what, when, and what came of it.';
 COMMENT ON COLUMN flowworker.requests.actor IS 'Who asked, by their own account; database_role is what the database knows.';
-COMMENT ON COLUMN flowworker.requests.target IS 'The run id, or the id of the job within the queue that slug names.';
-COMMENT ON COLUMN flowworker.requests.outcome IS '`cancelled`, or the state in which the run or job had already ended.';
+COMMENT ON COLUMN flowworker.requests.slug IS 'The flow or queue; `*` where runs of any flow were asked for.';
+COMMENT ON COLUMN flowworker.requests.target IS 'The run id, or the id of the job within the queue that slug names; of many runs `*`, or NULL where they were retried.';
+COMMENT ON COLUMN flowworker.requests.outcome IS '`cancelled`, or the state in which the run or job had already ended; of many runs `begun`, and in another row `done`.';
 CREATE INDEX IF NOT EXISTS requests_about ON flowworker.requests (target, kind, slug, request_id);
 
 -- Who may add to the record writes neither another role nor another time into it.
@@ -108,6 +109,30 @@ END
 $$;
 CREATE OR REPLACE TRIGGER note_request BEFORE INSERT ON flowworker.requests
     FOR EACH ROW EXECUTE FUNCTION flowworker.note_request();
+
+-- Many runs are asked for in one row, which says which ones, and one more when all of them are through. Retrying takes
+-- fewer rights than cancelling: roles that may only retry have no right to write a target, so that nothing they add is
+-- a cancellation.
+ALTER TABLE flowworker.requests
+    ALTER COLUMN target DROP NOT NULL,
+    DROP CONSTRAINT IF EXISTS requests_action_check,
+    DROP CONSTRAINT IF EXISTS requests_kind_check,
+    DROP CONSTRAINT IF EXISTS requests_target_check,
+    ADD CONSTRAINT requests_action_check CHECK (action IN ('cancel', 'retry')),
+    ADD CONSTRAINT requests_kind_check CHECK (kind IN ('run', 'job', 'runs')),
+    ADD CONSTRAINT requests_target_check CHECK (target IS NOT NULL OR (action = 'retry' AND kind = 'runs'));
+CREATE INDEX IF NOT EXISTS requests_for_many ON flowworker.requests (request_id) WHERE kind = 'runs';
+
+CREATE TABLE IF NOT EXISTS flowworker.run_links (
+    request_id bigint NOT NULL,
+    new_run_id uuid NOT NULL,
+    run_id     uuid NOT NULL,
+    linked_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (request_id, new_run_id)
+);
+COMMENT ON TABLE flowworker.run_links IS 'Which run was started again as which, when many were retried; flowworker.requests has who asked and why.';
+CREATE INDEX IF NOT EXISTS run_links_to ON flowworker.run_links (new_run_id);
+CREATE INDEX IF NOT EXISTS run_links_from ON flowworker.run_links (run_id);
 
 CREATE TABLE IF NOT EXISTS flowworker.ledger (
     component    text NOT NULL,
@@ -247,7 +272,9 @@ $$;
 -- messages: to archive them waits for it, and what comes after sees what it has started. It does not wait long for one
 -- that hangs, because all results of the run wait meanwhile.
 -- The tasks lose their worker, whose late result must not be taken for the failure that is written here.
-CREATE OR REPLACE FUNCTION flowworker.cancel_run(run uuid, asked_by text, why text)
+-- `part_of` is the request for many runs that this one belongs to.
+DROP FUNCTION IF EXISTS flowworker.cancel_run(uuid, text, text);
+CREATE OR REPLACE FUNCTION flowworker.cancel_run(run uuid, asked_by text, why text, part_of bigint DEFAULT NULL)
 RETURNS TABLE (
     flow_slug text, outcome text, actor text, reason text, requested_at timestamptz, queued integer, started integer,
     is_new boolean
@@ -347,7 +374,10 @@ BEGIN
 
     RETURN QUERY
     INSERT INTO flowworker.requests AS q (actor, action, kind, slug, target, reason, outcome, details)
-    VALUES (asked_by, 'cancel', 'run', flow, run::text, why, run_status, counts)
+    VALUES (
+        asked_by, 'cancel', 'run', flow, run::text, why, run_status,
+        counts || CASE WHEN part_of IS NULL THEN '{}' ELSE jsonb_build_object('request', part_of) END
+    )
     RETURNING
         q.slug, q.outcome, q.actor, q.reason, q.requested_at,
         coalesce((q.details ->> 'queued')::integer, 0), coalesce((q.details ->> 'started')::integer, 0), true;
@@ -443,5 +473,70 @@ BEGIN
     INSERT INTO flowworker.requests AS q (actor, action, kind, slug, target, reason, outcome, details)
     VALUES (asked_by, 'cancel', 'job', name, job::text, why, ending, counts)
     RETURNING q.outcome, q.actor, q.reason, q.requested_at, is_running, is_waiting IS TRUE;
+END
+$$;
+
+-- Notes that many runs were asked for, or that all of them are through. It names the target only where it must: see the
+-- constraint on it.
+CREATE OR REPLACE FUNCTION flowworker.note_request_for_runs(
+    action text, slug text, asked_by text, why text, outcome text, details jsonb
+)
+RETURNS bigint LANGUAGE plpgsql SET search_path = '' AS $$
+#variable_conflict use_variable
+DECLARE
+    noted bigint;
+BEGIN
+    IF action = 'retry' THEN
+        INSERT INTO flowworker.requests (actor, action, kind, slug, reason, outcome, details)
+        VALUES (asked_by, action, 'runs', slug, why, outcome, details)
+        RETURNING request_id INTO noted;
+    ELSE
+        INSERT INTO flowworker.requests (actor, action, kind, slug, target, reason, outcome, details)
+        VALUES (asked_by, action, 'runs', slug, '*', why, outcome, details)
+        RETURNING request_id INTO noted;
+    END IF;
+    RETURN noted;
+END
+$$;
+
+-- The id of the run that does a run again, always the same one: the low 60 bits, which hold neither version nor variant,
+-- moved by a fixed distance. As `retry_id` in database/runs.py has it.
+CREATE OR REPLACE FUNCTION flowworker.retry_id(run uuid) RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (
+        left(replace(run::text, '-', ''), 17)
+        || lpad(
+            to_hex(
+                (('x' || right(replace(run::text, '-', ''), 15))::bit(60)::bigint + 951486860854490831)
+                % 1152921504606846976
+            ),
+            15, '0'
+        )
+    )::uuid
+$$;
+
+-- Starts failed runs again, and notes which came of which. Those that have been started again before stay as they are, so
+-- that a call may be repeated. All of them are started or none.
+CREATE OR REPLACE FUNCTION flowworker.retry_runs(runs uuid[], part_of bigint)
+RETURNS TABLE (flow_slug text, new_run_id uuid)
+LANGUAGE plpgsql SET search_path = '' AS $$
+#variable_conflict use_column
+DECLARE
+    one record;
+BEGIN
+    FOR one IN
+        SELECT r.run_id, r.flow_slug, r.input, flowworker.retry_id(r.run_id) AS new_run_id
+        FROM unnest(runs) WITH ORDINALITY AS wanted(run_id, number)
+        JOIN pgflow.runs AS r ON r.run_id = wanted.run_id AND r.status = 'failed'
+        ORDER BY wanted.number
+    LOOP
+        CONTINUE WHEN EXISTS (SELECT FROM pgflow.runs AS r WHERE r.run_id = one.new_run_id);
+        PERFORM pgflow.start_flow(flow_slug => one.flow_slug, input => one.input, run_id => one.new_run_id);
+        INSERT INTO flowworker.run_links (request_id, new_run_id, run_id)
+        VALUES (part_of, one.new_run_id, one.run_id)
+        ON CONFLICT DO NOTHING;
+        flow_slug := one.flow_slug;
+        new_run_id := one.new_run_id;
+        RETURN NEXT;
+    END LOOP;
 END
 $$;
