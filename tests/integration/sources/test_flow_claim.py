@@ -1,6 +1,7 @@
 """Claiming the tasks of a flow."""
 
 import asyncio
+from contextlib import suppress
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -327,7 +328,7 @@ async def test_a_broken_connection_is_replaced(world: World) -> None:
         "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
-    with pytest.raises(DatabaseUnavailableError):
+    with suppress(DatabaseUnavailableError):  # unless the end of the connection was seen before
         await source.claim(1, [task.msg_id])
     assert (await source.claim(1, [task.msg_id])).returned == 0
     finish = await source.finish([TaskResult(task=task, outcome=completed())])
